@@ -1,0 +1,145 @@
+/**
+ * The one table of errors that a user can meet.
+ *
+ * Each row gives the kind of failure, the exit status of a command line that ends with it, and what to do next.
+ * The HTTP status follows from the kind. Messages (what failed, why) are written where the failure is found.
+ */
+
+/** What an error means to the caller; decides the HTTP status. */
+export type ErrorKind = 'invalid' | 'not_found' | 'conflict' | 'unavailable' | 'unsupported' | 'forbidden' | 'cancelled' | 'internal';
+
+/** HTTP status of each kind. */
+export const HTTP_STATUS: Record<ErrorKind, number> = {
+  invalid: 400,
+  forbidden: 403,
+  not_found: 404,
+  conflict: 409,
+  unavailable: 503,
+  unsupported: 501,
+  cancelled: 499,
+  internal: 500,
+};
+
+interface ErrorRow {
+  kind: ErrorKind;
+  /** Exit status of `veld`. 1 is an internal failure, 2 wrong usage; 3 and up are listed in docs/reference/errors.md. */
+  exit: number;
+  /** What the user can do about it. */
+  hint: string;
+}
+
+/** Code -> row. Codes are stable: programs match on them. */
+export const ERRORS = {
+  internal: { kind: 'internal', exit: 1, hint: 'Look at the daemon log; the request id leads to the entry.' },
+  usage: { kind: 'invalid', exit: 2, hint: 'See `veld help COMMAND`.' },
+  'request.invalid': { kind: 'invalid', exit: 2, hint: 'Compare the request with /v1/openapi.json.' },
+  'route.not_found': { kind: 'not_found', exit: 2, hint: 'The routes are listed in /v1/openapi.json.' },
+  'daemon.unreachable': { kind: 'unavailable', exit: 3, hint: 'Start it with `systemctl start veldd`, or `./quickstart` again.' },
+  'daemon.running': { kind: 'conflict', exit: 3, hint: 'Stop the other daemon, or give this one an instance name of its own.' },
+  'daemon.instance_overlap': { kind: 'conflict', exit: 3, hint: 'Give each instance its own folders, address pools and uid block.' },
+  'settings.invalid': { kind: 'invalid', exit: 2, hint: 'Correct the settings file; docs/reference/settings.md lists the keys.' },
+  'store.too_new': { kind: 'unsupported', exit: 3, hint: 'Install the newer Veld again, or restore the backup made before its first start.' },
+  've.not_found': { kind: 'not_found', exit: 4, hint: 'See `veld list`.' },
+  've.name_taken': { kind: 'conflict', exit: 5, hint: 'Choose another name.' },
+  've.busy': { kind: 'conflict', exit: 6, hint: 'Wait for the operation under way (`veld operation list`), or cancel it.' },
+  've.running': { kind: 'conflict', exit: 7, hint: 'Stop the VE first.' },
+  've.not_running': { kind: 'conflict', exit: 8, hint: 'Start the VE first.' },
+  've.frozen': { kind: 'conflict', exit: 9, hint: 'Thaw the VE first: `veld thaw NAME`.' },
+  've.init_died': { kind: 'internal', exit: 10, hint: 'Read its last words with `veld logs NAME`, and `veld doctor`.' },
+  've.start_failed': { kind: 'internal', exit: 10, hint: 'Read `veld logs NAME` and `veld doctor`.' },
+  've.stop_failed': { kind: 'internal', exit: 11, hint: 'Try `veld stop --force NAME`.' },
+  'property.unknown': { kind: 'invalid', exit: 12, hint: 'See `veld help properties`.' },
+  'property.invalid': { kind: 'invalid', exit: 12, hint: 'See `veld help properties`.' },
+  'property.not_live': { kind: 'conflict', exit: 13, hint: 'Stop the VE, or add --next-start to apply it at the next start.' },
+  'property.unsupported': { kind: 'unsupported', exit: 14, hint: 'See `veld doctor` for what this kernel lacks.' },
+  'name.invalid': { kind: 'invalid', exit: 12, hint: 'A name is 1 to 63 characters of a-z, 0-9 and -, and begins with a letter.' },
+  'template.not_found': { kind: 'not_found', exit: 15, hint: 'See `veld template list`, or build one: `veld template build bookworm`.' },
+  'template.in_use': { kind: 'conflict', exit: 16, hint: 'Destroy the VEs that use it first.' },
+  'template.name_taken': { kind: 'conflict', exit: 16, hint: 'Choose another name, or delete the old template.' },
+  'template.invalid': { kind: 'invalid', exit: 17, hint: 'The archive must hold a root file system with /sbin/init and /bin/sh.' },
+  'template.build_failed': { kind: 'internal', exit: 18, hint: 'Read the end of the build log.' },
+  'address.none_free': { kind: 'conflict', exit: 19, hint: 'Enlarge the pool (`network.pools` in the settings), or destroy VEs.' },
+  'address.taken': { kind: 'conflict', exit: 19, hint: 'Choose another address.' },
+  'uid.none_free': { kind: 'conflict', exit: 20, hint: 'Destroy VEs: each node has 512 uid ranges.' },
+  'disk.full': { kind: 'unavailable', exit: 21, hint: 'Free space in the state folder, then try again.' },
+  'path.refused': { kind: 'forbidden', exit: 22, hint: 'The path leaves the VE, or is not an ordinary file.' },
+  'exec.not_found': { kind: 'not_found', exit: 127, hint: 'The program does not exist in the VE.' },
+  'exec.not_executable': { kind: 'invalid', exit: 126, hint: 'The file is not executable in the VE.' },
+  'exec.failed': { kind: 'internal', exit: 125, hint: 'Read the daemon log.' },
+  'engine.missing': { kind: 'unavailable', exit: 23, hint: 'Build it with `./quickstart`, or `veld engine build`.' },
+  'engine.failed': { kind: 'internal', exit: 23, hint: 'Read the engine build log.' },
+  'engine.release_expired': { kind: 'unavailable', exit: 23, hint: 'Use a mirror that is up to date, or allow it: engine.expiredRelease=record.' },
+  'kernel.unsupported': { kind: 'unsupported', exit: 24, hint: 'See `veld doctor`.' },
+  'network.failed': { kind: 'internal', exit: 25, hint: 'See `veld doctor`, and the daemon log.' },
+  'storage.failed': { kind: 'internal', exit: 26, hint: 'See the daemon log.' },
+  'layer.in_use': { kind: 'conflict', exit: 26, hint: 'A VE or template still stands on this layer.' },
+  'operation.not_found': { kind: 'not_found', exit: 27, hint: 'See `veld operation list`.' },
+  'operation.cancelled': { kind: 'cancelled', exit: 28, hint: 'Nothing was changed.' },
+  'operation.interrupted': { kind: 'unavailable', exit: 29, hint: 'The daemon was stopped meanwhile and rolled the operation back; try again.' },
+  'command.failed': { kind: 'internal', exit: 30, hint: 'Read the daemon log.' },
+  timeout: { kind: 'unavailable', exit: 31, hint: 'Try again with a longer timeout.' },
+  'session.invalid': { kind: 'forbidden', exit: 32, hint: 'Ask for a new session.' },
+} as const satisfies Record<string, ErrorRow>;
+
+/** A code of the table. */
+export type ErrorCode = keyof typeof ERRORS;
+
+/** The shape in which an error crosses the API. */
+export interface ErrorBody {
+  code: ErrorCode;
+  message: string;
+  hint: string;
+  details?: Record<string, unknown>;
+}
+
+/** An error with a row in the table; everything that a user meets is one of these. */
+export class VeldError extends Error {
+  readonly code: ErrorCode;
+  readonly hint: string;
+  readonly details: Record<string, unknown> | undefined;
+
+  /**
+   * @param code row of {@link ERRORS}
+   * @param message what failed and why, one sentence with its subject named
+   * @param options `hint` replaces the table's, `details` go to programs, `cause` goes to the log
+   */
+  constructor(code: ErrorCode, message: string, options: { hint?: string; details?: Record<string, unknown>; cause?: unknown } = {}) {
+    super(message, options.cause === undefined ? undefined : { cause: options.cause });
+    this.name = 'VeldError';
+    this.code = code;
+    this.hint = options.hint ?? ERRORS[code].hint;
+    this.details = options.details;
+  }
+
+  get kind(): ErrorKind {
+    return ERRORS[this.code].kind;
+  }
+
+  get http(): number {
+    return HTTP_STATUS[this.kind];
+  }
+
+  get exit(): number {
+    return ERRORS[this.code].exit;
+  }
+
+  /** The error as the API sends it. */
+  toBody(): ErrorBody {
+    return { code: this.code, message: this.message, hint: this.hint, ...(this.details && { details: this.details }) };
+  }
+
+  /** The error of an API answer; an unknown code becomes `internal`. */
+  static fromBody(body: ErrorBody): VeldError {
+    const code = body.code in ERRORS ? body.code : 'internal';
+    return new VeldError(code, body.message, { hint: body.hint, ...(body.details && { details: body.details }) });
+  }
+}
+
+/** Any thrown value as a VeldError: system errors get the row they deserve, the rest becomes `internal`. */
+export function toVeldError(error: unknown): VeldError {
+  if (error instanceof VeldError) return error;
+  const e = error as NodeJS.ErrnoException;
+  if (e?.name === 'AbortError') return new VeldError('operation.cancelled', 'The operation was cancelled.', { cause: error });
+  if (e?.code === 'ENOSPC' || e?.code === 'EDQUOT') return new VeldError('disk.full', `No space left: ${e.message}.`, { cause: error });
+  return new VeldError('internal', e?.message ?? String(error), { cause: error });
+}

@@ -1,0 +1,24 @@
+/**
+ * Fault points: named places where a test can make the daemon die or fail.
+ *
+ * `VELD_FAULT` holds `kill:NAME` (SIGKILL to this process) or `fail:NAME` (an error is thrown), optionally followed by
+ * `#N` for the N-th time that the point is reached (default: the first). `VELD_FAULT_LOG` names a file to which every
+ * point that is reached is appended, so that a test can first list the points of an operation and then hit each one.
+ * Without these variables a fault point is one comparison.
+ */
+import { appendFileSync } from 'node:fs';
+
+const spec = process.env.VELD_FAULT;
+const log = process.env.VELD_FAULT_LOG;
+const wanted = spec === undefined ? undefined : /^(kill|fail):([^#]+)(?:#(\d+))?$/.exec(spec);
+let seen = 0;
+
+/** Reach the fault point `name`. Throws or kills only when a test asked for it. */
+export function faultPoint(name: string): void {
+  if (log !== undefined) appendFileSync(log, `${name}\n`);
+  if (!wanted || wanted[2] !== name) return;
+  seen += 1;
+  if (seen !== Number(wanted[3] ?? 1)) return;
+  if (wanted[1] === 'kill') process.kill(process.pid, 'SIGKILL');
+  throw new Error(`injected failure at ${name}`);
+}

@@ -1,0 +1,122 @@
+/** The daemon's settings: one file, checked as a whole when it is read. Docs: docs/reference/settings.md. */
+import { isIP } from 'node:net';
+import { readIfExists } from './files.ts';
+import { VeldError } from './errors.ts';
+
+/** Where the settings file is unless VELD_SETTINGS names another. */
+export const DEFAULT_SETTINGS_FILE = '/etc/veld/settings.json';
+
+export interface Settings {
+  /** Name of this installation, part of every global name (cgroup, link, nft table): 1 to 5 of a-z0-9, a letter first. */
+  instance: string;
+  /** Persistent state: database, templates, layers, VEs, engines. Mode 0700, root. */
+  stateDir: string;
+  /** Volatile state of this boot. */
+  runDir: string;
+  /** Unix socket of the API. */
+  socket: string;
+  /** Group that may use the socket (equals root on this host), created by quickstart. */
+  socketGroup: string;
+  log: {
+    /** pino level. */
+    level: 'trace' | 'debug' | 'info' | 'warn' | 'error';
+    /** Log file; rotated when it reaches maxBytes, one old file kept. */
+    file: string;
+    maxBytes: number;
+  };
+  network: {
+    /** Pools from which addresses are given, CIDR. The first address of an IPv4 pool is the host's own. */
+    pools: string[];
+    /** Host links towards the world: NAT for private pools and proxy ARP/ND happen there. Empty: links of the default routes, found at start. */
+    uplinks: string[];
+    /** Whether VEs may talk to each other. */
+    veToVe: boolean;
+    /** Whether VEs may open connections to the host itself (ICMP echo always may). */
+    veToHost: boolean;
+  };
+  engine: {
+    /** Debian suites tried in this order for crun, conmon and criu >= 4.2. */
+    suites: string[];
+    /** What to do with a Release file past its Valid-Until: `refuse`, or `record` (use it, note it, show it in doctor). */
+    expiredRelease: 'refuse' | 'record';
+  };
+  /** The veld-boot, veld-runtime and veld-exit scripts. Set by the daemon from its own place; not read from the file. */
+  libexecDir: string;
+}
+
+/** Defaults of all settings for an instance. */
+export function defaultSettings(instance = 'main'): Settings {
+  const name = instance === 'main' ? 'veld' : `veld-${instance}`;
+  return {
+    instance,
+    stateDir: `/var/lib/${name}`,
+    runDir: `/run/${name}`,
+    socket: `/run/${name}/veld.sock`,
+    socketGroup: 'veld',
+    log: { level: 'info', file: `/var/log/${name}/veldd.log`, maxBytes: 16 << 20 },
+    network: { pools: ['10.187.0.0/16', 'fd5e:1d00:187::/64'], uplinks: [], veToVe: true, veToHost: false },
+    engine: { suites: ['trixie-backports', 'testing'], expiredRelease: 'refuse' },
+    libexecDir: new URL('../../libexec', import.meta.url).pathname,
+  };
+}
+
+/**
+ * Read the settings file over the defaults.
+ * @param file path; a file that does not exist means defaults
+ * @throws VeldError `settings.invalid` naming the key
+ */
+export function loadSettings(file = process.env.VELD_SETTINGS ?? DEFAULT_SETTINGS_FILE): Settings {
+  const text = readIfExists(file);
+  let given: Record<string, unknown> = {};
+  if (text !== undefined) {
+    try {
+      given = JSON.parse(text) as Record<string, unknown>;
+    } catch (error) {
+      throw new VeldError('settings.invalid', `${file} is not JSON: ${(error as Error).message}.`);
+    }
+  }
+  const bad = (key: string, why: string): never => {
+    throw new VeldError('settings.invalid', `${file}: ${key} ${why}.`, { details: { key } });
+  };
+  const instance = given.instance ?? 'main';
+  if (typeof instance !== 'string' || !/^[a-z][a-z0-9]{0,4}$/.test(instance)) bad('instance', 'must be 1 to 5 of a-z and 0-9, a letter first');
+  const settings = defaultSettings(instance as string);
+  merge(settings as unknown as Record<string, unknown>, given, '', bad);
+  for (const key of ['stateDir', 'runDir', 'socket'] as const) {
+    if (!settings[key].startsWith('/') || /[\n\0:,\\]/.test(settings[key])) bad(key, 'must be an absolute path without colon, comma, backslash or newline');
+  }
+  for (const pool of settings.network.pools) {
+    const [address, bits] = pool.split('/');
+    const family = isIP(address ?? '');
+    const n = Number(bits);
+    if (family === 0 || !Number.isInteger(n) || n < 8 || n > (family === 4 ? 30 : 120)) bad('network.pools', `holds ${pool}, which is not a CIDR pool`);
+  }
+  for (const link of settings.network.uplinks) if (!/^[A-Za-z0-9_.@-]{1,15}$/.test(link)) bad('network.uplinks', `holds ${link}, which is not a link name`);
+  return settings;
+}
+
+/** Copy `from` over `into`, key by key, refusing unknown keys and other types. */
+function merge(into: Record<string, unknown>, from: Record<string, unknown>, prefix: string, bad: (key: string, why: string) => never): void {
+  for (const [key, value] of Object.entries(from)) {
+    const path = prefix + key;
+    if (!Object.hasOwn(into, key) || path === 'libexecDir') bad(path, 'is not a known setting');
+    const old = into[key];
+    if (Array.isArray(old)) {
+      if (!Array.isArray(value) || value.some((v) => typeof v !== 'string')) bad(path, 'must be a list of strings');
+      into[key] = value;
+    } else if (typeof old === 'object' && old !== null) {
+      if (typeof value !== 'object' || value === null || Array.isArray(value)) bad(path, 'must be an object');
+      merge(old as Record<string, unknown>, value as Record<string, unknown>, `${path}.`, bad);
+    } else {
+      if (typeof value !== typeof old) bad(path, `must be a ${typeof old}`);
+      const choices = CHOICES[path];
+      if (choices && !choices.includes(value as string)) bad(path, `must be one of ${choices.join(', ')}`);
+      into[key] = value;
+    }
+  }
+}
+
+const CHOICES: Record<string, string[]> = {
+  'log.level': ['trace', 'debug', 'info', 'warn', 'error'],
+  'engine.expiredRelease': ['refuse', 'record'],
+};

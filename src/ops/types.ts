@@ -1,0 +1,33 @@
+/** What an operation hands to the code that carries it out. */
+
+/** Handed through every long call: cancel, progress, undo, journal. */
+export interface Task {
+  /** Id of the operation. */
+  readonly id: string;
+  /** Aborted when the user cancels. */
+  readonly signal: AbortSignal;
+  /** Tell how far the work is. @param percent 0 to 100 @param message what is being done, one phrase */
+  progress(percent: number, message: string): void;
+  /**
+   * Register how to undo the step just done (or about to be done). On failure the steps run in reverse order.
+   * @param name names the step in logs and in fault points (`undo:NAME`)
+   */
+  undo(name: string, step: () => void | Promise<void>): void;
+  /** Write the phase and what a new daemon needs to finish or roll back, before acting. Also a fault point `phase:KIND.PHASE`. */
+  phase(phase: string, data?: Record<string, unknown>): void;
+  /** From here on the operation can only be finished: undo steps are dropped and cancel is refused. */
+  commit(): void;
+}
+
+/** Something that happened, sent to listeners (`/v1/events`) and kept in memory only. */
+export interface VeldEvent {
+  /** Increasing. */
+  seq: number;
+  /** ISO 8601. */
+  time: string;
+  /** e.g. `ve.started`, `ve.stopped`, `ve.rebooted`, `operation.updated`. */
+  type: string;
+  /** UUID of the VE, when it is about one. */
+  ve?: string;
+  data?: Record<string, unknown>;
+}

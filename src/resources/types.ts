@@ -1,0 +1,49 @@
+/** Interface of the resource capability: the control groups of a VE and the limits in them. */
+import type { Properties } from '../spec/types.ts';
+
+/** Where a VE's processes live, one directory per hierarchy. */
+export interface VeGroups {
+  /** The cgroup2 directory (on a hybrid host: in its unified hierarchy, without controllers). */
+  unified: string;
+  /** v1 directories by controller name (cpu, cpuset, memory, ...); empty on a pure v2 host. */
+  v1: Record<string, string>;
+  /** Path of the unified directory as processes of the host see it in /proc/PID/cgroup. */
+  path: string;
+}
+
+export interface Usage {
+  /** CPU time used, in seconds. */
+  cpuSeconds: number;
+  /** Bytes charged to the VE's memory group. */
+  memoryBytes: number;
+  /** Processes and threads. */
+  tasks: number;
+}
+
+export interface ResourceManager {
+  /** Make the instance's parent groups in every hierarchy (and the `monitors` group). Idempotent. */
+  setup(): void;
+  groups(number: number): VeGroups;
+  /** Group for conmon and its like, outside of every VE and of the daemon's own group. */
+  monitorGroups(): VeGroups;
+  /** Make the VE's groups, apply the limits, delegate the cgroup2 directory to the VE's root (the four delegation files only). Idempotent. */
+  create(number: number, uidBase: number, properties: Properties): void;
+  /** Apply limits to existing groups. Throws `property.unsupported` when the kernel cannot hold one. */
+  apply(number: number, properties: Properties): void;
+  /** Which properties this host can hold, and why not. */
+  support(): Record<string, true | string>;
+  usage(number: number): Usage | undefined;
+  freeze(number: number): Promise<void>;
+  thaw(number: number): Promise<void>;
+  isFrozen(number: number): boolean;
+  /** Pids (host's) in the VE's groups, nested ones included. */
+  pids(number: number): number[];
+  /** Kill every process of the VE (cgroup.kill) and wait until the group is empty. */
+  kill(number: number): Promise<void>;
+  /** Remove the VE's groups with all nested ones. The VE must be empty of processes. */
+  remove(number: number): Promise<void>;
+  /** Remove the instance's parent groups (tests, `--remove`). */
+  teardown(): Promise<void>;
+  /** Numbers of VEs that have groups. */
+  list(): number[];
+}

@@ -1,0 +1,45 @@
+/**
+ * Interface of the storage capability: root file systems as stacks of layers.
+ *
+ * A VE's root is an overlay: read-only layers (shared by all VEs, idmapped into the VE's uid range) below one upper that is
+ * the VE's own, plain on disk (owners written in the VE's range). The life of an upper: `createVolume`, mounted by the runtime
+ * script in a mount namespace of its own while the VE runs, then `freezeUpper` (becomes a layer, a new empty upper on top) or
+ * `destroyVolume`.
+ */
+import type { LayerRecord, LayerRef } from '../store/types.ts';
+
+/** What the runtime script needs to mount a root. */
+export interface MountPlan {
+  /** Lowest first: source tree and the idmap `mount(8)` shall give it (`b:FROM:TO:COUNT`), or no map when it is already in the VE's range. */
+  lowers: { source: string; map: string | null }[];
+  upper: string;
+  work: string;
+}
+
+export interface Volumes {
+  /** Make an empty upper owned by the VE's root. O(1) in the size of the template. Throws `storage.failed` if it exists. */
+  createVolume(uuid: string, uidBase: number): Promise<void>;
+  /** Whether the folder of the volume exists, whole or in part. */
+  hasVolume(uuid: string): boolean;
+  /** Put first files into a fresh, never mounted upper (nobody else has touched it yet). */
+  seedVolume(uuid: string, uidBase: number, files: readonly { path: string; content: string; mode?: number }[]): void;
+  /** Remove upper and work, also when half there. Never follows a link. Works on folders that the VE filled with anything. */
+  destroyVolume(uuid: string): Promise<void>;
+  mountPlan(uuid: string, uidBase: number, layers: readonly LayerRef[]): MountPlan;
+  /** Bytes in the upper, measured now (a scan: for people, not for limits). */
+  usage(uuid: string): Promise<number>;
+
+  /** Path at which a new layer can be filled; it becomes visible by `commitLayer`. */
+  stageLayer(): { id: string; path: string };
+  /** Make a staged tree a layer. @param uidBase range in which its owners are written @returns the record (not yet in the store) */
+  commitLayer(id: string, uidBase: number): Promise<LayerRecord>;
+  /** Drop a staged tree. */
+  dropStaged(id: string): Promise<void>;
+  /** Turn the upper of a stopped VE into a layer by rename, and give it a new empty upper: O(1). */
+  freezeUpper(uuid: string, uidBase: number): Promise<LayerRecord>;
+  /** Remove a layer's tree. The caller has made sure that nothing uses it. */
+  dropLayer(id: string): Promise<void>;
+  layerPath(id: string): string;
+  /** What lies in the folders of storage but is named by nobody: leftovers of a crash. */
+  orphans(known: { volumes: ReadonlySet<string>; layers: ReadonlySet<string> }): { volumes: string[]; layers: string[]; staged: string[] };
+}

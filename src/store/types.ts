@@ -1,0 +1,142 @@
+/**
+ * What the store keeps, and the interface that every store implements (conformance suite: conformance.ts).
+ *
+ * All methods are synchronous and short. `transaction` makes several of them one: all or nothing.
+ */
+
+/** A layer in the stack of a root file system: a read-only tree and the uid range in which its owners are written on disk. */
+export interface LayerRef {
+  /** Layer id. */
+  id: string;
+  /** First uid of the range in which the tree's owners are written: 0 for templates, a VE's base for a frozen upper. */
+  uidBase: number;
+}
+
+export interface VeRecord {
+  /** Immutable. */
+  uuid: string;
+  /** OpenVZ's VEID, 101 and up; immutable; part of link and cgroup names. */
+  number: number;
+  name: string;
+  /** Fingerprint of the template, or null when the template is gone from the table. */
+  template: string;
+  /** Lowest layer first. */
+  layers: LayerRef[];
+  /** First host uid of the VE's range of 65536. */
+  uidBase: number;
+  /** Explicitly set properties, by property name; the table in spec/ knows the defaults. */
+  properties: Record<string, unknown>;
+  /** Addresses given to the VE, without prefix length. */
+  addresses: string[];
+  /** Link-layer address of eth0. */
+  mac: string;
+  /** What the operator wants; the truth is read from the kernel. */
+  desired: 'running' | 'stopped';
+  /** False while create is not finished: such a VE is invisible. */
+  ready: boolean;
+  /** Guest files (hosts, resolv.conf, hostname) must be written before the next boot. */
+  guestDirty: boolean;
+  /** ISO 8601. */
+  createdAt: string;
+  /** Why it last stopped by itself, for `show`. */
+  lastExit: { code: number; at: string; reason: string } | null;
+}
+
+export interface TemplateRecord {
+  /** sha256 of the content, 64 hex digits. */
+  fingerprint: string;
+  /** Unique name, e.g. `debian-12`. */
+  name: string;
+  os: string;
+  release: string;
+  architecture: string;
+  layers: LayerRef[];
+  /** Bytes on disk. */
+  size: number;
+  createdAt: string;
+  /** How it was made: suite, packages, mirror, Release date; free form, shown by `template show`. */
+  source: Record<string, unknown>;
+}
+
+export interface LayerRecord {
+  id: string;
+  uidBase: number;
+  createdAt: string;
+  size: number;
+}
+
+export type OperationState = 'running' | 'succeeded' | 'failed' | 'cancelled' | 'interrupted';
+
+export interface OperationRecord {
+  id: string;
+  /** Verb, e.g. `create`. */
+  kind: string;
+  /** UUID of the VE it works on, or null. */
+  ve: string | null;
+  state: OperationState;
+  /** 0 to 100. */
+  percent: number;
+  /** What is being done now, one phrase. */
+  message: string;
+  /** Result for programs, when succeeded. */
+  result: unknown;
+  error: { code: string; message: string; hint: string; details?: Record<string, unknown> } | null;
+  createdAt: string;
+  endedAt: string | null;
+  /** Id of the request that asked for it. */
+  requestId: string | null;
+}
+
+/** One journal row per unfinished operation that must survive a crash: what phase it is in, and what it needs to go on or back. */
+export interface JournalRecord {
+  operation: string;
+  kind: string;
+  ve: string | null;
+  phase: string;
+  data: Record<string, unknown>;
+  updatedAt: string;
+}
+
+export interface Store {
+  close(): void;
+  /** Run `work` in one transaction; an exception rolls back. May nest. */
+  transaction<T>(work: () => T): T;
+
+  insertVe(ve: VeRecord): void;
+  /** Replace the whole record (uuid and number are immutable). Throws `ve.not_found`. */
+  updateVe(ve: VeRecord): void;
+  deleteVe(uuid: string): void;
+  veByUuid(uuid: string): VeRecord | undefined;
+  veByName(name: string): VeRecord | undefined;
+  veByNumber(number: number): VeRecord | undefined;
+  /** All records, by number, unfinished ones included. */
+  listVes(): VeRecord[];
+
+  insertTemplate(template: TemplateRecord): void;
+  deleteTemplate(fingerprint: string): void;
+  /** By full fingerprint, by unique prefix of at least 8 digits, or by name. */
+  findTemplate(key: string): TemplateRecord | undefined;
+  listTemplates(): TemplateRecord[];
+
+  insertLayer(layer: LayerRecord): void;
+  deleteLayer(id: string): void;
+  layer(id: string): LayerRecord | undefined;
+  listLayers(): LayerRecord[];
+  /** How many VEs and templates name the layer. */
+  layerUses(id: string): number;
+
+  saveOperation(operation: OperationRecord): void;
+  operation(id: string): OperationRecord | undefined;
+  /** Newest first. */
+  listOperations(limit: number): OperationRecord[];
+  /** Forget ended operations beyond the newest `keep`. */
+  pruneOperations(keep: number): void;
+
+  writeJournal(entry: JournalRecord): void;
+  clearJournal(operation: string): void;
+  listJournal(): JournalRecord[];
+
+  /** Small facts of the installation (uid block, current engine, ...), JSON values. */
+  getMeta<T>(key: string): T | undefined;
+  setMeta(key: string, value: unknown): void;
+}

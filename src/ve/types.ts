@@ -1,0 +1,99 @@
+/** What the service floor knows of a VE: its views and the manager of its life. */
+import type { Duplex } from 'node:stream';
+import type { OperationRecord, TemplateRecord } from '../store/types.ts';
+import type { Properties } from '../spec/types.ts';
+import type { Usage } from '../resources/types.ts';
+import type { Traffic } from '../network/types.ts';
+import type { BuildRequest } from '../templates/types.ts';
+
+/** `failed`: it should run, and does not. */
+export type VeStatus = 'stopped' | 'starting' | 'running' | 'frozen' | 'stopping' | 'failed';
+
+export interface VeView {
+  uuid: string;
+  number: number;
+  name: string;
+  status: VeStatus;
+  template: { fingerprint: string; name: string | null };
+  addresses: string[];
+  mac: string;
+  uidBase: number;
+  /** Host pid of init, or null. */
+  pid: number | null;
+  /** ISO 8601, or null when not running. */
+  startedAt: string | null;
+  createdAt: string;
+  /** Only those set by hand; `properties` in the full view has all. */
+  set: Record<string, unknown>;
+  lastExit: { code: number; at: string; reason: string } | null;
+  /** `init`: an init that announced itself has; null when not running. */
+  health: 'ok' | 'unverified' | null;
+}
+
+/** With everything that takes a look at the kernel. */
+export interface VeDetail extends VeView {
+  properties: Properties;
+  /** Properties that wait for the next start. */
+  pending: string[];
+  usage: Usage | null;
+  traffic: Traffic | null;
+  link: string;
+}
+
+export interface CreateRequest {
+  name: string;
+  template: string;
+  properties?: Record<string, unknown>;
+  start?: boolean;
+}
+
+export interface ExecRequest {
+  command: string[];
+  /** User name or uid in the VE; default root. */
+  user?: string;
+  env?: Record<string, string>;
+  cwd?: string;
+  /** A terminal from the VE's own devpts. */
+  tty?: { columns: number; rows: number; term: string } | null;
+}
+
+/** A running command. Output ends before `exit` settles. */
+export interface ExecSession {
+  stdin: NodeJS.WritableStream;
+  stdout: NodeJS.ReadableStream;
+  /** Null with a terminal. */
+  stderr: NodeJS.ReadableStream | null;
+  resize(columns: number, rows: number): void;
+  /** Send a signal to the command, e.g. when the client went away. */
+  kill(signal: NodeJS.Signals): void;
+  exit: Promise<number>;
+  /** Only for terminals. */
+  terminal?: Duplex;
+}
+
+/** `task` answers at once with the operation's record; wait for it through the operations. */
+export interface VeManager {
+  list(): VeView[];
+  /** By name, number or UUID. Throws `ve.not_found`. */
+  show(key: string): VeDetail;
+  create(request: CreateRequest, requestId: string | null): OperationRecord;
+  start(key: string, requestId: string | null): OperationRecord;
+  /** @param timeout seconds before it is forced; default `stop.timeout` */
+  stop(key: string, options: { force?: boolean; timeout?: number }, requestId: string | null): OperationRecord;
+  restart(key: string, options: { force?: boolean; timeout?: number }, requestId: string | null): OperationRecord;
+  freeze(key: string, requestId: string | null): OperationRecord;
+  thaw(key: string, requestId: string | null): OperationRecord;
+  destroy(key: string, options: { force?: boolean }, requestId: string | null): OperationRecord;
+  rename(key: string, name: string, requestId: string | null): OperationRecord;
+  /** `null` as a value unsets. @param nextStart accept properties that need a restart */
+  set(key: string, changes: Record<string, unknown>, options: { nextStart?: boolean }, requestId: string | null): OperationRecord;
+  exec(key: string, request: ExecRequest): Promise<ExecSession>;
+  /** The console log of this and earlier boots, oldest first. @param tail lines from the end */
+  logs(key: string, options: { tail?: number }): string;
+
+  templates(): (TemplateRecord & { uses: number })[];
+  template(key: string): TemplateRecord & { uses: number };
+  buildTemplate(request: BuildRequest, requestId: string | null): OperationRecord;
+  importTemplate(file: string, name: string, requestId: string | null): OperationRecord;
+  deleteTemplate(key: string, requestId: string | null): OperationRecord;
+}
