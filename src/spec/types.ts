@@ -3,7 +3,8 @@
 /** How a property's text is read and shown. */
 export type PropertyType =
   | { kind: 'boolean' }
-  | { kind: 'integer'; min: number; max: number; unit?: string }
+  /** A whole number; with `unlimited` also that word (null). */
+  | { kind: 'integer'; min: number; max: number; unit?: string; unlimited?: boolean }
   /** Bytes; accepts 512M, 1GiB, `unlimited` (null). */
   | { kind: 'bytes'; min: number; unlimited: boolean }
   /** Percent of one CPU; accepts 150%, `unlimited` (null). */
@@ -12,7 +13,8 @@ export type PropertyType =
   | { kind: 'seconds'; min: number; max: number }
   | { kind: 'choice'; choices: readonly string[] }
   | { kind: 'text'; maxLength: number; pattern?: RegExp; patternHelp?: string }
-  | { kind: 'list'; item: 'address' | 'domain' | 'text'; maxItems: number };
+  /** Given as a list, or as text with commas or spaces. `address`: one that a VE can have; `resolver`: one that it can ask. */
+  | { kind: 'list'; item: 'address' | 'resolver' | 'domain'; maxItems: number };
 
 export interface PropertyRow {
   /** Dotted name. */
@@ -33,21 +35,30 @@ export interface PropertyRow {
 /** All properties of a VE, defaults filled in. One field per row of the table. */
 export interface Properties {
   'description': string;
+  /** Null: the name of the VE. */
   'hostname': string | null;
   'cpu.weight': number;
+  /** Percent of one CPU; null, here and below: unlimited. */
   'cpu.limit': number | null;
+  /** Bytes. */
   'memory.limit': number | null;
+  /** Bytes, on top of memory.limit. */
   'memory.swap': number | null;
   'pids.limit': number | null;
+  /** Null: one of each pool, given at create and kept. */
   'network.addresses': string[] | null;
+  /** Null: those of the host. */
   'network.dns': string[] | null;
   'network.search': string[];
   'network.mtu': number;
   'features.nesting': boolean;
   'features.io_uring': boolean;
   'boot.start': boolean;
+  /** Higher starts earlier. */
   'boot.order': number;
+  /** Seconds. */
   'boot.timeout': number;
   'restart.policy': 'never' | 'on-failure' | 'always';
+  /** Seconds. */
   'stop.timeout': number;
 }

@@ -1,0 +1,46 @@
+/** Canonical forms of addresses and domain names. Pure: whether an address is free or fits a pool is not asked here. */
+import { BlockList, isIP } from 'node:net';
+
+/** What no interface of a VE can have as its own unicast address (RFC 6890 and RFC 4291 section 2). */
+const NOT_A_HOST = new BlockList();
+NOT_A_HOST.addSubnet('0.0.0.0', 8, 'ipv4');
+NOT_A_HOST.addSubnet('169.254.0.0', 16, 'ipv4');
+NOT_A_HOST.addSubnet('224.0.0.0', 3, 'ipv4'); // multicast, reserved, broadcast
+NOT_A_HOST.addAddress('::', 'ipv6');
+NOT_A_HOST.addSubnet('::ffff:0:0', 96, 'ipv6'); // IPv4 in disguise would pass checks made for the other family
+NOT_A_HOST.addSubnet('fe80::', 10, 'ipv6');
+NOT_A_HOST.addSubnet('ff00::', 8, 'ipv6');
+
+const LOOPBACK = new BlockList();
+LOOPBACK.addSubnet('127.0.0.0', 8, 'ipv4');
+LOOPBACK.addAddress('::1', 'ipv6');
+
+/**
+ * An address that a VE can have, in canonical form (RFC 5952 for IPv6).
+ * @returns undefined when it is none: bad syntax, prefix length, zone, or loopback, link-local, multicast and the like
+ */
+export function canonicalAddress(text: string): string | undefined {
+  const address = canonicalResolver(text);
+  return address === undefined || LOOPBACK.check(address, familyOf(address)) ? undefined : address;
+}
+
+/** An address that a VE can ask for names, in canonical form: like {@link canonicalAddress}, but its own loopback is one too. */
+export function canonicalResolver(text: string): string | undefined {
+  const family = text.includes('%') ? 0 : isIP(text);
+  if (family === 0) return undefined;
+  const address = family === 4 ? text : new URL(`http://[${text}]/`).hostname.slice(1, -1);
+  // BlockList would look an IPv4-mapped address up among the IPv4 rules, so that one is told by its canonical text.
+  if (address.startsWith('::ffff:')) return undefined;
+  return NOT_A_HOST.check(address, familyOf(address)) ? undefined : address;
+}
+
+/** A domain name in lower case, without the last dot; undefined when it is none (RFC 1123, with `_` as DNS allows it). */
+export function canonicalDomain(text: string): string | undefined {
+  const name = text.toLowerCase().replace(/\.$/, '');
+  if (name.length > 253 || /^[0-9.]*$/.test(name)) return undefined;
+  return name.split('.').every((label) => /^[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?$/.test(label)) ? name : undefined;
+}
+
+function familyOf(address: string): 'ipv4' | 'ipv6' {
+  return address.includes(':') ? 'ipv6' : 'ipv4';
+}

@@ -1,0 +1,170 @@
+/** Reads and shows values by their type. Strict: what is not understood wholly is refused, with what would be accepted. */
+import { VeldError } from '../lib/errors.ts';
+import { canonicalAddress, canonicalDomain, canonicalResolver } from './addresses.ts';
+import type { PropertyRow, PropertyType } from './types.ts';
+
+/** No value needs a longer text; longer ones are refused before anything looks at them. */
+const MAX_TEXT = 8192;
+/** 1024 to the power of the index. */
+const BYTE_UNITS = ['', 'K', 'M', 'G', 'T', 'P'];
+const SECOND_UNITS: Record<string, number> = { s: 1, m: 60, h: 3600, d: 86_400 };
+const BOOLEANS: Record<string, boolean> = { on: true, yes: true, true: true, off: false, no: false, false: false };
+/** Control characters, line separators, halves of surrogate pairs, and marks that turn the direction of text around. */
+const UNPRINTABLE = /[\p{Cc}\p{Cs}\u2028\u2029\u200E\u200F\u061C\u202A-\u202E\u2066-\u2069]/u;
+
+/** The canonical value, or a function's word for 'not this'. */
+const REFUSED = Symbol('refused');
+
+/**
+ * Read a value for a row of the table.
+ * @param input text, or a JSON value of the right type
+ * @throws VeldError `property.invalid` with the name, what was given and what is accepted
+ */
+export function parseValue(row: PropertyRow, input: unknown): unknown {
+  const value = read(row, typeof input === 'string' ? input.trim() : input);
+  if (value !== REFUSED) return value;
+  const accepted = describeType(row);
+  throw new VeldError('property.invalid', `${row.name} cannot be ${quote(input)}. Accepted: ${accepted}.`,
+    { details: { name: row.name, given: quote(input), accepted } });
+}
+
+/** A value as text that {@link parseValue} reads again as the same value. */
+export function formatValue(row: PropertyRow, value: unknown): string {
+  const { type } = row;
+  if (value === null) return 'unlimited' in type && type.unlimited === true ? 'unlimited' : 'auto';
+  switch (type.kind) {
+    case 'boolean': return value === true ? 'on' : 'off';
+    case 'bytes': return formatBytes(value as number);
+    case 'percent': return `${value as number}%`;
+    case 'seconds': return formatSeconds(value as number);
+    case 'list': return (value as string[]).length === 0 ? 'none' : (value as string[]).join(',');
+    case 'integer':
+    case 'choice':
+    case 'text': return String(value);
+  }
+}
+
+/** What a row accepts, in words. */
+export function describeType(row: PropertyRow): string {
+  const { type } = row;
+  const rest = 'unlimited' in type && type.unlimited === true ? ', or unlimited' : '';
+  const auto = row.default === null && rest === '' ? ', or auto' : '';
+  switch (type.kind) {
+    case 'boolean': return 'on or off';
+    case 'integer': return `a whole number${type.unit === undefined ? '' : ` of ${type.unit}`} from ${type.min} to ${type.max}${rest}`;
+    case 'bytes': return `an amount of bytes such as 512M or 1GiB (K, M, G, T, P are powers of 1024)${type.min > 0 ? `, at least ${formatBytes(type.min)}` : ''}${rest}`;
+    case 'percent': return `percent of one CPU such as 150%, from ${type.min}% to ${type.max}%${rest}`;
+    case 'seconds': return `a time such as 30s or 5m, from ${formatSeconds(type.min)} to ${formatSeconds(type.max)}`;
+    case 'choice': return `one of ${type.choices.join(', ')}`;
+    case 'text': return `${type.patternHelp ?? 'one line of text'}, at most ${type.maxLength} characters${auto}`;
+    case 'list': return `at most ${type.maxItems} different ${LIST_WORDS[type.item]}, with commas between, or none${auto}`;
+  }
+}
+
+const LIST_WORDS = {
+  address: 'IPv4 or IPv6 addresses that a host can have, without prefix length',
+  resolver: 'IPv4 or IPv6 addresses of name servers',
+  domain: 'domain names',
+};
+
+/** A value as it may stand in a message: quoted, cut, nothing that a terminal would act upon. */
+export function quote(value: unknown): string {
+  let text: string;
+  try {
+    text = typeof value === 'string' ? `"${value}"` : (JSON.stringify(value) ?? String(value));
+  } catch {
+    text = typeof value;
+  }
+  const shown = text.slice(0, 100).replace(new RegExp(UNPRINTABLE, 'gu'), '\u{FFFD}');
+  return text.length > 100 ? `${shown}...` : shown;
+}
+
+function read(row: PropertyRow, input: unknown): unknown {
+  const { type } = row;
+  if (typeof input === 'string' && (input.length > MAX_TEXT || UNPRINTABLE.test(input))) return REFUSED;
+  const unlimited = 'unlimited' in type && type.unlimited === true;
+  const auto = row.default === null && !unlimited;
+  if (input === null) return unlimited || auto ? null : REFUSED;
+  if (unlimited && input === 'unlimited') return null;
+  if (auto && input === 'auto') return null;
+  switch (type.kind) {
+    case 'boolean': return readBoolean(input);
+    case 'integer': return within(readNumber(input, /^(\d{1,16})$/, () => 1), type.min, type.max);
+    case 'bytes': return within(readBytes(input), type.min, Number.MAX_SAFE_INTEGER);
+    case 'percent': return within(readNumber(input, /^(\d{1,16})%?$/, () => 1), type.min, type.max);
+    case 'seconds': return within(readNumber(input, /^(\d{1,16})([smhd]?)$/, (unit) => SECOND_UNITS[unit] ?? 1), type.min, type.max);
+    case 'choice': return typeof input === 'string' && type.choices.includes(input) ? input : REFUSED;
+    case 'text': return readText(input, type);
+    case 'list': return readList(input, type);
+  }
+}
+
+function readBoolean(input: unknown): unknown {
+  if (typeof input === 'boolean') return input;
+  if (typeof input !== 'string') return REFUSED;
+  const word = input.toLowerCase();
+  return Object.hasOwn(BOOLEANS, word) ? BOOLEANS[word] : REFUSED;
+}
+
+/** A number, or text of digits and a unit. */
+function readNumber(input: unknown, pattern: RegExp, unit: (name: string) => number): unknown {
+  if (typeof input === 'number') return input;
+  if (typeof input !== 'string') return REFUSED;
+  const found = pattern.exec(input);
+  return found === null ? REFUSED : Number(found[1]) * unit(found[2] ?? '');
+}
+
+/** `GB` is refused: some mean 1000^3 by it, others 1024^3. */
+function readBytes(input: unknown): unknown {
+  if (typeof input === 'number') return input;
+  if (typeof input !== 'string') return REFUSED;
+  const found = /^(\d{1,16})(?:\.(\d{1,6}))?(?:([kmgtp])(?:ib)?|b)?$/i.exec(input);
+  if (found === null) return REFUSED;
+  const unit = 1024 ** BYTE_UNITS.indexOf((found[3] ?? '').toUpperCase());
+  // Both halves stay whole numbers: 1.1G, which is no whole number of bytes, is refused instead of rounded.
+  const scale = 10 ** (found[2] ?? '').length;
+  const part = Number(found[2] ?? '0') * unit;
+  return part % scale === 0 ? Number(found[1]) * unit + part / scale : REFUSED;
+}
+
+function within(value: unknown, min: number, max: number): unknown {
+  return typeof value === 'number' && Number.isSafeInteger(value) && value >= min && value <= max ? value + 0 : REFUSED;
+}
+
+function readText(input: unknown, type: PropertyType & { kind: 'text' }): unknown {
+  if (typeof input !== 'string' || [...input].length > type.maxLength) return REFUSED;
+  return type.pattern === undefined || type.pattern.test(input) ? input : REFUSED;
+}
+
+function readList(input: unknown, type: PropertyType & { kind: 'list' }): unknown {
+  let items: readonly unknown[];
+  if (Array.isArray(input)) items = input as readonly unknown[];
+  else if (typeof input !== 'string') return REFUSED;
+  else items = input === '' || input === 'none' ? [] : input.split(/\s*,\s*| +/);
+  if (items.length > type.maxItems) return REFUSED;
+  const read = type.item === 'address' ? canonicalAddress : type.item === 'resolver' ? canonicalResolver : canonicalDomain;
+  const values: string[] = [];
+  for (const item of items) {
+    const value = typeof item === 'string' && item.length <= 255 ? read(item) : undefined;
+    // `none` and `auto` are words of the list itself: as an item they could not be shown and read again.
+    if (value === undefined || value === 'none' || value === 'auto' || values.includes(value)) return REFUSED;
+    values.push(value);
+  }
+  return values;
+}
+
+function formatBytes(bytes: number): string {
+  let power = 0;
+  let amount = bytes;
+  while (amount > 0 && amount % 1024 === 0 && power < BYTE_UNITS.length - 1) {
+    amount /= 1024;
+    power += 1;
+  }
+  return `${amount}${BYTE_UNITS[power] ?? ''}`;
+}
+
+function formatSeconds(seconds: number): string {
+  if (seconds > 0 && seconds % 3600 === 0) return `${seconds / 3600}h`;
+  if (seconds > 0 && seconds % 60 === 0) return `${seconds / 60}m`;
+  return `${seconds}s`;
+}
