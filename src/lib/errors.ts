@@ -79,6 +79,10 @@ export const ERRORS = {
   'command.failed': { kind: 'internal', exit: 30, hint: 'Read the daemon log.' },
   timeout: { kind: 'unavailable', exit: 31, hint: 'Try again with a longer timeout.' },
   'session.invalid': { kind: 'forbidden', exit: 32, hint: 'Ask for a new session.' },
+  'daemon.stopping': { kind: 'unavailable', exit: 3, hint: 'Try again when the new daemon is up.' },
+  'daemon.overloaded': { kind: 'unavailable', exit: 33, hint: 'Too many at once: wait until some have ended, then try again.' },
+  'operation.committed': { kind: 'conflict', exit: 28, hint: 'It can only be finished now: wait for it.' },
+  'store.corrupt': { kind: 'internal', exit: 3, hint: 'Stop the daemon, keep a copy of the file, and restore a backup (`veld.db.backup-v*` beside it).' },
 } as const satisfies Record<string, ErrorRow>;
 
 /** A code of the table. */
