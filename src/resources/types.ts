@@ -26,6 +26,11 @@ export interface ResourceManager {
   groups(number: number): VeGroups;
   /** Group for conmon and its like, outside of every VE and of the daemon's own group. */
   monitorGroups(): VeGroups;
+  /**
+   * Directories into whose cgroup.procs a process that enters the VE from outside writes its pid, in this order. Makes the VE's group
+   * `veld-exec` when it is missing: a group that hands controllers down takes no processes itself. Throws `ve.not_running`.
+   */
+  execGroups(number: number): string[];
   /** Make the VE's groups, apply the limits, delegate the cgroup2 directory to the VE's root (the four delegation files only). Idempotent. */
   create(number: number, uidBase: number, properties: Properties): void;
   /** Apply limits to existing groups. Throws `property.unsupported` when the kernel cannot hold one. */
