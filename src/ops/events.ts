@@ -33,7 +33,7 @@ export function createEventBus(onError: (error: unknown) => void = () => {}): Ev
       const event: VeldEvent = { seq: last, time: new Date().toISOString(), type, ...about };
       ring.push(event);
       if (ring.length > KEPT) ring.shift();
-      for (const listener of [...listeners]) {
+      for (const listener of Array.from(listeners)) {
         try {
           listener.call(event);
         } catch (error) {

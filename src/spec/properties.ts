@@ -173,7 +173,7 @@ export function findProperty(name: string): PropertyRow {
   if (row !== undefined) return row;
   const near = nearest(name);
   throw new VeldError('property.unknown', `There is no property ${quote(name)}.${near === undefined ? '' : ` Is ${near} meant?`}`,
-    { details: { name: String(name).slice(0, 100), ...(near !== undefined && { nearest: near }) } });
+    { details: { name: name.slice(0, 100), ...(near !== undefined && { nearest: near }) } });
 }
 
 /**

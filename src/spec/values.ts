@@ -38,9 +38,7 @@ export function formatValue(row: PropertyRow, value: unknown): string {
     case 'percent': return `${value as number}%`;
     case 'seconds': return formatSeconds(value as number);
     case 'list': return (value as string[]).length === 0 ? 'none' : (value as string[]).join(',');
-    case 'integer':
-    case 'choice':
-    case 'text': return String(value);
+    default: return `${value as string | number}`;
   }
 }
 
@@ -57,7 +55,7 @@ export function describeType(row: PropertyRow): string {
     case 'seconds': return `a time such as 30s or 5m, from ${formatSeconds(type.min)} to ${formatSeconds(type.max)}`;
     case 'choice': return `one of ${type.choices.join(', ')}`;
     case 'text': return `${type.patternHelp ?? 'one line of text'}, at most ${type.maxLength} characters${auto}`;
-    case 'list': return `at most ${type.maxItems} different ${LIST_WORDS[type.item]}, with commas between, or none${auto}`;
+    default: return `at most ${type.maxItems} different ${LIST_WORDS[type.item]}, with commas between, or none${auto}`;
   }
 }
 
@@ -95,7 +93,7 @@ function read(row: PropertyRow, input: unknown): unknown {
     case 'seconds': return within(readNumber(input, /^(\d{1,16})([smhd]?)$/, (unit) => SECOND_UNITS[unit] ?? 1), type.min, type.max);
     case 'choice': return typeof input === 'string' && type.choices.includes(input) ? input : REFUSED;
     case 'text': return readText(input, type);
-    case 'list': return readList(input, type);
+    default: return readList(input, type);
   }
 }
 
@@ -132,7 +130,7 @@ function within(value: unknown, min: number, max: number): unknown {
 }
 
 function readText(input: unknown, type: PropertyType & { kind: 'text' }): unknown {
-  if (typeof input !== 'string' || [...input].length > type.maxLength) return REFUSED;
+  if (typeof input !== 'string' || input.length > type.maxLength) return REFUSED;
   return type.pattern === undefined || type.pattern.test(input) ? input : REFUSED;
 }
 
