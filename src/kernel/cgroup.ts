@@ -207,7 +207,7 @@ export function waitForEvent(group: string, key: 'frozen' | 'populated', value: 
   return new Promise((resolve, reject) => {
     let watcher: FSWatcher | undefined;
     let poll: NodeJS.Timeout | undefined;
-    let limit: NodeJS.Timeout | undefined;
+    const limit = setTimeout(() => finish(() => resolve(reached())), timeout);
     const finish = (settle: () => void): void => {
       watcher?.close();
       clearInterval(poll);
@@ -222,7 +222,6 @@ export function waitForEvent(group: string, key: 'frozen' | 'populated', value: 
       }
     };
     const startPolling = (): void => { poll ??= setInterval(look, 5); };
-    limit = setTimeout(() => finish(() => resolve(reached())), timeout);
     try {
       watcher = watch(`${group}/cgroup.events`, look);
       watcher.on('error', startPolling);

@@ -1,0 +1,186 @@
+import assert from 'node:assert/strict';
+import { spawn } from 'node:child_process';
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { after, before, test } from 'node:test';
+import { findHierarchies } from '../kernel/cgroup.ts';
+import { chooseLayout, directoriesOf } from './layout.ts';
+import { planLimits, sameLimit } from './limits.ts';
+import type { Limits } from './limits.ts';
+import { createResources } from './resources.ts';
+import type { Properties } from '../spec/types.ts';
+import type { VeGroups } from './types.ts';
+
+const FREE: Limits = { 'cpu.weight': 100, 'cpu.limit': null, 'memory.limit': null, 'memory.swap': null, 'pids.limit': null };
+const MiB = 1 << 20;
+
+const hierarchies = findHierarchies();
+const real = { skip: process.getuid?.() !== 0 || hierarchies.unified === undefined };
+const instance = 'rtest';
+const resources = createResources({ instance });
+const folder = mkdtempSync(join(tmpdir(), 'veld-resources-'));
+
+before(() => { if (!real.skip) resources.setup(); });
+after(async () => {
+  rmSync(folder, { recursive: true });
+  if (real.skip) return;
+  for (const number of resources.list()) await resources.kill(number);
+  await resources.teardown();
+  assert.equal(existsSync(`${hierarchies.unified}/veld-${instance}`), false);
+});
+
+function limits(over: Partial<Limits>): Properties {
+  return { ...FREE, ...over } as Properties;
+}
+
+/** Groups of files in a folder, for the plans of hosts that this one is not. */
+function fakeGroups(name: string, v1: boolean): VeGroups {
+  const directory = join(folder, name);
+  mkdirSync(directory);
+  const files = v1
+    ? ['cpu.shares', 'cpu.cfs_quota_us', 'memory.limit_in_bytes', 'memory.memsw.limit_in_bytes', 'pids.max']
+    : ['cpu.weight', 'cpu.max', 'memory.max', 'memory.swap.max', 'pids.max'];
+  for (const file of files) writeFileSync(join(directory, file), '');
+  return { unified: directory, v1: v1 ? { cpu: directory, memory: directory, pids: directory } : {}, path: `/${name}` };
+}
+
+test('lines for cgroup v2', () => {
+  const plan = planLimits(fakeGroups('two', false), { 'cpu.weight': 7, 'cpu.limit': 150, 'memory.limit': 64 * MiB, 'memory.swap': 0, 'pids.limit': 50 });
+  assert.deepEqual(plan.map((w) => `${w.file}=${w.value}`),
+    ['cpu.weight=7', 'cpu.max=150000 100000', 'pids.max=50', `memory.max=${64 * MiB}`, 'memory.swap.max=0']);
+  assert.deepEqual(planLimits({ unified: join(folder, 'two'), v1: {}, path: '' }, FREE).map((w) => w.value), ['100', 'max 100000', 'max', 'max', 'max']);
+});
+
+test('lines for cgroup v1: weights scale, the sum of memory and swap is never below memory', () => {
+  const groups = fakeGroups('one', true);
+  const order = (now: string, over: Partial<Limits>): string[] => planLimits(groups, { ...FREE, ...over }, () => now).slice(3).map((w) => w.value);
+  assert.deepEqual(planLimits(groups, { ...FREE, 'cpu.weight': 1 }).map((w) => w.value), ['10', '-1', 'max', '-1', '-1']);
+  assert.deepEqual(order('300', { 'memory.limit': 200, 'memory.swap': 50 }), ['200', '250'], 'lowering: memory first');
+  assert.deepEqual(order('100', { 'memory.limit': 200, 'memory.swap': 50 }), ['250', '200'], 'raising: the sum first');
+  assert.throws(() => planLimits(groups, { ...FREE, 'memory.swap': 5 }), { code: 'property.unsupported' });
+});
+
+test('a limit without its controller is refused in words, its default is not', () => {
+  const groups = { unified: mkdtempSync(join(folder, 'none')), v1: {}, path: '' };
+  assert.deepEqual(planLimits(groups, FREE), []);
+  for (const [name, value] of Object.entries({ 'cpu.weight': 99, 'cpu.limit': 10, 'memory.limit': MiB, 'memory.swap': 0, 'pids.limit': 9 })) {
+    assert.throws(() => planLimits(groups, { ...FREE, [name]: value }), { code: 'property.unsupported', message: new RegExp(`^${name} cannot be held`) });
+  }
+});
+
+test('reading back: pages are rounded, anything else is a mismatch', () => {
+  const write = { property: 'memory.limit' as const, group: '', file: '', value: '100000000' };
+  assert.ok(sameLimit(write, '99999744'));
+  assert.ok(!sameLimit(write, '50000000'));
+  assert.ok(sameLimit({ ...write, value: '-1' }, '9223372036854771712'));
+  assert.ok(!sameLimit({ ...write, property: 'pids.limit', value: '100' }, '101'));
+});
+
+test('v2 under systemd: the delegated unit, or what it wrote, else a group of our own', () => {
+  const root = join(folder, 'v2');
+  const v2 = { mode: 'v2' as const, unified: root, v1: {} };
+  assert.deepEqual(chooseLayout(v2, 'x', folder, false).base, '/veld-x');
+  assert.deepEqual(chooseLayout(v2, 'x', folder, true).base, '/veld-x.slice');
+  for (const path of ['/veld.slice/veld-x.slice/veld-x-ves.service', '/told']) {
+    mkdirSync(root + path, { recursive: true });
+    writeFileSync(`${root}${path}/cgroup.procs`, '');
+  }
+  assert.deepEqual(chooseLayout(v2, 'x', folder, true).base, '/veld.slice/veld-x.slice/veld-x-ves.service');
+  writeFileSync(join(folder, 'cgroup-base'), '/told\n');
+  assert.deepEqual(chooseLayout(v2, 'x', folder, true), { hierarchies: v2, base: '/told', delegated: true });
+  writeFileSync(join(folder, 'cgroup-base'), '/told/../..\n');
+  assert.equal(chooseLayout(v2, 'x', folder, true).delegated && chooseLayout(v2, 'x', folder, true).base, '/veld.slice/veld-x.slice/veld-x-ves.service');
+});
+
+test('limits change live, both ways, in less than a millisecond, and are in the kernel', real, () => {
+  resources.create(101, 500_000, limits({}));
+  const small = limits({ 'cpu.weight': 200, 'cpu.limit': 50, 'memory.limit': 64 * MiB, 'memory.swap': 16 * MiB, 'pids.limit': 20 });
+  const large = limits({ 'cpu.weight': 300, 'cpu.limit': 250, 'memory.limit': 256 * MiB, 'memory.swap': 256 * MiB, 'pids.limit': 40 });
+  const times: number[] = [];
+  const set = (properties: Properties): void => {
+    const began = performance.now();
+    resources.apply(101, properties);
+    times.push(performance.now() - began);
+  };
+  for (let round = 0; round < 10; round += 1) for (const one of [small, large, limits({}), large, small]) set(one);
+  const groups = resources.groups(101);
+  const pids = groups.v1.pids ?? groups.unified;
+  assert.equal(readFileSync(`${pids}/pids.max`, 'utf8').trim(), '20');
+  const memory = groups.v1.memory === undefined ? `${groups.unified}/memory.max` : `${groups.v1.memory}/memory.limit_in_bytes`;
+  assert.equal(readFileSync(memory, 'utf8').trim(), String(64 * MiB));
+  times.sort((a, b) => a - b);
+  assert.ok((times[times.length >> 1] as number) < 1, `median of five limits at once: ${times[times.length >> 1]} ms`);
+});
+
+test('limits hold: no process beyond pids.limit', real, async () => {
+  resources.create(102, 600_000, limits({ 'pids.limit': 16 }));
+  const out = await enter(102, 'i=0; while [ $i -lt 40 ]; do sleep 60 & i=$((i+1)); done 2>/dev/null; echo done');
+  assert.ok(!out.includes('done'), out);
+  assert.equal(resources.usage(102)?.tasks, 15, 'the sixteenth was the shell itself, which gives up');
+  await resources.kill(102);
+  await resources.remove(102);
+});
+
+test('a refused limit takes back those before it', real, async () => {
+  resources.create(103, 600_000, limits({ 'memory.limit': 256 * MiB, 'pids.limit': 30 }));
+  assert.throws(() => resources.apply(103, limits({ 'pids.limit': 31, 'cpu.limit': 0.001 })), { code: 'property.unsupported' });
+  const groups = resources.groups(103);
+  assert.equal(readFileSync(`${groups.v1.pids ?? groups.unified}/pids.max`, 'utf8').trim(), '30');
+  await resources.remove(103);
+});
+
+test('a VE: entered, measured, frozen, thawed, killed while frozen, removed with what it nested', real, async () => {
+  resources.create(104, 700_000, limits({}));
+  await enter(104, 'sleep 60 & sleep 60 & i=0; while [ $i -lt 20000 ]; do i=$((i+1)); done; echo up');
+  const { unified } = resources.groups(104);
+  assert.equal(resources.pids(104).length, 3);
+  const usage = resources.usage(104);
+  assert.ok(usage && usage.tasks === 3 && usage.cpuSeconds > 0 && usage.memoryBytes > 0, JSON.stringify(usage));
+  assert.equal(statSync(`${unified}/cgroup.procs`).uid, 700_000);
+  assert.equal(statSync(`${unified}/cgroup.freeze`).uid, 0, 'what limits the VE stays the host\'s');
+  assert.equal(statSync(`${unified}/cgroup.max.depth`).uid, 0);
+  await resources.freeze(104);
+  assert.equal(resources.isFrozen(104), true);
+  await resources.thaw(104);
+  assert.equal(resources.isFrozen(104), false);
+  await resources.freeze(104);
+  mkdirSync(`${unified}/nested/deeper`, { recursive: true });
+  await resources.kill(104);
+  assert.deepEqual(resources.pids(104), []);
+  await resources.remove(104);
+  for (const directory of directoriesOf(resources.groups(104))) assert.equal(existsSync(directory), false);
+  assert.equal(resources.usage(104), undefined);
+  assert.ok(!resources.list().includes(104));
+});
+
+test('kill finds a process that entered only some of the groups', { skip: real.skip || hierarchies.v1.pids === undefined }, async () => {
+  resources.create(105, 800_000, limits({}));
+  const child = spawn('/bin/sleep', ['60']);
+  writeFileSync(`${resources.groups(105).v1.pids}/cgroup.procs`, String(child.pid));
+  assert.deepEqual(resources.pids(105), [child.pid]);
+  await resources.kill(105);
+  assert.deepEqual(resources.pids(105), []);
+  await resources.remove(105);
+});
+
+test('exec enters beside a tree that hands controllers down, and goes round a group that the VE spoiled', real, async () => {
+  resources.create(106, 900_000, limits({}));
+  const first = resources.execGroups(106)[0] as string;
+  assert.ok(first.endsWith('/106/veld-exec'));
+  assert.equal(statSync(`${first}/cgroup.procs`).uid, 900_000);
+  writeFileSync(`${first}/cgroup.type`, 'threaded'); // spoils all: the VE's group is now the root of a threaded tree
+  assert.throws(() => resources.execGroups(106), { code: 'exec.failed' });
+  await resources.remove(106);
+  assert.throws(() => resources.execGroups(106), { code: 've.not_running' });
+});
+
+/** Run a shell in the VE's groups; it stays as `sleep`. Answers with its first output, or nothing when a second passes without. */
+function enter(number: number, script: string): Promise<string> {
+  const child = spawn('/bin/sh', ['-c', `for d in "$@"; do echo 0 > "$d/cgroup.procs"; done; ${script}; exec sleep 60`, 'sh', ...resources.execGroups(number)]);
+  return new Promise((resolve) => {
+    const timer = setTimeout(() => resolve(''), 1000);
+    child.stdout.once('data', (data: Buffer) => { clearTimeout(timer); setTimeout(() => resolve(String(data)), 20); });
+    child.once('exit', () => { clearTimeout(timer); resolve(''); });
+  });
+}
