@@ -124,7 +124,7 @@ test('limits hold: no process beyond pids.limit', real, async () => {
 
 test('a refused limit takes back those before it', real, async () => {
   resources.create(103, 600_000, limits({ 'memory.limit': 256 * MiB, 'pids.limit': 30 }));
-  assert.throws(() => resources.apply(103, limits({ 'pids.limit': 31, 'cpu.limit': 0.001 })), { code: 'property.unsupported' });
+  assert.throws(() => resources.apply(103, limits({ 'pids.limit': 31, 'memory.limit': -5 })), { code: 'property.unsupported' });
   const groups = resources.groups(103);
   assert.equal(readFileSync(`${groups.v1.pids ?? groups.unified}/pids.max`, 'utf8').trim(), '30');
   await resources.remove(103);
