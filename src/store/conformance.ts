@@ -1,0 +1,190 @@
+/** What every implementation of Store must do. A test file calls {@link storeConformance} for each. */
+import assert from 'node:assert/strict';
+import { describe, it } from 'node:test';
+import type { LayerRecord, OperationRecord, Store, TemplateRecord, VeRecord } from './types.ts';
+
+const NOW = '2026-01-02T03:04:05.678Z';
+
+/** A layer for tests. */
+export function sampleLayer(id: string): LayerRecord {
+  return { id, uidBase: 0, createdAt: NOW, size: 123 };
+}
+
+/** A VE for tests; number, name, uuid and uid range follow from `n`. */
+export function sampleVe(n: number, changes: Partial<VeRecord> = {}): VeRecord {
+  return {
+    uuid: `00000000-0000-4000-8000-${String(n).padStart(12, '0')}`, number: 100 + n, name: `ve${n}`, template: 'a'.repeat(64), layers: [],
+    uidBase: n * 65_536, properties: { 'cpu.limit': null, 'network.dns': ['10.0.0.1'] }, addresses: ['10.0.0.9', 'fd00::9'],
+    mac: '02:00:00:00:00:01', desired: 'stopped', ready: true, guestDirty: false, createdAt: NOW, lastExit: null, ...changes,
+  };
+}
+
+/** A template for tests. */
+export function sampleTemplate(name: string, fingerprint: string, changes: Partial<TemplateRecord> = {}): TemplateRecord {
+  return {
+    fingerprint: fingerprint.padEnd(64, '0'), name, os: 'debian', release: 'bookworm', architecture: 'amd64', layers: [], size: 5_000_000_000,
+    createdAt: NOW, source: { suite: 'bookworm', include: ['vim'] }, ...changes,
+  };
+}
+
+/** An operation for tests. */
+export function sampleOperation(id: string, changes: Partial<OperationRecord> = {}): OperationRecord {
+  return {
+    id, kind: 'create', ve: null, state: 'running', percent: 0, message: '', result: null, error: null, createdAt: NOW, endedAt: null,
+    requestId: null, ...changes,
+  };
+}
+
+const code = (wanted: string) => (error: unknown): boolean => {
+  assert.equal((error as { code?: string }).code, wanted);
+  return true;
+};
+
+/**
+ * Declare the tests.
+ * @param name of the implementation
+ * @param open a fresh, empty store
+ */
+export function storeConformance(name: string, open: () => Store): void {
+  void describe(`store: ${name}`, () => {
+    const test = (title: string, work: (store: Store) => void): void => {
+      void it(title, () => {
+        const store = open();
+        try {
+          work(store);
+        } finally {
+          store.close();
+        }
+      });
+    };
+
+    test('keeps VEs as they are', (store) => {
+      for (const id of ['low', 'high']) store.insertLayer(sampleLayer(id));
+      const ve = sampleVe(1, { layers: [{ id: 'low', uidBase: 0 }, { id: 'high', uidBase: 65_536 }], lastExit: { code: 130, at: NOW, reason: 'poweroff' } });
+      store.insertVe(ve);
+      store.insertVe(sampleVe(2, { number: 50 }));
+      for (const found of [store.veByUuid(ve.uuid), store.veByName('ve1'), store.veByNumber(101)]) assert.deepEqual(found, ve);
+      assert.deepEqual(store.listVes().map((v) => v.number), [50, 101]);
+      const changed = sampleVe(1, { name: 'other', layers: [{ id: 'high', uidBase: 1 }], desired: 'running', ready: false, guestDirty: true, addresses: [] });
+      store.updateVe(changed);
+      assert.deepEqual(store.veByUuid(ve.uuid), changed);
+      assert.equal(store.veByName('ve1'), undefined);
+      store.deleteVe(ve.uuid);
+      store.deleteVe(ve.uuid);
+      assert.equal(store.veByUuid(ve.uuid), undefined);
+      assert.equal(store.layerUses('high'), 0);
+    });
+
+    test('keeps names, numbers and uid ranges unique among VEs', (store) => {
+      store.insertVe(sampleVe(1));
+      store.insertVe(sampleVe(2, { ready: false }));
+      assert.throws(() => store.insertVe(sampleVe(3, { name: 've2' })), code('ve.name_taken'));
+      assert.throws(() => store.updateVe(sampleVe(1, { name: 've2' })), code('ve.name_taken'));
+      assert.throws(() => store.insertVe(sampleVe(3, { number: 101 })));
+      assert.throws(() => store.insertVe(sampleVe(3, { uidBase: 65_536 })));
+      assert.throws(() => store.insertVe(sampleVe(1, { name: 'x', number: 1, uidBase: 1 })));
+      assert.equal(store.listVes().length, 2);
+    });
+
+    test('updates only a VE that exists, and never its number', (store) => {
+      assert.throws(() => store.updateVe(sampleVe(1)), code('ve.not_found'));
+      store.insertVe(sampleVe(1));
+      assert.throws(() => store.updateVe(sampleVe(1, { number: 7 })), code('ve.not_found'));
+      assert.equal(store.veByNumber(101)?.name, 've1');
+    });
+
+    test('finds templates by name, fingerprint and unique prefix', (store) => {
+      store.insertLayer(sampleLayer('l'));
+      const one = sampleTemplate('debian-12', 'abcdef0123', { layers: [{ id: 'l', uidBase: 0 }] });
+      store.insertTemplate(one);
+      store.insertTemplate(sampleTemplate('debian-13', 'abcdef01ff'));
+      assert.deepEqual(store.findTemplate('debian-12'), one);
+      assert.deepEqual(store.findTemplate(one.fingerprint), one);
+      assert.deepEqual(store.findTemplate('abcdef012'), one);
+      assert.equal(store.findTemplate('abcdef01'), undefined, 'two begin so');
+      assert.equal(store.findTemplate('abcdef0'), undefined, 'too short');
+      for (const odd of ['', '%', 'abcdef01%', 'debian', "' OR 1=1 --"]) assert.equal(store.findTemplate(odd), undefined);
+      assert.throws(() => store.insertTemplate(sampleTemplate('debian-12', 'ff')), code('template.name_taken'));
+      assert.throws(() => store.insertTemplate(sampleTemplate('x', 'abcdef0123')), code('template.name_taken'));
+      assert.deepEqual(store.listTemplates().map((t) => t.name), ['debian-12', 'debian-13']);
+      store.deleteTemplate(one.fingerprint);
+      assert.equal(store.findTemplate('debian-12'), undefined);
+      assert.equal(store.layerUses('l'), 0);
+    });
+
+    test('counts the uses of a layer, and keeps one that is used', (store) => {
+      store.insertLayer(sampleLayer('l'));
+      assert.deepEqual(store.layer('l'), sampleLayer('l'));
+      store.insertVe(sampleVe(1, { layers: [{ id: 'l', uidBase: 0 }] }));
+      store.insertTemplate(sampleTemplate('t', 'aa', { layers: [{ id: 'l', uidBase: 0 }] }));
+      assert.equal(store.layerUses('l'), 2);
+      assert.throws(() => store.deleteLayer('l'), code('layer.in_use'));
+      store.deleteVe(sampleVe(1).uuid);
+      store.deleteTemplate('aa'.padEnd(64, '0'));
+      store.deleteLayer('l');
+      assert.deepEqual([store.layer('l'), store.listLayers(), store.layerUses('l')], [undefined, [], 0]);
+      assert.throws(() => store.insertVe(sampleVe(2, { layers: [{ id: 'gone', uidBase: 0 }] })));
+      assert.equal(store.veByName('ve2'), undefined);
+    });
+
+    test('makes several writes one', (store) => {
+      const boom = new Error('boom');
+      assert.throws(() => store.transaction(() => {
+        store.insertVe(sampleVe(1));
+        store.setMeta('a', 1);
+        throw boom;
+      }), boom);
+      assert.deepEqual([store.listVes(), store.getMeta('a')], [[], undefined]);
+      const result = store.transaction(() => {
+        store.setMeta('outer', 1);
+        for (let i = 0; i < 2; i += 1) {
+          assert.throws(() => store.transaction(() => {
+            store.setMeta('inner', 1);
+            throw boom;
+          }), boom);
+        }
+        assert.throws(() => store.insertVe(sampleVe(1, { layers: [{ id: 'gone', uidBase: 0 }] })));
+        return store.transaction(() => 'done');
+      });
+      assert.deepEqual([result, store.getMeta('outer'), store.getMeta('inner'), store.listVes()], ['done', 1, undefined, []]);
+      assert.throws(() => store.transaction(async () => store.setMeta('waits', 1)), /cannot wait/);
+      assert.equal(store.getMeta('waits'), undefined);
+    });
+
+    test('keeps operations, newest first, and forgets old ended ones', (store) => {
+      const full = sampleOperation('a', { ve: 'u', result: { x: [1, null] }, error: { code: 'internal', message: 'm', hint: 'h' }, requestId: 'r' });
+      store.saveOperation(full);
+      assert.deepEqual(store.operation('a'), full);
+      for (const id of ['b', 'c', 'd']) store.saveOperation(sampleOperation(id, { state: 'succeeded', endedAt: NOW }));
+      store.saveOperation({ ...full, percent: 50, message: 'half' });
+      assert.deepEqual(store.listOperations(2).map((o) => o.id), ['d', 'c']);
+      assert.equal(store.operation('a')?.percent, 50);
+      store.pruneOperations(2);
+      assert.deepEqual(store.listOperations(Number.MAX_SAFE_INTEGER).map((o) => o.id), ['d', 'c', 'a']);
+      store.pruneOperations(0);
+      assert.deepEqual(store.listOperations(9).map((o) => o.id), ['a']);
+      assert.equal(store.operation('b'), undefined);
+    });
+
+    test('keeps one journal row per operation', (store) => {
+      const row = { operation: 'o', kind: 'create', ve: null, phase: 'one', data: { a: 1 }, updatedAt: NOW };
+      store.writeJournal(row);
+      store.writeJournal({ ...row, operation: 'p' });
+      store.writeJournal({ ...row, phase: 'two', data: { b: [2] } });
+      assert.deepEqual(store.listJournal(), [{ ...row, phase: 'two', data: { b: [2] } }, { ...row, operation: 'p' }]);
+      store.clearJournal('o');
+      store.clearJournal('o');
+      assert.deepEqual(store.listJournal().map((j) => j.operation), ['p']);
+    });
+
+    test('keeps small facts', (store) => {
+      assert.equal(store.getMeta('k'), undefined);
+      for (const value of [0, '', false, null, { a: [1, 'ü\n'] }]) {
+        store.setMeta('k', value);
+        assert.deepEqual(store.getMeta('k'), value);
+      }
+      store.setMeta('k', undefined);
+      assert.equal(store.getMeta('k'), undefined);
+    });
+  });
+}
