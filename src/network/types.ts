@@ -3,7 +3,7 @@ import type { VeRecord } from '../store/types.ts';
 
 /** All that a VE's network is made of; computed once per start, and complete enough for a script to build it without the daemon. */
 export interface NetworkPlan {
-  /** Host side of the veth pair, at most 15 characters. */
+  /** Host side of the veth pair, at most 15 characters. A pair left by a boot that just died may still hold the name: `ip link del` it and try again. */
   link: string;
   mac: string;
   mtu: number;
@@ -23,14 +23,20 @@ export interface Traffic {
 }
 
 export interface NetworkManager {
-  /** Prepare the host: sysctls, gateway link, nft table, proxies. Idempotent. */
-  setup(): Promise<void>;
+  /**
+   * Prepare the host: sysctls, gateway link, nft table, proxies. Idempotent, and traffic of running VEs goes on.
+   * @param ves all that are to be admitted, in the same transaction as the table: every VE that lives on this node, running
+   * or not (an admitted VE without its link harms nothing, and its start then waits for no firewall). Without it those
+   * admitted before stay.
+   * @throws VeldError `daemon.instance_overlap`, `network.failed`, `kernel.unsupported`
+   */
+  setup(ves?: readonly VeRecord[]): Promise<void>;
   /** Remove everything of this instance from the host (used by `--remove` and tests). */
   teardown(): Promise<void>;
   /** Choose addresses: those wanted (checked: syntax, taken, own use of the host) or the next free of each pool. */
   allocate(wanted: readonly string[] | undefined, taken: ReadonlySet<string>): string[];
   plan(ve: VeRecord): NetworkPlan;
-  /** Put the VE's addresses into the firewall's sets and proxies. Idempotent. */
+  /** Put the VE's addresses into the firewall's sets and proxies. Idempotent; needs no link, so it may be done at create, once. */
   admit(ve: VeRecord): Promise<void>;
   /** The reverse, also when half of it is there. Removes the host link too. */
   revoke(ve: VeRecord): Promise<void>;

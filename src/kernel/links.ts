@@ -1,0 +1,96 @@
+/** Door to network links, addresses and routes: ip(8) in batches and as JSON, counters from sysfs. */
+import { existsSync, readdirSync } from 'node:fs';
+import { VeldError } from '../lib/errors.ts';
+import { readIfExists } from '../lib/files.ts';
+import { run } from '../lib/run.ts';
+
+/** Longest link name that the kernel takes (IFNAMSIZ - 1). */
+export const LINK_NAME_MAX = 15;
+
+export interface BatchOptions {
+  /** Run in the network namespace of this process instead of the own one. */
+  pid?: number;
+  /** Carry on after a line that fails, and do not call that an error (removal of what may be gone already). */
+  force?: boolean;
+}
+
+/**
+ * Run lines of `ip -batch`. Without `force` it stops at the first that fails.
+ * @throws VeldError `network.failed`
+ */
+export async function ipBatch(lines: readonly string[] | string, options: BatchOptions = {}): Promise<void> {
+  const input = typeof lines === 'string' ? lines : lines.map((line) => `${line}\n`).join('');
+  if (input === '') return;
+  const ip = ['ip', ...(options.force ? ['-force'] : []), '-batch', '-'];
+  const argv = options.pid === undefined ? ip : ['nsenter', '-t', String(options.pid), '-n', ...ip];
+  try {
+    await run(argv[0] as string, argv.slice(1), { input, timeout: 30_000, ...(options.force && { allow: true as const }) });
+  } catch (error) {
+    throw new VeldError('network.failed', `Links, addresses or routes could not be set: ${(error as Error).message}`, { cause: error, details: { lines: input } });
+  }
+}
+
+/**
+ * What `ip -j` prints, parsed.
+ * @throws VeldError `network.failed`
+ */
+export async function ipJson<T>(...args: string[]): Promise<T[]> {
+  try {
+    const { stdout } = await run('ip', ['-j', ...args], { timeout: 30_000 });
+    return stdout.trim() === '' ? [] : (JSON.parse(stdout) as T[]);
+  } catch (error) {
+    throw new VeldError('network.failed', `The network configuration could not be read: ${(error as Error).message}`, { cause: error });
+  }
+}
+
+/** A link with its addresses, as `ip -j address` prints it (the fields that are used). */
+export interface LinkInfo {
+  ifname: string;
+  addr_info: { family: string; local: string; prefixlen: number }[];
+}
+
+/** A route, as `ip -j route` prints it (the fields that are used). */
+export interface RouteInfo {
+  type?: string;
+  /** `default`, an address, or a prefix. */
+  dst: string;
+  dev?: string;
+  protocol?: string;
+  nexthops?: { dev?: string }[];
+}
+
+/** All links with their addresses. */
+export function listLinks(): Promise<LinkInfo[]> {
+  return ipJson<LinkInfo>('address', 'show');
+}
+
+/** The routes of the main table, both families. */
+export async function listRoutes(): Promise<RouteInfo[]> {
+  const [four, six] = await Promise.all([ipJson<RouteInfo>('-4', 'route', 'show'), ipJson<RouteInfo>('-6', 'route', 'show')]);
+  return [...four, ...six];
+}
+
+/** Whether the link exists in the own namespace. */
+export function linkExists(link: string): boolean {
+  return existsSync(`/sys/class/net/${link}`);
+}
+
+/** Names of all links of the own namespace. */
+export function linkNames(): string[] {
+  return readdirSync('/sys/class/net');
+}
+
+/** The alias (a free text) of a link; empty when it has none or does not exist. */
+export function linkAlias(link: string): string {
+  return readIfExists(`/sys/class/net/${link}/ifalias`)?.trim() ?? '';
+}
+
+/** A counter of the link (`rx_bytes`, `tx_packets`, ...), or undefined when the link is not there. Cheap: one file read. */
+export function linkCounter(link: string, counter: string): number | undefined {
+  try {
+    const text = readIfExists(`/sys/class/net/${link}/statistics/${counter}`);
+    return text === undefined ? undefined : Number(text);
+  } catch {
+    return undefined; // the link went away between open and read (ENODEV, EINVAL)
+  }
+}
