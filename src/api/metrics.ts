@@ -1,0 +1,107 @@
+/** Numbers for `/metrics`, in the text format that Prometheus reads (version 0.0.4), written by hand. */
+import type { EventBus } from '../ops/events.ts';
+import type { OperationRecord } from '../store/types.ts';
+import type { VeDetail, VeManager, VeStatus } from '../ve/types.ts';
+
+/** Counters that the routes feed. */
+export interface Metrics {
+  /** Commands that run through the API now. */
+  runningCommands: number;
+  /** Count a request. @param seconds time until the answer was sent */
+  request(method: string, route: string, status: number, seconds: number): void;
+  /** The whole document. */
+  render(): string;
+  close(): void;
+}
+
+const STATUSES: readonly VeStatus[] = ['stopped', 'starting', 'running', 'frozen', 'stopping', 'failed'];
+
+type Labels = Record<string, string | number>;
+
+/** One sample; labels are escaped as the format asks. */
+function sample(name: string, labels: Labels, value: number): string {
+  const escape = (text: string): string => text.replaceAll('\\', '\\\\').replaceAll('"', '\\"').replaceAll('\n', '\\n');
+  const pairs = Object.entries(labels).map(([key, text]) => `${key}="${escape(String(text))}"`);
+  return `${name}${pairs.length > 0 ? `{${pairs.join(',')}}` : ''} ${value}\n`;
+}
+
+function family(name: string, type: 'counter' | 'gauge', help: string, samples: readonly (readonly [Labels, number])[]): string {
+  return `# HELP ${name} ${help}\n# TYPE ${name} ${type}\n${samples.map(([labels, value]) => sample(name, labels, value)).join('')}`;
+}
+
+/**
+ * Make the counters.
+ * @param parts the manager is asked when the document is rendered; operations are counted as the bus tells of them
+ */
+export function createMetrics(parts: { manager: Pick<VeManager, 'list' | 'show'>; events: Pick<EventBus, 'subscribe'>; version: string; instance: string }): Metrics {
+  const requests = new Map<string, { labels: Labels; count: number; seconds: number }>();
+  const ended = new Map<string, { labels: Labels; count: number }>();
+  const running = new Map<string, number>();
+  const startedAt = Date.now() / 1000 - process.uptime();
+
+  const stop = parts.events.subscribe((event) => {
+    if (event.type !== 'operation.created' && event.type !== 'operation.ended') return;
+    const record = event.data?.operation as OperationRecord | undefined;
+    if (record === undefined) return;
+    const change = event.type === 'operation.created' ? 1 : -1;
+    running.set(record.kind, Math.max(0, (running.get(record.kind) ?? 0) + change));
+    if (change === 1) return;
+    const key = `${record.kind} ${record.state}`;
+    const entry = ended.get(key) ?? { labels: { kind: record.kind, state: record.state }, count: 0 };
+    entry.count += 1;
+    ended.set(key, entry);
+  });
+
+  const metrics: Metrics = {
+    runningCommands: 0,
+    request(method, route, status, seconds) {
+      const key = `${method} ${route} ${status}`;
+      const entry = requests.get(key) ?? { labels: { method, route, status }, count: 0, seconds: 0 };
+      entry.count += 1;
+      entry.seconds += seconds;
+      requests.set(key, entry);
+    },
+    render() {
+      const { user, system } = process.cpuUsage();
+      const http = [...requests.values()];
+      return [
+        family('veld_info', 'gauge', 'Always 1; labels tell the version.', [[{ version: parts.version, instance: parts.instance, node: process.version }, 1]]),
+        family('process_resident_memory_bytes', 'gauge', 'Memory of the daemon in RAM.', [[{}, process.memoryUsage.rss()]]),
+        family('process_cpu_seconds_total', 'counter', 'CPU time of the daemon.', [[{}, (user + system) / 1e6]]),
+        family('process_start_time_seconds', 'gauge', 'When the daemon was started, seconds since 1970.', [[{}, startedAt]]),
+        family('veld_http_requests_total', 'counter', 'Requests answered.', http.map(({ labels, count }) => [labels, count])),
+        family('veld_http_request_seconds_total', 'counter', 'Time spent until the answer was sent.', http.map(({ labels, seconds }) => [labels, seconds])),
+        family('veld_exec_running', 'gauge', 'Commands that run through the API.', [[{}, metrics.runningCommands]]),
+        family('veld_operations_running', 'gauge', 'Operations under way.', [...running].map(([kind, count]) => [{ kind }, count])),
+        family('veld_operations_total', 'counter', 'Operations that ended since the daemon was started.', [...ended.values()].map(({ labels, count }) => [labels, count])),
+        renderVes(parts.manager),
+      ].join('');
+    },
+    close: stop,
+  };
+  return metrics;
+}
+
+/** Per VE: what the kernel counts, for those that run; its status as one 1 among zeros. */
+function renderVes(manager: Pick<VeManager, 'list' | 'show'>): string {
+  const ves: VeDetail[] = [];
+  for (const { uuid } of manager.list()) {
+    try {
+      ves.push(manager.show(uuid));
+    } catch { /* destroyed meanwhile */ }
+  }
+  const labels = (ve: VeDetail): Labels => ({ ve: ve.name, number: ve.number });
+  const used = ves.flatMap((ve) => ve.usage ? [{ ve, usage: ve.usage }] : []);
+  const moved = ves.flatMap((ve) => ve.traffic ? [{ ve, traffic: ve.traffic }] : []);
+  return [
+    family('veld_ve_status', 'gauge', '1 for the status that the VE has.',
+      ves.flatMap((ve) => STATUSES.map((status) => [{ ...labels(ve), status }, ve.status === status ? 1 : 0] as const))),
+    family('veld_ve_cpu_seconds_total', 'counter', 'CPU time of the VE since its start.', used.map(({ ve, usage }) => [labels(ve), usage.cpuSeconds])),
+    family('veld_ve_memory_bytes', 'gauge', 'Memory charged to the VE.', used.map(({ ve, usage }) => [labels(ve), usage.memoryBytes])),
+    family('veld_ve_tasks', 'gauge', 'Processes and threads of the VE.', used.map(({ ve, usage }) => [labels(ve), usage.tasks])),
+    family('veld_ve_receive_bytes_total', 'counter', 'Bytes that the VE received.', moved.map(({ ve, traffic }) => [labels(ve), traffic.rxBytes])),
+    family('veld_ve_transmit_bytes_total', 'counter', 'Bytes that the VE sent.', moved.map(({ ve, traffic }) => [labels(ve), traffic.txBytes])),
+    family('veld_ve_receive_packets_total', 'counter', 'Packets that the VE received.', moved.map(({ ve, traffic }) => [labels(ve), traffic.rxPackets])),
+    family('veld_ve_transmit_packets_total', 'counter', 'Packets that the VE sent.', moved.map(({ ve, traffic }) => [labels(ve), traffic.txPackets])),
+  ].join('');
+}

@@ -1,0 +1,195 @@
+/**
+ * Shapes of everything that crosses the API, as TypeBox schemas: requests are checked by them, answers are documented by them.
+ *
+ * A schema with a `title` becomes a component of the OpenAPI document. Requests refuse what they do not know; patterns here keep
+ * control characters and wrong types out, the meaning (is the name free, is the address ours) is judged by the floors below.
+ */
+import { Type, type Static, type TSchema } from '@fastify/type-provider-typebox';
+
+const closed = { additionalProperties: false } as const;
+
+/** `schema` or null. */
+export function nullable<T extends TSchema>(schema: T) {
+  return Type.Union([schema, Type.Null()]);
+}
+
+const printable = (maxLength: number) => Type.String({ minLength: 1, maxLength, pattern: '^[!-~]+$' });
+const withoutNul = (maxLength: number) => Type.String({ maxLength, pattern: '^[^\\u0000]*$' });
+const time = Type.String({ description: 'ISO 8601' });
+
+/** Name, number or UUID of a VE in a path. */
+export const VeParams = Type.Object({ ve: Type.String({ pattern: '^[A-Za-z0-9-]{1,63}$', description: 'Name, number or UUID of the VE' }) }, closed);
+/** Name or fingerprint (or its beginning) in a path. */
+export const TemplateParams = Type.Object({
+  template: Type.String({ pattern: '^[A-Za-z0-9][A-Za-z0-9+._-]{0,63}$', description: 'Name, fingerprint, or at least 8 digits of it' }),
+}, closed);
+export const OperationParams = Type.Object({ id: Type.String({ pattern: '^[A-Za-z0-9-]{1,64}$' }) }, closed);
+export const SessionParams = Type.Object({ session: Type.String({ pattern: '^[A-Za-z0-9_-]{43}$' }) }, closed);
+
+const wait = Type.Optional(Type.Boolean({ description: 'Stay until the operation has ended, and hear of each change, one record a line' }));
+/** Of routes that take nothing in the query. */
+export const NoQuery = Type.Object({}, closed);
+export const WaitQuery = Type.Object({ wait }, closed);
+export const DestroyQuery = Type.Object({ wait, force: Type.Optional(Type.Boolean({ description: 'Also when it runs: it is stopped first' })) }, closed);
+export const LogsQuery = Type.Object({ tail: Type.Optional(Type.Integer({ minimum: 0, maximum: 1_000_000, description: 'Lines from the end' })) }, closed);
+export const EventsQuery = Type.Object({
+  since: Type.Optional(Type.Integer({ minimum: 0, maximum: Number.MAX_SAFE_INTEGER, description: 'First the kept events with a higher seq' })),
+}, closed);
+export const OperationsQuery = Type.Object({ limit: Type.Optional(Type.Integer({ minimum: 1, maximum: 1000 })) }, closed);
+
+const PropertyChanges = Type.Record(Type.String({ pattern: '^[a-z][a-z_]{0,31}(\\.[a-z][a-z_]{0,31}){0,3}$' }), Type.Unknown(),
+  { ...closed, maxProperties: 100, description: 'By property name, see /v1/properties' });
+
+export const NoBody = Type.Object({}, closed);
+export const CreateBody = Type.Object({
+  name: printable(64),
+  template: printable(64),
+  properties: Type.Optional(PropertyChanges),
+  start: Type.Optional(Type.Boolean()),
+}, { ...closed, title: 'CreateRequest' });
+export const StopBody = Type.Object({
+  force: Type.Optional(Type.Boolean({ description: 'Do not ask, kill' })),
+  timeout: Type.Optional(Type.Number({ minimum: 0, maximum: 86_400, description: 'Seconds before it is forced; default stop.timeout' })),
+}, { ...closed, title: 'StopRequest' });
+export const RenameBody = Type.Object({ name: printable(64) }, { ...closed, title: 'RenameRequest' });
+export const SetBody = Type.Object({
+  changes: PropertyChanges,
+  nextStart: Type.Optional(Type.Boolean({ description: 'Accept properties that need a restart' })),
+}, { ...closed, title: 'SetRequest' });
+
+const execFields = {
+  command: Type.Array(withoutNul(131_072), { minItems: 1, maxItems: 4096, description: 'Program and arguments; no shell' }),
+  user: Type.Optional(Type.String({ pattern: '^[A-Za-z0-9_][A-Za-z0-9_.$-]{0,63}$', description: 'Name or uid in the VE; default root' })),
+  env: Type.Optional(Type.Record(Type.String({ pattern: '^[A-Za-z_][A-Za-z0-9_]{0,255}$' }), withoutNul(131_072), { ...closed, maxProperties: 1000 })),
+  cwd: Type.Optional(Type.String({ maxLength: 4095, pattern: '^/[^\\u0000]*$' })),
+};
+export const ExecBody = Type.Object({ ...execFields, stdin: Type.Optional(Type.String({ maxLength: 1 << 20, description: 'Text for standard input' })) },
+  { ...closed, title: 'ExecOnceRequest' });
+const cells = Type.Integer({ minimum: 1, maximum: 65_535 });
+export const SessionBody = Type.Object({
+  ...execFields,
+  tty: Type.Optional(nullable(Type.Object({ columns: cells, rows: cells, term: Type.String({ pattern: '^[A-Za-z0-9][A-Za-z0-9._+-]{0,63}$' }) }, closed))),
+}, { ...closed, title: 'ExecRequest' });
+
+/** Signals that a client may send to its command. */
+export const SIGNALS = ['SIGHUP', 'SIGINT', 'SIGQUIT', 'SIGTERM', 'SIGKILL', 'SIGUSR1', 'SIGUSR2', 'SIGCONT', 'SIGSTOP', 'SIGTSTP', 'SIGWINCH'] as const;
+/** Control frames of a session from the client. */
+export const ControlMessage = Type.Union([
+  Type.Object({ type: Type.Literal('resize'), columns: cells, rows: cells }, closed),
+  Type.Object({ type: Type.Literal('signal'), signal: Type.Enum([...SIGNALS]) }, closed),
+  Type.Object({ type: Type.Literal('eof') }, closed),
+]);
+export type ControlMessage = Static<typeof ControlMessage>;
+
+const packageName = Type.String({ pattern: '^[a-z0-9][a-z0-9+.:-]{0,99}$' });
+export const BuildBody = Type.Object({
+  suite: Type.String({ pattern: '^[a-z0-9][a-z0-9._-]{0,63}$' }),
+  name: Type.Optional(printable(64)),
+  include: Type.Optional(Type.Array(packageName, { maxItems: 500 })),
+  mirror: Type.Optional(Type.String({ maxLength: 500, pattern: '^(https?|file)://[!-~]+$' })),
+}, { ...closed, title: 'BuildRequest' });
+export const ImportBody = Type.Object({
+  file: Type.String({ maxLength: 4095, pattern: '^/[^\\u0000-\\u001f]+$', description: 'Absolute path on the node' }),
+  name: printable(64),
+}, { ...closed, title: 'ImportRequest' });
+
+export const ErrorBodySchema = Type.Object({
+  code: Type.String({ description: 'Row of the error table' }),
+  message: Type.String({ description: 'What failed, and why' }),
+  hint: Type.String({ description: 'What to do about it' }),
+  details: Type.Optional(Type.Record(Type.String(), Type.Unknown())),
+}, { title: 'ErrorBody' });
+
+export const Operation = Type.Object({
+  id: Type.String(),
+  kind: Type.String({ description: 'Verb, e.g. create' }),
+  ve: nullable(Type.String({ description: 'UUID of the VE' })),
+  state: Type.Enum(['running', 'succeeded', 'failed', 'cancelled', 'interrupted']),
+  percent: Type.Number({ minimum: 0, maximum: 100 }),
+  message: Type.String(),
+  result: Type.Unknown(),
+  error: nullable(ErrorBodySchema),
+  createdAt: time,
+  endedAt: nullable(time),
+  requestId: nullable(Type.String()),
+}, { title: 'Operation' });
+
+const veFields = {
+  uuid: Type.String(),
+  number: Type.Integer(),
+  name: Type.String(),
+  status: Type.Enum(['stopped', 'starting', 'running', 'frozen', 'stopping', 'failed']),
+  template: Type.Object({ fingerprint: Type.String(), name: nullable(Type.String()) }),
+  addresses: Type.Array(Type.String()),
+  mac: Type.String(),
+  uidBase: Type.Integer(),
+  pid: nullable(Type.Integer({ description: 'Host pid of init' })),
+  startedAt: nullable(time),
+  createdAt: time,
+  set: Type.Record(Type.String(), Type.Unknown(), { description: 'Properties set by hand' }),
+  lastExit: nullable(Type.Object({ code: Type.Integer(), at: time, reason: Type.String() })),
+  health: nullable(Type.Enum(['ok', 'unverified'])),
+};
+export const Ve = Type.Object(veFields, { title: 'Ve' });
+export const VeDetails = Type.Object({
+  ...veFields,
+  properties: Type.Record(Type.String(), Type.Unknown(), { description: 'All properties, defaults filled in' }),
+  pending: Type.Array(Type.String(), { description: 'Properties that wait for the next start' }),
+  usage: nullable(Type.Object({ cpuSeconds: Type.Number(), memoryBytes: Type.Number(), tasks: Type.Number() })),
+  traffic: nullable(Type.Object({ rxBytes: Type.Number(), txBytes: Type.Number(), rxPackets: Type.Number(), txPackets: Type.Number() })),
+  link: Type.String({ description: 'Host side of the VE\'s link' }),
+}, { title: 'VeDetail' });
+
+export const Template = Type.Object({
+  fingerprint: Type.String(),
+  name: Type.String(),
+  os: Type.String(),
+  release: Type.String(),
+  architecture: Type.String(),
+  layers: Type.Array(Type.Object({ id: Type.String(), uidBase: Type.Integer() })),
+  size: Type.Number({ description: 'Bytes' }),
+  createdAt: time,
+  source: Type.Record(Type.String(), Type.Unknown()),
+  uses: Type.Integer({ description: 'VEs that stand on it' }),
+}, { title: 'Template' });
+
+const encoding = Type.Enum(['utf8', 'base64']);
+export const ExecResult = Type.Object({
+  exitCode: Type.Integer(),
+  stdout: Type.String(),
+  stderr: Type.String(),
+  encoding: Type.Object({ stdout: encoding, stderr: encoding }, { description: 'base64 when the output is not UTF-8' }),
+  truncated: Type.Boolean({ description: 'More than 1 MiB came on a stream; the rest is dropped' }),
+}, { title: 'ExecResult' });
+export const ConsoleLog = Type.Object({ log: Type.String({ description: 'Text, oldest first' }) }, { title: 'ConsoleLog' });
+export const SessionSecret = Type.Object({ session: Type.String({ description: 'Good for one WebSocket on /v1/sessions/, for 10 s' }) }, { title: 'Session' });
+export const About = Type.Object({
+  name: Type.Literal('veld'), version: Type.String(), api: Type.Literal('v1'), instance: Type.String(), startedAt: time,
+}, { title: 'About' });
+export const Property = Type.Object({
+  name: Type.String(),
+  type: Type.Record(Type.String(), Type.Unknown()),
+  default: Type.Unknown(),
+  change: Type.Enum(['live', 'restart', 'create']),
+  help: Type.String(),
+  vzctl: Type.Optional(Type.Object({ option: Type.String(), key: Type.String() })),
+  needs: Type.Optional(Type.String()),
+}, { title: 'Property' });
+export const DoctorReportSchema = Type.Object({
+  checks: Type.Array(Type.Object({
+    id: Type.String(),
+    title: Type.String(),
+    status: Type.Enum(['ok', 'warn', 'fail', 'info']),
+    message: Type.String(),
+    consequence: Type.Optional(Type.String()),
+    remedy: Type.Optional(Type.String()),
+  })),
+}, { title: 'DoctorReport' });
+export const EventSchema = Type.Object({
+  seq: Type.Integer(),
+  time,
+  type: Type.String({ description: 'e.g. ve.started, operation.updated; events.lost: the events asked for are no longer kept' }),
+  ve: Type.Optional(Type.String()),
+  data: Type.Optional(Type.Record(Type.String(), Type.Unknown())),
+}, { title: 'Event' });
+export type DoctorReport = Static<typeof DoctorReportSchema>;

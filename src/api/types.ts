@@ -1,0 +1,56 @@
+/** What the API is made from, and the types that its files share. */
+import type { FastifyBaseLogger, FastifyInstance, RawServerDefault } from 'fastify';
+import type { IncomingMessage, ServerResponse } from 'node:http';
+import type { Socket } from 'node:net';
+import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox';
+import type { Logger } from '../lib/log.ts';
+import type { OperationManager } from '../ops/operations.ts';
+import type { VeManager } from '../ve/types.ts';
+import type { EventBus } from '../ops/events.ts';
+import type { DoctorReport } from './schemas.ts';
+import type { Metrics } from './metrics.ts';
+import type { SessionTable } from './sessions.ts';
+
+/** Who is at the other end of a connection, as the kernel says. */
+export interface Peer {
+  pid: number;
+  uid: number;
+  gid: number;
+}
+
+/** The part of the operation manager that the API needs. */
+export type ApiOperations = Pick<OperationManager, 'get' | 'list' | 'cancel' | 'watch'>;
+
+/** Everything that the API stands on. */
+export interface ApiDeps {
+  version: string;
+  instance: string;
+  log: Logger;
+  manager: VeManager;
+  operations: ApiOperations;
+  events: EventBus;
+  doctor: () => Promise<DoctorReport>;
+  /** Credentials of the peer of a connected unix socket; without it audit lines name nobody. */
+  peerCredentials?: (socket: Socket) => Peer | undefined;
+  /** True while the daemon stops: nothing new is begun. */
+  stopping?: () => boolean;
+}
+
+/** The fastify application with TypeBox types. */
+export type Api = FastifyInstance<RawServerDefault, IncomingMessage, ServerResponse, FastifyBaseLogger, TypeBoxTypeProvider>;
+
+/** What the files with routes are handed. */
+export interface RouteContext {
+  deps: ApiDeps;
+  metrics: Metrics;
+  sessions: SessionTable;
+}
+
+declare module 'fastify' {
+  interface FastifyRequest {
+    /** Peer of the connection, when the kernel told. */
+    peer: Peer | undefined;
+    /** Added to the audit line of this request. */
+    audit: Record<string, unknown> | undefined;
+  }
+}

@@ -1,0 +1,85 @@
+/** Routes of VEs and the verbs of their life. */
+import { Type } from '@fastify/type-provider-typebox';
+import { answerOperation, operationAnswers } from './answer-operation.ts';
+import { answers } from './errors.ts';
+import * as schemas from './schemas.ts';
+import type { Api, RouteContext } from './types.ts';
+
+const tags = ['ves'];
+const START_ERRORS = ['engine.missing', 'kernel.unsupported', 'property.unsupported'] as const;
+
+/** Add the routes of VEs. */
+export function veRoutes(app: Api, { deps }: RouteContext): void {
+  const { manager, operations } = deps;
+
+  app.get('/v1/ves', {
+    schema: { summary: 'All VEs', tags, querystring: schemas.NoQuery, response: answers({ 200: Type.Array(schemas.Ve) }) },
+  }, (_request, reply) => reply.send(manager.list()));
+
+  app.post('/v1/ves', {
+    schema: {
+      summary: 'Create a VE', tags, querystring: schemas.WaitQuery, body: schemas.CreateBody,
+      response: operationAnswers('name.invalid', 've.name_taken', 'template.not_found', 'property.unknown', 'property.invalid', 'property.not_live', 'address.none_free',
+        'address.taken', 'uid.none_free', ...START_ERRORS),
+    },
+  }, (request, reply) => {
+    request.audit = { name: request.body.name, template: request.body.template, properties: request.body.properties };
+    return answerOperation(reply, operations, manager.create(request.body, request.id), request.query.wait);
+  });
+
+  app.get('/v1/ves/:ve', {
+    schema: { summary: 'One VE with its properties and usage', tags, params: schemas.VeParams, querystring: schemas.NoQuery,
+      response: answers({ 200: schemas.VeDetails }, 've.not_found') },
+  }, (request, reply) => reply.send(manager.show(request.params.ve)));
+
+  app.delete('/v1/ves/:ve', {
+    schema: { summary: 'Destroy a VE', tags, params: schemas.VeParams, querystring: schemas.DestroyQuery, body: schemas.NoBody,
+      response: operationAnswers('ve.not_found', 've.busy', 've.running') },
+  }, (request, reply) => {
+    const { force, wait } = request.query;
+    request.audit = { force };
+    return answerOperation(reply, operations, manager.destroy(request.params.ve, { force }, request.id), wait);
+  });
+
+  for (const verb of ['start', 'freeze', 'thaw'] as const) {
+    app.post(`/v1/ves/:ve/${verb}`, {
+      schema: { summary: `${verb[0]?.toUpperCase()}${verb.slice(1)} a VE`, tags, params: schemas.VeParams, querystring: schemas.WaitQuery, body: schemas.NoBody,
+        response: operationAnswers('ve.not_found', 've.busy', 've.running', 've.not_running', 've.frozen', ...verb === 'start' ? START_ERRORS : []) },
+    }, (request, reply) => answerOperation(reply, operations, manager[verb](request.params.ve, request.id), request.query.wait));
+  }
+
+  for (const verb of ['stop', 'restart'] as const) {
+    app.post(`/v1/ves/:ve/${verb}`, {
+      schema: { summary: `${verb === 'stop' ? 'Stop' : 'Restart'} a VE`, tags, params: schemas.VeParams, querystring: schemas.WaitQuery, body: schemas.StopBody,
+        response: operationAnswers('ve.not_found', 've.busy', 've.not_running', 've.frozen', ...verb === 'restart' ? START_ERRORS : []) },
+    }, (request, reply) => {
+      request.audit = { ...request.body };
+      return answerOperation(reply, operations, manager[verb](request.params.ve, request.body, request.id), request.query.wait);
+    });
+  }
+
+  app.post('/v1/ves/:ve/rename', {
+    schema: { summary: 'Rename a VE', tags, params: schemas.VeParams, querystring: schemas.WaitQuery, body: schemas.RenameBody,
+      response: operationAnswers('ve.not_found', 've.busy', 've.name_taken', 'name.invalid', 've.running') },
+  }, (request, reply) => {
+    request.audit = { name: request.body.name };
+    return answerOperation(reply, operations, manager.rename(request.params.ve, request.body.name, request.id), request.query.wait);
+  });
+
+  app.patch('/v1/ves/:ve/properties', {
+    schema: { summary: 'Change properties; null unsets', tags, params: schemas.VeParams, querystring: schemas.WaitQuery, body: schemas.SetBody,
+      response: operationAnswers('ve.not_found', 've.busy', 'property.unknown', 'property.invalid', 'property.not_live', 'property.unsupported', 'address.taken',
+        'address.none_free') },
+  }, (request, reply) => {
+    const { changes, nextStart } = request.body;
+    request.audit = { changes, nextStart };
+    return answerOperation(reply, operations, manager.set(request.params.ve, changes, { nextStart }, request.id), request.query.wait);
+  });
+
+  app.get('/v1/ves/:ve/logs', {
+    schema: {
+      summary: 'Console log of this and earlier boots', tags, params: schemas.VeParams, querystring: schemas.LogsQuery,
+      response: answers({ 200: schemas.ConsoleLog }, 've.not_found'),
+    },
+  }, (request, reply) => reply.send({ log: manager.logs(request.params.ve, { tail: request.query.tail }) }));
+}

@@ -1,0 +1,104 @@
+/** The client of the daemon's API, for doors and tests. */
+import { setTimeout as sleep } from 'node:timers/promises';
+import { VeldError } from '../lib/errors.ts';
+import { answerError, readAll, readLines, send } from './http.ts';
+import type { ErrorBody } from '../lib/errors.ts';
+import type { OperationRecord } from '../store/types.ts';
+import type { ExecRequest } from '../ve/types.ts';
+import type { ExecSession } from './exec-session.ts';
+import type { VeldEvent } from './event-stream.ts';
+
+export type { ExecSession } from './exec-session.ts';
+export type { VeldEvent } from './event-stream.ts';
+
+/** How long an operation is followed after the daemon has gone: a new one may take its place. Milliseconds. */
+const FOLLOW_TIMEOUT = 10_000;
+const FOLLOW_INTERVAL = 250;
+
+/** A door to the daemon. Paths begin with `/v1/` (or are `/v1`, `/metrics`). */
+export interface Client {
+  /**
+   * Ask, and read the answer. A text answer comes as a string.
+   * @throws VeldError the daemon's error, or `daemon.unreachable`
+   */
+  request<T = unknown>(method: string, path: string, body?: unknown): Promise<T>;
+  /**
+   * Start an operation and wait for its end.
+   * @param onProgress called with each record, the first and the last included
+   * @returns the record, succeeded
+   * @throws VeldError the request's error, or the operation's own
+   */
+  operation(method: string, path: string, body?: unknown, onProgress?: (record: OperationRecord) => void): Promise<OperationRecord>;
+  /** Begin a command in a VE. @throws VeldError what the daemon says */
+  exec(ve: string, request: ExecRequest): Promise<ExecSession>;
+  /**
+   * Events as they happen, until the loop is left or `signal` is aborted.
+   * @param options `since`: first the kept events with a higher number
+   * @throws VeldError `daemon.unreachable` when the connection breaks
+   */
+  events(options?: { since?: number; signal?: AbortSignal }): AsyncGenerator<VeldEvent>;
+}
+
+/**
+ * Make a client. Nothing is opened before the first call.
+ * @param socket path of the daemon's socket
+ */
+export function createClient(socket: string): Client {
+  const request = async <T>(method: string, path: string, body?: unknown): Promise<T> => {
+    const answer = await send(socket, method, path, body);
+    const text = await readAll(answer, socket);
+    const status = answer.statusCode ?? 0;
+    if (status >= 400) throw answerError(status, text);
+    if (!(answer.headers['content-type'] ?? '').startsWith('application/json')) return text as T;
+    try {
+      return JSON.parse(text) as T;
+    } catch (error) {
+      throw new VeldError('internal', 'The answer of the daemon is not JSON.', { cause: error });
+    }
+  };
+
+  /** The daemon went away in the middle: ask the next one what became of the operation. */
+  const follow = async (record: OperationRecord, onProgress?: (record: OperationRecord) => void): Promise<OperationRecord> => {
+    let last = record;
+    let until = performance.now() + FOLLOW_TIMEOUT;
+    while (last.endedAt === null) {
+      await sleep(FOLLOW_INTERVAL);
+      try {
+        last = await request<OperationRecord>('GET', `/v1/operations/${record.id}`);
+        until = performance.now() + FOLLOW_TIMEOUT;
+        onProgress?.(last);
+      } catch (error) {
+        if (!(error instanceof VeldError) || error.code !== 'daemon.unreachable' || performance.now() > until) throw error;
+      }
+    }
+    return last;
+  };
+
+  return {
+    request,
+    async operation(method, path, body, onProgress) {
+      const answer = await send(socket, method, `${path}${path.includes('?') ? '&' : '?'}wait=1`, body);
+      const status = answer.statusCode ?? 0;
+      if (status >= 400) throw answerError(status, await readAll(answer, socket));
+      let last: OperationRecord | undefined;
+      for await (const line of readLines(answer)) {
+        if (line === '') continue;
+        last = JSON.parse(line) as OperationRecord;
+        onProgress?.(last);
+      }
+      if (!last) throw new VeldError('daemon.unreachable', `The daemon at ${socket} went away before it answered.`);
+      if (last.endedAt === null) last = await follow(last, onProgress);
+      if (last.state === 'succeeded') return last;
+      throw VeldError.fromBody((last.error ?? { code: 'internal', message: `The operation ended ${last.state}.`, hint: 'Look at the daemon log.' }) as ErrorBody);
+    },
+    async exec(ve, asked) {
+      const { session } = await request<{ session: string }>('POST', `/v1/ves/${encodeURIComponent(ve)}/sessions`, asked);
+      const { openExecSession } = await import('./exec-session.ts');
+      return openExecSession(socket, session, asked.tty != null);
+    },
+    async *events(options = {}) {
+      const { listenToEvents } = await import('./event-stream.ts');
+      yield* listenToEvents(socket, options);
+    },
+  };
+}
