@@ -1,0 +1,98 @@
+/** `create`: a record, a range of uids, addresses and an empty upper. O(1) in the size of the template. */
+import { randomBytes, randomUUID } from 'node:crypto';
+import { VeldError } from '../lib/errors.ts';
+import { openGuestRoot } from '../kernel/guest-tree.ts';
+import type { Task } from '../ops/types.ts';
+import { checkName } from '../spec/names.ts';
+import { parseProperties, resolveProperties } from '../spec/properties.ts';
+import type { TemplateRecord, VeRecord } from '../store/types.ts';
+import { filesOf } from './boot.ts';
+import { updateVe, type VeContext } from './context.ts';
+import { removeLogs } from './logs.ts';
+import type { CreateRequest } from './types.ts';
+import { allocateRange } from './uid-ranges.ts';
+
+/** OpenVZ keeps the numbers up to 100 to itself. */
+const FIRST_NUMBER = 101;
+const LAST_NUMBER = 've.lastNumber';
+
+/**
+ * Check a request and write the VE's record, still invisible (`ready: false`). Everything that can be refused is refused here,
+ * before an operation begins.
+ * @throws VeldError `name.invalid`, `ve.name_taken`, `template.not_found`, `property.*`, `address.*`, `uid.none_free`
+ */
+export function reserveVe(context: VeContext, request: CreateRequest): VeRecord {
+  const { store, network } = context;
+  const name = checkName(request.name);
+  const set = parseProperties(request.properties ?? {});
+  const template = store.findTemplate(request.template);
+  if (!template) throw new VeldError('template.not_found', `There is no template ${JSON.stringify(request.template)}.`);
+  return store.transaction(() => {
+    if (store.veByName(name)) throw new VeldError('ve.name_taken', `There is already a VE named ${name}.`);
+    const ves = store.listVes();
+    const taken = new Set(ves.flatMap((ve) => ve.addresses));
+    const number = Math.max(FIRST_NUMBER - 1, store.getMeta<number>(LAST_NUMBER) ?? 0) + 1;
+    const wanted = resolveProperties(set)['network.addresses'];
+    const ve: VeRecord = {
+      uuid: randomUUID(),
+      number,
+      name,
+      template: template.fingerprint,
+      layers: template.layers,
+      uidBase: allocateRange(store),
+      properties: set,
+      addresses: network.allocate(wanted ?? undefined, taken),
+      mac: randomMac(),
+      desired: 'stopped',
+      ready: false,
+      guestDirty: false,
+      createdAt: new Date().toISOString(),
+      lastExit: null,
+    };
+    store.setMeta(LAST_NUMBER, number);
+    store.insertVe(ve);
+    return ve;
+  });
+}
+
+/** Carry out the creation of a reserved VE. */
+export async function createVe(context: VeContext, ve: VeRecord, task: Task): Promise<VeRecord> {
+  const { store, volumes } = context;
+  task.undo('record', () => forgetRecord(context, ve.uuid));
+  task.phase('volume');
+  task.progress(5, 'making the disk');
+  task.undo('volume', () => volumes.destroyVolume(ve.uuid));
+  await volumes.createVolume(ve.uuid, ve.uidBase);
+  const template = store.findTemplate(ve.template);
+  if (!template) throw new VeldError('template.not_found', 'The template was deleted meanwhile.');
+  volumes.seedVolume(ve.uuid, ve.uidBase, await seedFiles(context, ve, template));
+  task.phase('ready');
+  return updateVe(store, ve.uuid, { ready: true });
+}
+
+/** The identity files of a new VE: they can be laid into the fresh upper, nobody else has touched it. */
+async function seedFiles(context: VeContext, ve: VeRecord, template: TemplateRecord): Promise<{ path: string; content: string; mode: number }[]> {
+  const top = template.layers.at(-1);
+  if (!top) throw new VeldError('template.invalid', `The template ${template.name} has no layer.`);
+  const root = await openGuestRoot(context.volumes.layerPath(top.id));
+  try {
+    const files = [];
+    for (const file of filesOf(ve, resolveProperties(ve.properties))) {
+      if (file.ifFolder === undefined || (await root.folderExists(file.ifFolder))) files.push({ path: file.path, content: file.content, mode: 0o644 });
+    }
+    return files;
+  } finally {
+    root.close();
+  }
+}
+
+/** Remove every trace of a VE whose volume is gone. */
+export function forgetRecord(context: VeContext, uuid: string): void {
+  removeLogs(context.settings, uuid);
+  if (context.store.veByUuid(uuid)) context.store.deleteVe(uuid);
+}
+
+/** A locally administered, unicast address (IEEE 802: second bit of the first octet set, first bit clear). */
+function randomMac(): string {
+  return ['02', ...randomBytes(5).toString('hex').match(/../g)!].join(':');
+}

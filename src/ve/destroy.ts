@@ -1,0 +1,35 @@
+/** `destroy`: the VE, its disk and its record. Once begun it is always finished, by the next daemon if need be. */
+import { VeldError } from '../lib/errors.ts';
+import type { Task } from '../ops/types.ts';
+import type { VeRecord } from '../store/types.ts';
+import { cleanUpRun } from './boot.ts';
+import { forgetRecord } from './create.ts';
+import { reload, updateVe, type VeContext } from './context.ts';
+import { readRunState } from './run-folder.ts';
+
+/** @throws VeldError `ve.running` unless forced */
+export function checkDestroyable(context: VeContext, ve: VeRecord, force: boolean): void {
+  if (!force && readRunState(context.settings, ve.number).init) {
+    throw new VeldError('ve.running', `${ve.name} is running.`, { hint: 'Stop it first, or use --force.' });
+  }
+}
+
+/** Kill the VE if it runs and remove all that it is. */
+export async function destroyVe(context: VeContext, uuid: string, force: boolean, task: Task): Promise<void> {
+  const ve = reload(context.store, uuid);
+  checkDestroyable(context, ve, force);
+  task.phase('destroy');
+  task.commit();
+  updateVe(context.store, uuid, { desired: 'stopped', ready: false });
+  await removeVe(context, ve, task);
+  context.events.emit('ve.destroyed', { ve: uuid, data: { name: ve.name } });
+}
+
+/** Remove whatever is there of a VE, whole or in part. Idempotent: recovery calls it too. */
+export async function removeVe(context: VeContext, ve: VeRecord, task?: Task): Promise<void> {
+  task?.progress(10, 'ending its processes');
+  await cleanUpRun(context, ve);
+  task?.progress(50, 'removing its disk');
+  await context.volumes.destroyVolume(ve.uuid);
+  forgetRecord(context, ve.uuid);
+}

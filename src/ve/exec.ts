@@ -1,0 +1,135 @@
+/** `exec`: a command in a running VE, with the VE's namespaces, capabilities and seccomp filter, and nothing of the host's. */
+import { spawn } from 'node:child_process';
+import { randomBytes } from 'node:crypto';
+import { mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { VeldError } from '../lib/errors.ts';
+import { SAFE_PATH } from '../lib/run.ts';
+import { openConsoleSocket } from '../kernel/console-socket.ts';
+import { openGuestRoot } from '../kernel/guest-tree.ts';
+import { signalProcess } from '../kernel/pidfd.ts';
+import { readProcess, type ProcessId } from '../kernel/process.ts';
+import type { VeRecord } from '../store/types.ts';
+import { VE_CAPABILITIES } from './capabilities.ts';
+import type { VeContext } from './context.ts';
+import { findUser, type GuestUser } from './guest-users.ts';
+import { readRunState, runFolder } from './run-folder.ts';
+import type { ExecRequest, ExecSession } from './types.ts';
+
+/** Of /etc/passwd and /etc/group, in bytes. */
+const MAX_ACCOUNT_FILE = 1 << 20;
+
+/**
+ * Run a command in a VE.
+ * @throws VeldError `ve.not_running`, `ve.frozen`, `request.invalid` for an unknown user
+ */
+export async function execInVe(context: VeContext, ve: VeRecord, request: ExecRequest): Promise<ExecSession> {
+  const { settings, resources } = context;
+  const { init } = readRunState(settings, ve.number);
+  if (!init) throw new VeldError('ve.not_running', `${ve.name} is not running.`);
+  if (resources.isFrozen(ve.number)) throw new VeldError('ve.frozen', `${ve.name} is frozen: nothing can run in it.`);
+  const user = await resolveUser(init, request.user ?? 'root');
+
+  const folder = runFolder(settings, ve.number);
+  const id = randomBytes(8).toString('hex');
+  const files = { process: join(folder, 'exec', `${id}.json`), pid: join(folder, 'exec', `${id}.pid`), console: join(folder, 'exec', `${id}.tty`) };
+  mkdirSync(join(folder, 'exec'), { recursive: true, mode: 0o700 });
+  writeFileSync(files.process, JSON.stringify(processSpec(request, user)), { mode: 0o600 });
+  const terminal = request.tty ? await openConsoleSocket(files.console) : undefined;
+  const removeFiles = (): void => {
+    for (const file of Object.values(files)) rmSync(file, { force: true });
+  };
+
+  const child = spawn(join(settings.libexecDir, 'veld-exec'),
+    [folder, files.process, files.pid, ...(terminal ? ['--tty', '--console-socket', files.console] : [])],
+    { cwd: '/', env: { PATH: SAFE_PATH, LC_ALL: 'C', VELD_EXEC_GROUPS: resources.execGroups(ve.number).join(' ') }, stdio: ['pipe', 'pipe', 'pipe'] });
+
+  const exit = new Promise<number>((resolve, reject) => {
+    child.on('error', (error) => {
+      removeFiles();
+      terminal?.close();
+      reject(new VeldError('exec.failed', `The command could not be started: ${error.message}`, { cause: error }));
+    });
+    // `close`: all output has been read. A background process that keeps the pipes open keeps the session open, as with ssh.
+    child.on('close', (code, signal) => {
+      removeFiles();
+      terminal?.close();
+      resolve(code ?? 128 + (signal === 'SIGKILL' ? 9 : 15));
+    });
+  });
+  exit.catch(() => {});
+
+  const kill = (signal: NodeJS.Signals): void => {
+    const process_ = readPid(files.pid);
+    if (process_) signalProcess(process_, signal);
+    else child.kill(signal); // not there yet: end the way to it
+  };
+  if (!terminal) {
+    child.stdin.on('error', () => {}); // the command may end without reading everything
+    return { stdin: child.stdin, stdout: child.stdout, stderr: child.stderr, resize: () => {}, kill, exit };
+  }
+  child.stdin.end();
+  const { columns, rows } = request.tty!;
+  const pty = await Promise.race([terminal.accepted, exit.then((code) => code)]);
+  if (typeof pty === 'number') {
+    const message = await text(child.stderr);
+    throw new VeldError(pty === 127 ? 'exec.not_found' : 'exec.failed', `The command could not be started: ${message.trim() || `status ${pty}`}.`);
+  }
+  pty.resize(columns, rows);
+  child.stdout.resume();
+  child.stderr.resume();
+  return { stdin: pty.stream, stdout: pty.stream, stderr: null, resize: pty.resize, kill, exit, terminal: pty.stream };
+}
+
+function processSpec(request: ExecRequest, user: GuestUser): object {
+  const capabilities = user.uid === 0
+    ? Object.fromEntries(['bounding', 'effective', 'permitted'].map((set) => [set, VE_CAPABILITIES]))
+    : { bounding: VE_CAPABILITIES, effective: [], permitted: [] };
+  const environment: Record<string, string> = {
+    PATH: '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin',
+    HOME: user.home, USER: user.name, LOGNAME: user.name, SHELL: user.shell,
+    ...(request.tty && { TERM: request.tty.term }),
+    container: 'lxc',
+    ...request.env,
+  };
+  return {
+    terminal: Boolean(request.tty),
+    user: { uid: user.uid, gid: user.gid, additionalGids: user.groups },
+    args: request.command,
+    env: Object.entries(environment).map(([name, value]) => `${name}=${value}`),
+    cwd: request.cwd ?? (user.home || '/'),
+    capabilities,
+    noNewPrivileges: false,
+  };
+}
+
+/** The user as the VE's own files say, read through the VE's root with limits. */
+async function resolveUser(init: ProcessId, wanted: string): Promise<GuestUser> {
+  const root = await openGuestRoot({ pid: init.pid });
+  try {
+    const read = async (path: string): Promise<string> => {
+      try {
+        return (await root.readFile(path, MAX_ACCOUNT_FILE)).toString('utf8');
+      } catch {
+        return ''; // none, or not an ordinary file: root and numbers still work
+      }
+    };
+    return findUser(wanted, await read('/etc/passwd'), await read('/etc/group'));
+  } finally {
+    root.close();
+  }
+}
+
+function readPid(file: string): ProcessId | undefined {
+  try {
+    return readProcess(Number(readFileSync(file, 'utf8')));
+  } catch {
+    return undefined;
+  }
+}
+
+async function text(stream: NodeJS.ReadableStream): Promise<string> {
+  let all = '';
+  for await (const chunk of stream) all += String(chunk);
+  return all.slice(0, 2000);
+}

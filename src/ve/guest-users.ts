@@ -1,0 +1,41 @@
+/** Users of a VE, from its own account files (formats: passwd(5), group(5)). The text comes from inside the VE: trust nothing. */
+import { VeldError } from '../lib/errors.ts';
+
+export interface GuestUser {
+  name: string;
+  uid: number;
+  gid: number;
+  /** Supplementary groups. */
+  groups: number[];
+  home: string;
+  shell: string;
+}
+
+/** Ids that exist in a VE's range. */
+const MAX_ID = 65535;
+
+/** Most supplementary groups that are taken over (the kernel allows 65536). */
+const MAX_GROUPS = 1024;
+
+/**
+ * Find a user by name or number.
+ * @throws VeldError `request.invalid` when the VE has no such user
+ */
+export function findUser(wanted: string, passwd: string, group: string): GuestUser {
+  const numeric = /^\d{1,5}$/.test(wanted) ? Number(wanted) : undefined;
+  const rows = passwd.split('\n').map((line) => line.split(':')).filter((row) => row.length >= 7 && isId(row[2]) && isId(row[3]));
+  const row = rows.find((r) => r[0] === wanted) ?? rows.find((r) => numeric !== undefined && Number(r[2]) === numeric);
+  if (!row) {
+    if (wanted === 'root' || numeric === 0) return { name: 'root', uid: 0, gid: 0, groups: [], home: '/root', shell: '/bin/sh' };
+    if (numeric !== undefined && numeric <= MAX_ID) return { name: wanted, uid: numeric, gid: numeric, groups: [], home: '/', shell: '/bin/sh' };
+    throw new VeldError('request.invalid', `The VE has no user ${JSON.stringify(wanted.slice(0, 64))}.`, { hint: 'Name a user of its /etc/passwd, or a uid.' });
+  }
+  const [name, , uid, gid, , home, shell] = row as [string, string, string, string, string, string, string];
+  const groups = group.split('\n').map((line) => line.split(':'))
+    .filter((g) => g.length >= 4 && isId(g[2]) && g[3]!.split(',').includes(name)).map((g) => Number(g[2])).slice(0, MAX_GROUPS);
+  return { name, uid: Number(uid), gid: Number(gid), groups, home: home.startsWith('/') ? home : '/', shell: shell || '/bin/sh' };
+}
+
+function isId(text: string | undefined): boolean {
+  return text !== undefined && /^\d{1,5}$/.test(text) && Number(text) <= MAX_ID;
+}

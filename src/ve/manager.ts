@@ -1,0 +1,165 @@
+/** The manager of VEs: turns each wish into an operation on a locked VE. What the verbs do is in their own files. */
+import type { OperationRecord, VeRecord } from '../store/types.ts';
+import type { Task } from '../ops/types.ts';
+import { checkTemplateName } from '../spec/names.ts';
+import { findVe, reload, type VeContext } from './context.ts';
+import { createVe, forgetRecord, reserveVe } from './create.ts';
+import { checkDestroyable, destroyVe } from './destroy.ts';
+import { execInVe } from './exec.ts';
+import { watchExits } from './exits.ts';
+import { checkRunning, freezeVe, thawVe } from './freeze.ts';
+import { consoleLog } from './logs.ts';
+import { recover } from './recovery.ts';
+import { restartVe } from './restart.ts';
+import { readRunState } from './run-folder.ts';
+import { checkChanges, checkNewName, renameVe, setProperties } from './set.ts';
+import { checkStopped, startVe } from './start.ts';
+import { checkStoppable, stopVe } from './stop.ts';
+import { deleteTemplate, findTemplate, makeTemplate, viewTemplate } from './template-verbs.ts';
+import type { VeManager } from './types.ts';
+import { detailVe, viewVe } from './view.ts';
+import { resolveProperties } from '../spec/properties.ts';
+
+export interface RunningVeManager extends VeManager {
+  /** Adopt what runs and mend what was interrupted; before anything else. @param sameBoot whether runDir belongs to this boot */
+  adopt(sameBoot: boolean): Promise<void>;
+  /** Start the VEs that shall run after a boot of the host, in their order. Settles when all have been tried. */
+  startAtBoot(): Promise<void>;
+  close(): Promise<void>;
+}
+
+/** Make the manager. */
+export function createVeManager(context: VeContext): RunningVeManager {
+  const { store, operations, log } = context;
+  const exits = watchExits(context);
+
+  const begin = <T>(kind: string, ve: VeRecord, requestId: string | null, work: (task: Task) => Promise<T>): OperationRecord =>
+    operations.start({ kind, ve: ve.uuid, requestId }, async (task) => {
+      try {
+        return await work(task);
+      } finally {
+        exits.look(ve.number); // so that a later init is known to be another one
+      }
+    });
+
+  const manager: RunningVeManager = {
+    list: () => store.listVes().filter((ve) => ve.ready).map((ve) => viewVe(context, ve)),
+    show: (key) => detailVe(context, findVe(store, key)),
+
+    create(request, requestId) {
+      if (request.start) context.engine(); // refuse before anything is made
+      const ve = reserveVe(context, request);
+      try {
+        return begin('create', ve, requestId, async (task) => {
+          const made = await createVe(context, ve, task);
+          if (request.start) await startVe(context, made.uuid, task);
+          task.commit();
+          context.events.emit('ve.created', { ve: ve.uuid, data: { name: ve.name, number: ve.number } });
+          return viewVe(context, reload(store, ve.uuid));
+        });
+      } catch (error) {
+        forgetRecord(context, ve.uuid);
+        throw error;
+      }
+    },
+
+    start(key, requestId) {
+      const ve = findVe(store, key);
+      context.engine();
+      checkStopped(context, ve);
+      return begin('start', ve, requestId, (task) => startVe(context, ve.uuid, task));
+    },
+
+    stop(key, options, requestId) {
+      const ve = findVe(store, key);
+      checkStoppable(context, ve, options);
+      return begin('stop', ve, requestId, (task) => stopVe(context, ve.uuid, options, task));
+    },
+
+    restart(key, options, requestId) {
+      const ve = findVe(store, key);
+      context.engine();
+      if (readRunState(context.settings, ve.number).init) checkStoppable(context, ve, options);
+      return begin('restart', ve, requestId, (task) => restartVe(context, ve.uuid, options, task));
+    },
+
+    freeze(key, requestId) {
+      const ve = findVe(store, key);
+      checkRunning(context, ve);
+      return begin('freeze', ve, requestId, () => freezeVe(context, ve.uuid));
+    },
+
+    thaw(key, requestId) {
+      const ve = findVe(store, key);
+      checkRunning(context, ve);
+      return begin('thaw', ve, requestId, () => thawVe(context, ve.uuid));
+    },
+
+    destroy(key, options, requestId) {
+      const ve = findVe(store, key);
+      checkDestroyable(context, ve, options.force === true);
+      return begin('destroy', ve, requestId, (task) => destroyVe(context, ve.uuid, options.force === true, task));
+    },
+
+    rename(key, name, requestId) {
+      const ve = findVe(store, key);
+      checkNewName(context, ve, name);
+      return begin('rename', ve, requestId, (task) => renameVe(context, ve.uuid, name, task));
+    },
+
+    set(key, changes, options, requestId) {
+      const ve = findVe(store, key);
+      const parsed = checkChanges(context, ve, changes, options.nextStart === true);
+      return begin('set', ve, requestId, (task) => setProperties(context, ve.uuid, parsed, task));
+    },
+
+    exec: (key, request) => execInVe(context, findVe(store, key), request),
+    logs: (key, { tail }) => consoleLog(context.settings, findVe(store, key).uuid, tail),
+
+    templates: () => store.listTemplates().map((template) => viewTemplate(context, template)),
+    template: (key) => viewTemplate(context, findTemplate(context, key)),
+
+    buildTemplate(request, requestId) {
+      if (request.name !== undefined) checkTemplateName(request.name);
+      return operations.start({ kind: 'template-build', ve: null, requestId },
+        (task) => makeTemplate(context, (staging) => context.templates.build(request, staging, task), task));
+    },
+
+    importTemplate(file, name, requestId) {
+      checkTemplateName(name);
+      return operations.start({ kind: 'template-import', ve: null, requestId },
+        (task) => makeTemplate(context, (staging) => context.templates.importArchive(file, name, staging, task), task));
+    },
+
+    deleteTemplate(key, requestId) {
+      const { fingerprint } = findTemplate(context, key);
+      return operations.start({ kind: 'template-delete', ve: null, requestId }, (task) => deleteTemplate(context, fingerprint, task));
+    },
+
+    async adopt(sameBoot) {
+      const unfinished = await recover(context, sameBoot, exits);
+      for (const ve of unfinished.stop) begin('stop', ve, null, (task) => stopVe(context, ve.uuid, {}, task));
+      for (const ve of unfinished.restart) begin('restart', ve, null, (task) => restartVe(context, ve.uuid, {}, task));
+    },
+
+    async startAtBoot() {
+      const wanted = store.listVes().map((ve) => ({ ve, properties: resolveProperties(ve.properties) }))
+        .filter(({ ve, properties }) => ve.ready && properties['boot.start'] && !readRunState(context.settings, ve.number).init)
+        .sort((a, b) => b.properties['boot.order'] - a.properties['boot.order'] || a.ve.number - b.ve.number);
+      for (const { ve } of wanted) {
+        try {
+          const ended = await operations.wait(manager.start(ve.uuid, null).id);
+          if (ended.state !== 'succeeded') log.error({ ve: ve.uuid, name: ve.name, error: ended.error }, 'a VE did not start at boot');
+        } catch (error) {
+          log.error({ ve: ve.uuid, name: ve.name, err: error }, 'a VE did not start at boot');
+        }
+      }
+    },
+
+    async close() {
+      exits.close();
+      await exits.idle();
+    },
+  };
+  return manager;
+}

@@ -1,0 +1,119 @@
+/**
+ * The OCI configuration of a VE (config.json of the bundle).
+ * Format: OCI runtime specification 1.2, config.md and config-linux.md.
+ */
+import { readFileSync } from 'node:fs';
+import type { VeRecord } from '../store/types.ts';
+import type { Properties } from '../spec/types.ts';
+import { VE_CAPABILITIES } from './capabilities.ts';
+import { seccompProfile } from './seccomp.ts';
+
+/** Ids in a VE's range. */
+export const UID_COUNT = 65536;
+
+/** Annotation that holds the properties with which a VE was booted. */
+export const PROPERTIES_ANNOTATION = 'veld.properties';
+
+/** Placeholder that veld-boot replaces by the negative uptime of the host, so that the VE's clock of uptime begins at 0 at each boot. */
+export const BOOTTIME_PLACEHOLDER = -4242424242;
+
+/** Kernel-wide information and switches, hidden behind /dev/null or an empty folder. */
+const MASKED_PATHS = [
+  '/proc/acpi', '/proc/asound', '/proc/kcore', '/proc/keys', '/proc/latency_stats', '/proc/sched_debug', '/proc/scsi', '/proc/timer_list',
+  '/proc/timer_stats', '/proc/interrupts', '/sys/devices/virtual/powercap', '/sys/firmware', '/sys/kernel/debug', '/sys/kernel/tracing',
+];
+const READONLY_PATHS = ['/proc/bus', '/proc/fs', '/proc/irq', '/proc/sysrq-trigger'];
+
+/** What lxcfs serves in place of the kernel's own files. */
+export const LXCFS_FILES = ['cpuinfo', 'diskstats', 'loadavg', 'meminfo', 'stat', 'swaps'];
+
+export interface OciOptions {
+  ve: VeRecord;
+  properties: Properties;
+  /** Folder in which the root file system is mounted. */
+  rootfs: string;
+  /** Folder of lxcfs' mount, or null when it does not run. */
+  lxcfs: string | null;
+  /** As in /proc/PID/cgroup. */
+  cgroupPath: string;
+  /** Whether the kernel has time namespaces. */
+  timeNamespace: boolean;
+}
+
+/** The whole configuration, ready for JSON. */
+export function ociConfig({ ve, properties, rootfs, lxcfs, cgroupPath, timeNamespace }: OciOptions): object {
+  const capabilities = Object.fromEntries(['bounding', 'effective', 'permitted'].map((set) => [set, VE_CAPABILITIES]));
+  const map = [{ containerID: 0, hostID: ve.uidBase, size: UID_COUNT }];
+  return {
+    ociVersion: '1.2.0',
+    hostname: properties.hostname ?? ve.name,
+    // What this boot was made from: `show` tells what waits for the next one.
+    annotations: { [PROPERTIES_ANNOTATION]: JSON.stringify(properties) },
+    root: { path: rootfs, readonly: false },
+    process: {
+      terminal: false,
+      user: { uid: 0, gid: 0 },
+      cwd: '/',
+      args: ['/sbin/init'],
+      env: initEnvironment(ve.uuid),
+      noNewPrivileges: false,
+      capabilities,
+      rlimits: [{ type: 'RLIMIT_NOFILE', soft: 1024, hard: openFilesLimit() }],
+    },
+    mounts: mounts(lxcfs),
+    linux: {
+      namespaces: ['pid', 'ipc', 'uts', 'mount', 'cgroup', 'user', 'network', ...(timeNamespace ? ['time'] : [])].map((type) => ({ type })),
+      ...(timeNamespace && { timeOffsets: { boottime: { secs: BOOTTIME_PLACEHOLDER, nanosecs: 0 } } }),
+      uidMappings: map,
+      gidMappings: map,
+      cgroupsPath: cgroupPath,
+      rootfsPropagation: 'private',
+      maskedPaths: MASKED_PATHS,
+      readonlyPaths: READONLY_PATHS,
+      seccomp: seccompProfile(properties),
+    },
+  };
+}
+
+/**
+ * Environment of init. `container` is how distributions know (systemd-detect-virt, ConditionVirtualization): `lxc` is the value
+ * that all of them treat as a full system; `container_uuid` becomes the machine-id of a template whose own is empty.
+ * The pressure watches of systemd >= 254 cannot be restored from a checkpoint and are switched off.
+ */
+function initEnvironment(uuid: string): string[] {
+  return [
+    'PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin',
+    'TERM=linux',
+    'container=lxc',
+    `container_uuid=${uuid}`,
+    'MEMORY_PRESSURE_WATCH=/dev/null',
+    'CPU_PRESSURE_WATCH=/dev/null',
+    'IO_PRESSURE_WATCH=/dev/null',
+  ];
+}
+
+function mounts(lxcfs: string | null): object[] {
+  const list = [
+    { destination: '/proc', type: 'proc', source: 'proc', options: ['nosuid', 'nodev', 'noexec'] },
+    { destination: '/sys', type: 'sysfs', source: 'sysfs', options: ['nosuid', 'nodev', 'noexec', 'ro'] },
+    { destination: '/sys/fs/cgroup', type: 'cgroup', source: 'cgroup', options: ['nosuid', 'nodev', 'noexec', 'rw'] },
+    { destination: '/dev', type: 'tmpfs', source: 'tmpfs', options: ['nosuid', 'strictatime', 'mode=755', 'size=1m'] },
+    { destination: '/dev/pts', type: 'devpts', source: 'devpts', options: ['nosuid', 'noexec', 'newinstance', 'ptmxmode=0666', 'mode=0620', 'gid=5'] },
+    { destination: '/dev/shm', type: 'tmpfs', source: 'shm', options: ['nosuid', 'nodev', 'mode=1777'] },
+    { destination: '/dev/mqueue', type: 'mqueue', source: 'mqueue', options: ['nosuid', 'nodev', 'noexec'] },
+    { destination: '/run', type: 'tmpfs', source: 'tmpfs', options: ['nosuid', 'nodev', 'mode=755', 'size=20%'] },
+  ];
+  if (lxcfs !== null) {
+    for (const file of LXCFS_FILES) {
+      list.push({ destination: `/proc/${file}`, type: 'bind', source: `${lxcfs}/proc/${file}`, options: ['bind', 'nosuid', 'nodev', 'ro'] });
+    }
+  }
+  return list;
+}
+
+/** RLIMIT_NOFILE for init: more than our own hard limit is refused where root lacks CAP_SYS_RESOURCE. */
+function openFilesLimit(): number {
+  const wanted = 1 << 20;
+  const own = /^Max open files\s+\S+\s+(\S+)/m.exec(readFileSync('/proc/self/limits', 'utf8'))?.[1];
+  return own === undefined || own === 'unlimited' ? wanted : Math.min(wanted, Number(own));
+}

@@ -1,0 +1,120 @@
+/**
+ * What a new daemon does first: it adopts what runs, finishes or rolls back what was under way, and removes what belongs to nobody.
+ *
+ * The truth is in the kernel (is init alive?) and in the store; the journal says what an earlier daemon was about to do.
+ */
+import { existsSync, readdirSync, rmSync } from 'node:fs';
+import { join } from 'node:path';
+import { resolveProperties } from '../spec/properties.ts';
+import type { JournalRecord, VeRecord } from '../store/types.ts';
+import { cleanUpRun, exitHandled } from './boot.ts';
+import { updateVe, type VeContext } from './context.ts';
+import { removeVe } from './destroy.ts';
+import type { ExitWatcher } from './exits.ts';
+import { listRunFolders, makeSharedRunFolders, readRunState, removeRunFolder, runFolder } from './run-folder.ts';
+import { follow } from './set.ts';
+
+/** What is left to do by ordinary operations, once the daemon serves. */
+export interface Unfinished {
+  stop: VeRecord[];
+  restart: VeRecord[];
+}
+
+/**
+ * Recover. Nothing else runs meanwhile.
+ * @param sameBoot false when the host has booted since: nothing under runDir means anything then
+ */
+export async function recover(context: VeContext, sameBoot: boolean, exits: ExitWatcher): Promise<Unfinished> {
+  const { settings, store, log, resources } = context;
+  if (!sameBoot) for (const name of ['ves', 'crun', 'exits', 'events']) rmSync(join(settings.runDir, name), { recursive: true, force: true });
+  makeSharedRunFolders(settings);
+  const unfinished: Unfinished = { stop: [], restart: [] };
+  const journal = new Map(store.listJournal().flatMap((entry) => (entry.ve === null ? [] : [[entry.ve, entry] as const])));
+
+  for (const ve of store.listVes()) {
+    try {
+      await recoverVe(context, ve, journal.get(ve.uuid), sameBoot, unfinished);
+    } catch (error) {
+      log.error({ ve: ve.uuid, name: ve.name, err: error }, 'a VE could not be recovered; the next start of the daemon tries again');
+      journal.delete(ve.uuid);
+      continue;
+    }
+  }
+  for (const entry of store.listJournal()) if (entry.ve === null || journal.has(entry.ve) || !store.veByUuid(entry.ve)) store.clearJournal(entry.operation);
+
+  // Traces of VEs that the store does not know: their records went first, or never came.
+  const known = new Set(store.listVes().map((ve) => ve.number));
+  for (const number of new Set([...listRunFolders(settings), ...resources.list()])) {
+    if (known.has(number)) continue;
+    log.warn({ number }, 'removing what is left of a VE that is in no record');
+    await exitHandled(context, number);
+    if (resources.list().includes(number)) {
+      await resources.kill(number);
+      await resources.remove(number);
+    }
+    removeRunFolder(settings, number);
+  }
+  await removeOrphans(context);
+  for (const ve of store.listVes()) exits.look(ve.number);
+  return unfinished;
+}
+
+async function recoverVe(context: VeContext, ve: VeRecord, entry: JournalRecord | undefined, sameBoot: boolean, unfinished: Unfinished): Promise<void> {
+  const { settings, log, network, resources, store } = context;
+  // A script may still be at work: a boot that the old daemon began, or a reboot.
+  await exitHandled(context, ve.number);
+  const run = readRunState(settings, ve.number);
+  const kind = entry?.kind;
+  // After a boot of the host boot.start decides what runs, not what ran.
+  if (!sameBoot && ve.desired === 'running' && !resolveProperties(ve.properties)['boot.start']) updateVe(store, ve.uuid, { desired: 'stopped' });
+
+  if (!ve.ready || kind === 'create' || kind === 'destroy') {
+    log.info({ ve: ve.uuid, name: ve.name, kind }, 'removing a VE whose creation or destruction was interrupted');
+    await removeVe(context, ve);
+    return;
+  }
+  if (kind === 'start') {
+    log.info({ ve: ve.uuid, name: ve.name }, 'rolling back an interrupted start');
+    await cleanUpRun(context, ve);
+    updateVe(store, ve.uuid, { desired: entry?.data.desired === 'running' ? 'running' : 'stopped' });
+    return;
+  }
+  if (kind === 'stop') {
+    updateVe(store, ve.uuid, { desired: 'stopped' });
+    if (run.init) unfinished.stop.push(ve);
+    else await cleanUpRun(context, ve);
+  }
+  if (kind === 'restart') {
+    unfinished.restart.push(ve);
+    if (!run.init) await cleanUpRun(context, ve);
+  }
+  if (run.init) {
+    log.info({ ve: ve.uuid, name: ve.name, pid: run.init.pid }, 'adopted a running VE');
+    await network.admit(ve);
+    if (kind === 'set' || kind === 'rename') await follow(context, entry?.data.before as VeRecord, ve, run.init.pid, true);
+    else resources.apply(ve.number, resolveProperties(ve.properties));
+    return;
+  }
+  // Neither alive nor a note of its end: the boot was cut short, or the host's kernel killed init and conmon alike.
+  if (!run.exited && (existsSync(runFolder(settings, ve.number)) || resources.list().includes(ve.number))) await cleanUpRun(context, ve);
+}
+
+/** Volumes and layers that no record names. */
+async function removeOrphans({ store, volumes, settings, log }: VeContext): Promise<void> {
+  const orphans = volumes.orphans({
+    volumes: new Set(store.listVes().map((ve) => ve.uuid)),
+    layers: new Set(store.listLayers().map((layer) => layer.id)),
+  });
+  for (const uuid of orphans.volumes) {
+    log.warn({ uuid }, 'removing a volume without a VE');
+    await volumes.destroyVolume(uuid);
+  }
+  for (const id of orphans.layers) {
+    log.warn({ id }, 'removing a layer without a record');
+    await volumes.dropLayer(id);
+  }
+  for (const id of orphans.staged) await volumes.dropStaged(id);
+  const logs = join(settings.stateDir, 'logs');
+  if (!existsSync(logs)) return;
+  for (const name of readdirSync(logs)) if (!store.veByUuid(name.replace(/\.console.*$/, ''))) rmSync(join(logs, name), { force: true });
+}

@@ -1,0 +1,140 @@
+/**
+ * A VE's run folder (`<runDir>/ves/<number>/`): what the scripts in libexec/ need to boot the VE without the daemon, and what they
+ * leave for the daemon to read. It belongs to one boot of the host.
+ *
+ * Written here: `env` (shell variables), `config.json`, `lowers` (lines `MAP SOURCE`, lowest first, `-` for no map), `host.batch`,
+ * `guest.batch`, `hold` (create, but let the daemon start), `stopping` (a reboot is not wanted).
+ * Left by the scripts: `init` (`PID STARTTIME`), `exited` (`CODE EPOCHSECONDS`), `history`, `lock`.
+ */
+import { mkdirSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { readIfExists } from '../lib/files.ts';
+import type { Settings } from '../lib/settings.ts';
+import type { Engine } from '../kernel/engine.ts';
+import { isAlive, type ProcessId } from '../kernel/process.ts';
+import type { VeRecord } from '../store/types.ts';
+import type { NetworkPlan } from '../network/types.ts';
+import type { MountPlan } from '../storage/types.ts';
+import type { VeGroups } from '../resources/types.ts';
+import type { Properties } from '../spec/types.ts';
+import { PROPERTIES_ANNOTATION } from './oci-config.ts';
+
+export interface BootPlan {
+  ve: VeRecord;
+  config: object;
+  network: NetworkPlan;
+  mounts: MountPlan;
+  groups: VeGroups;
+  monitors: VeGroups;
+  engine: Engine;
+  /** Mount point of the cgroup2 hierarchy on a hybrid host, else null. */
+  hybridMount: string | null;
+  consoleLog: string;
+}
+
+/** What the scripts have left. */
+export interface RunState {
+  /** Init, when it lives. */
+  init: ProcessId | undefined;
+  /** How init ended, when it did and was not booted again. */
+  exited: { code: number; at: Date } | undefined;
+}
+
+/** Name of the VE for crun and conmon. */
+export function runtimeId(settings: Settings, number: number): string {
+  return `${settings.instance}-${number}`;
+}
+
+export function runFolder(settings: Settings, number: number): string {
+  return join(settings.runDir, 'ves', String(number));
+}
+
+/** Numbers of the VEs that have a run folder. */
+export function listRunFolders(settings: Settings): number[] {
+  try {
+    return readdirSync(join(settings.runDir, 'ves')).map(Number).filter(Number.isInteger);
+  } catch {
+    return [];
+  }
+}
+
+/** Make the folders that all VEs share. */
+export function makeSharedRunFolders(settings: Settings): void {
+  for (const name of ['ves', 'crun', 'exits', 'events']) mkdirSync(join(settings.runDir, name), { recursive: true, mode: 0o700 });
+}
+
+/** Write everything that a boot needs; an earlier boot's traces stay until veld-boot removes them. */
+export function writeRunFolder(settings: Settings, plan: BootPlan): string {
+  const folder = runFolder(settings, plan.ve.number);
+  for (const name of ['rootfs', ...plan.mounts.lowers.map((_, i) => `lower${i}`)]) mkdirSync(join(folder, name), { recursive: true, mode: 0o700 });
+  const put = (name: string, text: string): void => writeFileSync(join(folder, name), text, { mode: 0o600 });
+  put('env', shellVariables({
+    VELD_ID: runtimeId(settings, plan.ve.number),
+    VELD_NUMBER: String(plan.ve.number),
+    VELD_UUID: plan.ve.uuid,
+    VELD_RUN: settings.runDir,
+    VELD_LIBEXEC: settings.libexecDir,
+    VELD_CRUN_ROOT: join(settings.runDir, 'crun'),
+    VELD_CRUN: plan.engine.crun,
+    VELD_CONMON: plan.engine.conmon,
+    VELD_MOUNT: plan.engine.mount,
+    VELD_HYBRID: plan.hybridMount ?? '',
+    VELD_GROUPS: directories(plan.groups),
+    VELD_MONITOR_GROUPS: directories(plan.monitors),
+    VELD_UNIFIED_GROUP: plan.groups.unified,
+    VELD_LINK: plan.network.link,
+    VELD_UPPER: plan.mounts.upper,
+    VELD_WORK: plan.mounts.work,
+    VELD_CONSOLE_LOG: plan.consoleLog,
+  }));
+  put('config.template', JSON.stringify(plan.config));
+  put('lowers', plan.mounts.lowers.map((l) => `${l.map ?? '-'} ${l.source}\n`).join(''));
+  put('host.batch', plan.network.hostBatch);
+  put('guest.batch', plan.network.guestBatch);
+  return folder;
+}
+
+/** Each directory once: co-mounted controllers share one. */
+function directories(groups: VeGroups): string {
+  return [...new Set([groups.unified, ...Object.values(groups.v1)])].join(' ');
+}
+
+/** Lines NAME='VALUE'. Values are Veld's own paths and numbers; a quote in one would be an error in a caller. */
+function shellVariables(variables: Record<string, string>): string {
+  return Object.entries(variables).map(([name, value]) => {
+    if (/['\n\0]/.test(value)) throw new Error(`${name} cannot be written for the scripts: ${JSON.stringify(value)}`);
+    return `${name}='${value}'\n`;
+  }).join('');
+}
+
+/** Set or clear a marker file (`hold`, `stopping`). */
+export function mark(settings: Settings, number: number, name: 'hold' | 'stopping', on: boolean): void {
+  const file = join(runFolder(settings, number), name);
+  if (on) writeFileSync(file, '', { mode: 0o600 });
+  else rmSync(file, { force: true });
+}
+
+/** Read what the scripts left. Cheap: two small files and one of /proc. */
+export function readRunState(settings: Settings, number: number): RunState {
+  const folder = runFolder(settings, number);
+  const [pid, startTime] = (readIfExists(join(folder, 'init')) ?? '').trim().split(' ');
+  const id = pid && startTime ? { pid: Number(pid), startTime: Number(startTime) } : undefined;
+  if (id && isAlive(id)) return { init: id, exited: undefined };
+  const [code, at] = (readIfExists(join(folder, 'exited')) ?? '').trim().split(' ');
+  return { init: undefined, exited: code ? { code: Number(code), at: new Date(Number(at) * 1000) } : undefined };
+}
+
+/** The properties with which the VE was last booted, or undefined. */
+export function bootedProperties(settings: Settings, number: number): Properties | undefined {
+  const text = readIfExists(join(runFolder(settings, number), 'config.json'));
+  if (text === undefined) return undefined;
+  const { annotations } = JSON.parse(text) as { annotations?: Record<string, string> };
+  return JSON.parse(annotations?.[PROPERTIES_ANNOTATION] ?? 'null') as Properties ?? undefined;
+}
+
+/** Forget the VE's run folder. Only when init is gone. */
+export function removeRunFolder(settings: Settings, number: number): void {
+  const id = runtimeId(settings, number);
+  rmSync(runFolder(settings, number), { recursive: true, force: true });
+  for (const path of [`exits/${id}`, `events/${number}`, `crun/${id}`]) rmSync(join(settings.runDir, path), { recursive: true, force: true });
+}

@@ -1,0 +1,94 @@
+/** `set` and `rename`: change what a VE is, while it runs where the property allows it. */
+import { VeldError } from '../lib/errors.ts';
+import type { Task } from '../ops/types.ts';
+import { checkName } from '../spec/names.ts';
+import { findProperty, parseProperty, resolveProperties } from '../spec/properties.ts';
+import type { VeRecord } from '../store/types.ts';
+import { prepareRun, updateGuestFiles } from './boot.ts';
+import { reload, updateVe, type VeContext } from './context.ts';
+import { readRunState } from './run-folder.ts';
+
+/** Properties that are files in the VE. */
+const IN_GUEST_FILES = ['hostname', 'network.addresses', 'network.dns', 'network.search'];
+
+export interface ParsedChanges {
+  /** Canonical values; undefined unsets. */
+  values: Record<string, unknown>;
+}
+
+/**
+ * Check changes against the table and the state of the VE, before an operation begins.
+ * @param changes by name; null unsets (the default holds again)
+ * @throws VeldError `property.*`
+ */
+export function checkChanges(context: VeContext, ve: VeRecord, changes: Record<string, unknown>, nextStart: boolean): ParsedChanges {
+  const values: Record<string, unknown> = {};
+  const running = readRunState(context.settings, ve.number).init !== undefined;
+  const support = context.resources.support();
+  for (const [name, input] of Object.entries(changes)) {
+    const row = findProperty(name);
+    values[name] = input === null ? undefined : parseProperty(name, input);
+    if (row.change === 'create') throw new VeldError('property.not_live', `${name} is fixed when the VE is made.`, { hint: 'Make a new VE.' });
+    if (running && row.change === 'restart' && !nextStart && values[name] !== ve.properties[name]) {
+      throw new VeldError('property.not_live', `${name} cannot change while ${ve.name} runs.`);
+    }
+    const held = support[name];
+    if (typeof held === 'string' && values[name] !== undefined && values[name] !== row.default) {
+      throw new VeldError('property.unsupported', `${name} cannot be held on this host: ${held}.`);
+    }
+  }
+  return { values };
+}
+
+/** Change properties: all of them or none. */
+export async function setProperties(context: VeContext, uuid: string, { values }: ParsedChanges, task: Task): Promise<void> {
+  const before = reload(context.store, uuid);
+  const properties = { ...before.properties };
+  for (const [name, value] of Object.entries(values)) {
+    if (value === undefined) delete properties[name];
+    else properties[name] = value;
+  }
+  await change(context, before, { properties, addresses: newAddresses(context, before, properties, values) }, Object.keys(values), task);
+  context.events.emit('ve.changed', { ve: uuid, data: { name: before.name, properties: Object.keys(values) } });
+}
+
+/** Give a VE another name. Its host name follows at the next start unless it has one of its own. */
+export async function renameVe(context: VeContext, uuid: string, name: string, task: Task): Promise<void> {
+  const before = reload(context.store, uuid);
+  await change(context, before, { name }, ['hostname'], task);
+  context.events.emit('ve.renamed', { ve: uuid, data: { name, before: before.name } });
+}
+
+/** @throws VeldError `name.invalid`, `ve.name_taken` */
+export function checkNewName(context: VeContext, ve: VeRecord, name: string): void {
+  checkName(name);
+  if (name !== ve.name && context.store.veByName(name)) throw new VeldError('ve.name_taken', `There is already a VE named ${name}.`);
+}
+
+/** Write the record, then make the running VE follow; on failure both go back. */
+async function change(context: VeContext, before: VeRecord, fields: Partial<VeRecord>, names: string[], task: Task): Promise<void> {
+  const { init } = readRunState(context.settings, before.number);
+  const inFiles = names.some((name) => IN_GUEST_FILES.includes(name));
+  task.phase('change', { before });
+  task.undo('record', () => context.store.updateVe(before));
+  const after = updateVe(context.store, before.uuid, { ...fields, ...(inFiles && !init && { guestDirty: true }) });
+  if (!init) return;
+  task.undo('running', () => follow(context, after, before, init.pid, inFiles));
+  await follow(context, before, after, init.pid, inFiles);
+}
+
+/** Make a running VE, and its next boot, what its record says. */
+export async function follow(context: VeContext, before: VeRecord, after: VeRecord, pid: number, inFiles: boolean): Promise<void> {
+  const properties = resolveProperties(after.properties);
+  context.resources.apply(after.number, properties);
+  if (before.addresses.join() !== after.addresses.join()) await context.network.readdress(before, after, pid);
+  prepareRun(context, after);
+  if (inFiles) await updateGuestFiles(after, properties, pid);
+}
+
+function newAddresses(context: VeContext, ve: VeRecord, properties: Record<string, unknown>, values: Record<string, unknown>): string[] {
+  if (!('network.addresses' in values)) return ve.addresses;
+  const wanted = resolveProperties(properties)['network.addresses'];
+  const taken = new Set(context.store.listVes().filter((other) => other.uuid !== ve.uuid).flatMap((other) => other.addresses));
+  return context.network.allocate(wanted ?? undefined, taken);
+}

@@ -1,0 +1,83 @@
+/** `stop`: ask init, wait, then force. */
+import { readlinkSync } from 'node:fs';
+import { VeldError } from '../lib/errors.ts';
+import { signalProcess, waitProcessEnd } from '../kernel/pidfd.ts';
+import type { ProcessId } from '../kernel/process.ts';
+import type { Task } from '../ops/types.ts';
+import { resolveProperties } from '../spec/properties.ts';
+import type { VeRecord } from '../store/types.ts';
+import { cleanUpRun } from './boot.ts';
+import { reload, updateVe, type VeContext } from './context.ts';
+import { mark, readRunState } from './run-folder.ts';
+
+export interface StopOptions {
+  /** Kill at once instead of asking. */
+  force?: boolean;
+  /** Seconds that init gets before it is killed; default `stop.timeout`. */
+  timeout?: number;
+}
+
+/** SIGRTMIN+4 on Linux (glibc's SIGRTMIN is 34; systemd counts from it): poweroff.target. */
+const SYSTEMD_POWEROFF = 34 + 4;
+
+/** Refuse what cannot be stopped in this way. @throws VeldError `ve.not_running`, `ve.frozen` */
+export function checkStoppable(context: VeContext, ve: VeRecord, options: StopOptions): ProcessId {
+  const { init } = readRunState(context.settings, ve.number);
+  if (!init) throw new VeldError('ve.not_running', `${ve.name} is not running.`, { hint: 'Nothing to do.' });
+  if (!options.force && context.resources.isFrozen(ve.number)) {
+    throw new VeldError('ve.frozen', `${ve.name} is frozen: its init cannot hear the wish to stop.`, { hint: 'Thaw it first, or use --force.' });
+  }
+  return init;
+}
+
+/**
+ * Stop a running VE.
+ * @returns whether it had to be killed
+ */
+export async function stopVe(context: VeContext, uuid: string, options: StopOptions, task: Task): Promise<{ forced: boolean }> {
+  const ve = reload(context.store, uuid);
+  const init = checkStoppable(context, ve, options);
+  task.phase('stop', { force: options.force === true });
+  updateVe(context.store, uuid, { desired: 'stopped' });
+  const forced = await endInit(context, ve, init, options, task);
+  task.commit();
+  task.progress(80, 'cleaning up');
+  await cleanUpRun(context, ve);
+  updateVe(context.store, uuid, { lastExit: { code: forced ? 137 : 130, at: new Date().toISOString(), reason: forced ? 'killed by stop' : 'stopped' } });
+  context.events.emit('ve.stopped', { ve: uuid, data: { name: ve.name, reason: 'stop', forced } });
+  return { forced };
+}
+
+/** Bring init to its end. @returns whether it had to be killed */
+export async function endInit(context: VeContext, ve: VeRecord, init: ProcessId, options: StopOptions, task: Task): Promise<boolean> {
+  const timeout = options.timeout ?? resolveProperties(ve.properties)['stop.timeout'];
+  mark(context.settings, ve.number, 'stopping', true);
+  if (!options.force) {
+    task.undo('stopping', () => mark(context.settings, ve.number, 'stopping', false));
+    task.progress(10, `waiting for ${ve.name} to shut down`);
+    signalProcess(init, poweroffSignal(init));
+    const limit = AbortSignal.timeout(timeout * 1000);
+    try {
+      await waitProcessEnd(init, AbortSignal.any([task.signal, limit]));
+      return false;
+    } catch (error) {
+      if (!limit.aborted || task.signal.aborted) throw error;
+    }
+    task.progress(60, `${ve.name} did not shut down within ${timeout} s: killing it`);
+    context.log.warn({ ve: ve.uuid, name: ve.name, timeout }, 'VE did not shut down in time and is killed');
+  }
+  await context.resources.kill(ve.number);
+  await waitProcessEnd(init, AbortSignal.timeout(10_000));
+  return true;
+}
+
+/** How this init is told to power off. */
+function poweroffSignal(init: ProcessId): NodeJS.Signals | number {
+  let program = '';
+  try {
+    program = readlinkSync(`/proc/${init.pid}/exe`);
+  } catch { /* it has just ended; the wait will see that */ }
+  if (/\/systemd$/.test(program)) return SYSTEMD_POWEROFF;
+  if (/busybox$/.test(program)) return 'SIGUSR2';
+  return 'SIGPWR'; // sysvinit's powerfail, and the custom of LXC's templates
+}

@@ -1,0 +1,74 @@
+/** `template build|import|delete`: a staged tree becomes a layer, and the layer a template. */
+import { VeldError } from '../lib/errors.ts';
+import type { Task } from '../ops/types.ts';
+import type { TemplateRecord } from '../store/types.ts';
+import type { Staging } from '../templates/types.ts';
+import type { VeContext } from './context.ts';
+
+/** Owners in a template are written as the VE sees them: from uid 0. */
+const TEMPLATE_UID_BASE = 0;
+
+export type TemplateView = TemplateRecord & { uses: number };
+
+/** @throws VeldError `template.not_found` */
+export function findTemplate(context: VeContext, key: string): TemplateRecord {
+  const template = context.store.findTemplate(key);
+  if (!template) throw new VeldError('template.not_found', `There is no template ${JSON.stringify(key.slice(0, 80))}.`);
+  return template;
+}
+
+/** With the number of VEs that were made from it. */
+export function viewTemplate(context: VeContext, template: TemplateRecord): TemplateView {
+  return { ...template, uses: context.store.listVes().filter((ve) => ve.template === template.fingerprint).length };
+}
+
+/** Make a template from whatever `fill` puts into a staged layer. */
+export async function makeTemplate(
+  context: VeContext,
+  fill: (staging: Staging) => Promise<Omit<TemplateRecord, 'layers' | 'size'>>,
+  task: Task,
+): Promise<TemplateView> {
+  const { volumes, store } = context;
+  const staged = volumes.stageLayer();
+  task.undo('staged', () => volumes.dropStaged(staged.id));
+  task.phase('fill');
+  const made = await fill({ path: staged.path });
+  const same = store.findTemplate(made.fingerprint);
+  if (same) {
+    await volumes.dropStaged(staged.id);
+    if (same.name === made.name) return viewTemplate(context, same);
+    throw new VeldError('template.name_taken', `The same content is already there as ${same.name}.`, { hint: `Use ${same.name}.` });
+  }
+  task.progress(97, 'keeping it');
+  task.undo('layer', () => volumes.dropLayer(staged.id));
+  task.phase('commit');
+  const layer = await volumes.commitLayer(staged.id, TEMPLATE_UID_BASE);
+  const template: TemplateRecord = { ...made, layers: [{ id: layer.id, uidBase: layer.uidBase }], size: layer.size };
+  store.transaction(() => {
+    store.insertLayer(layer);
+    store.insertTemplate(template);
+  });
+  task.commit();
+  context.events.emit('template.created', { data: { name: template.name, fingerprint: template.fingerprint } });
+  return viewTemplate(context, template);
+}
+
+/** Delete a template and the layers that nothing else needs. @throws VeldError `template.in_use` */
+export async function deleteTemplate(context: VeContext, fingerprint: string, task: Task): Promise<void> {
+  const { store, volumes } = context;
+  const template = findTemplate(context, fingerprint);
+  const users = store.listVes().filter((ve) => ve.template === fingerprint || ve.layers.some((layer) => template.layers.some((l) => l.id === layer.id)));
+  if (users.length > 0) {
+    throw new VeldError('template.in_use', `The template ${template.name} is used by ${users.slice(0, 5).map((ve) => ve.name).join(', ')}${users.length > 5 ? ` and ${users.length - 5} more` : ''}.`);
+  }
+  task.phase('delete');
+  task.commit();
+  const unused = store.transaction(() => {
+    store.deleteTemplate(fingerprint);
+    const layers = template.layers.filter((layer) => store.layerUses(layer.id) === 0);
+    for (const layer of layers) store.deleteLayer(layer.id);
+    return layers;
+  });
+  for (const layer of unused) await volumes.dropLayer(layer.id);
+  context.events.emit('template.deleted', { data: { name: template.name, fingerprint } });
+}

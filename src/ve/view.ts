@@ -1,0 +1,65 @@
+/** What `list` and `show` say of a VE. */
+import type { OperationRecord, VeRecord } from '../store/types.ts';
+import { PROPERTIES, resolveProperties } from '../spec/properties.ts';
+import type { VeContext } from './context.ts';
+import { bootedProperties, readRunState, type RunState } from './run-folder.ts';
+import type { VeDetail, VeStatus, VeView } from './types.ts';
+
+/** Clock ticks a second of /proc (USER_HZ), the same on all architectures that Linux runs on today. */
+const USER_HZ = 100;
+
+/** A VE in a list: its record, and a look at its init. */
+export function viewVe(context: VeContext, ve: VeRecord): VeView {
+  const run = readRunState(context.settings, ve.number);
+  const status = statusOf(context, ve, run, context.operations.isBusy(ve.uuid));
+  return {
+    uuid: ve.uuid,
+    number: ve.number,
+    name: ve.name,
+    status,
+    template: { fingerprint: ve.template, name: context.store.findTemplate(ve.template)?.name ?? null },
+    addresses: ve.addresses,
+    mac: ve.mac,
+    uidBase: ve.uidBase,
+    pid: run.init?.pid ?? null,
+    startedAt: run.init ? new Date(bootTime() + (run.init.startTime / USER_HZ) * 1000).toISOString() : null,
+    createdAt: ve.createdAt,
+    set: ve.properties,
+    lastExit: ve.lastExit,
+    health: run.init ? (status === 'starting' ? 'unverified' : 'ok') : null,
+  };
+}
+
+/** A VE with everything that takes a look at the kernel. */
+export function detailVe(context: VeContext, ve: VeRecord): VeDetail {
+  const view = viewVe(context, ve);
+  const properties = resolveProperties(ve.properties);
+  return {
+    ...view,
+    properties,
+    pending: view.pid === null ? [] : pending(context, ve, properties),
+    usage: view.pid === null ? null : context.resources.usage(ve.number) ?? null,
+    traffic: view.pid === null ? null : context.network.traffic(ve) ?? null,
+    link: context.network.plan(ve).link,
+  };
+}
+
+function statusOf(context: VeContext, ve: VeRecord, run: RunState, busy: OperationRecord | undefined): VeStatus {
+  if (busy?.kind === 'start' || busy?.kind === 'restart' || busy?.kind === 'create') return 'starting';
+  if (busy?.kind === 'stop' && run.init) return 'stopping';
+  if (run.init) return context.resources.isFrozen(ve.number) ? 'frozen' : 'running';
+  return ve.desired === 'running' ? 'failed' : 'stopped';
+}
+
+/** Properties that the running VE does not have yet. */
+function pending(context: VeContext, ve: VeRecord, properties: ReturnType<typeof resolveProperties>): string[] {
+  const booted = bootedProperties(context.settings, ve.number) as Record<string, unknown> | undefined;
+  if (!booted) return [];
+  const now = properties as unknown as Record<string, unknown>;
+  return PROPERTIES.filter((row) => row.change === 'restart' && JSON.stringify(booted[row.name]) !== JSON.stringify(now[row.name])).map((row) => row.name);
+}
+
+/** When the host booted, in milliseconds since the epoch. */
+function bootTime(): number {
+  return Date.now() - Number(process.hrtime.bigint() / 1_000_000n);
+}
