@@ -1,0 +1,48 @@
+/**
+ * Builds dist/veld.cjs and dist/veldd.cjs: CommonJS, one file each, for node.
+ *
+ * Outside stay node's own modules and koffi (it loads a native part from beside itself; node finds it in node_modules, from dist/ too).
+ */
+import { existsSync } from 'node:fs';
+import { dirname, join, relative } from 'node:path';
+import { defineConfig } from 'rolldown';
+import type { Plugin, RolldownOptions } from 'rolldown';
+
+const root = import.meta.dirname;
+const dist = join(root, 'dist');
+
+/**
+ * A module that looks for files beside itself (`new URL('../../libexec', import.meta.url)`) must find them from the bundle, too:
+ * each keeps the address of its source file, told from the bundle's own place, so that the whole tree may be moved.
+ */
+const keepPlaces: Plugin = {
+  name: 'keep-places',
+  transform: {
+    filter: { id: /\/src\/.*\.ts$/, code: /import\.meta\.(url|dirname|filename)/ },
+    handler(code, id) {
+      const file = `require('node:path').join(__dirname, ${JSON.stringify(relative(dist, id))})`;
+      const folder = `require('node:path').join(__dirname, ${JSON.stringify(relative(dist, dirname(id)))})`;
+      return code.replaceAll('import.meta.url', `require('node:url').pathToFileURL(${file}).href`)
+        .replaceAll('import.meta.filename', file).replaceAll('import.meta.dirname', folder);
+    },
+  },
+};
+
+function bundle(name: string, input: string): RolldownOptions {
+  return {
+    input: join(root, input),
+    platform: 'node',
+    external: [/^node:/, 'koffi'],
+    plugins: [keepPlaces],
+    output: {
+      file: join(dist, `${name}.cjs`),
+      format: 'cjs',
+      codeSplitting: false,
+      comments: { legal: true, annotation: false, jsdoc: false },
+    },
+  };
+}
+
+const targets: [name: string, input: string][] = [['veld', 'src/cli/main.ts'], ['veldd', 'src/daemon.ts']];
+
+export default defineConfig(targets.filter(([, input]) => existsSync(join(root, input))).map(([name, input]) => bundle(name, input)));

@@ -1,0 +1,84 @@
+/**
+ * Writes the reference pages that are made from tables: commands, properties, errors.
+ *
+ * `node scripts/generate-docs.ts` writes them; the test beside this file compares them with what the tables say now.
+ */
+import { writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { GLOBAL_OPTIONS, GROUPS } from '../src/cli/command.ts';
+import type { Command } from '../src/cli/command.ts';
+import { exitStatuses, optionHelp, usageLine } from '../src/cli/help.ts';
+import { CHANGES, defaultText, describeType } from '../src/cli/properties-help.ts';
+import { loadAllCommands } from '../src/cli/table.ts';
+import { ERRORS, HTTP_STATUS } from '../src/lib/errors.ts';
+import { PROPERTIES } from '../src/spec/properties.ts';
+
+/** Where the pages lie. */
+export const REFERENCE = join(import.meta.dirname, '../docs/reference');
+
+/** File name to content of all generated pages. */
+export async function generateDocs(): Promise<Record<string, string>> {
+  return { 'commands.md': commandsPage(await loadAllCommands()), 'properties.md': propertiesPage(), 'errors.md': errorsPage() };
+}
+
+function commandsPage(commands: readonly Command[]): string {
+  const anchor = (name: string): string => `#veld-${name.replaceAll(' ', '-')}`;
+  const index = GROUPS.map((group) => `**${group}:** ${commands.filter((c) => c.group === group).map((c) => `[${c.name}](${anchor(c.name)})`).join(', ')}\n`);
+  const sections = GROUPS.flatMap((group) => commands.filter((c) => c.group === group)).map((c) => [
+    `## veld ${c.name}\n`,
+    `${c.summary}. ${(c.description ?? []).join(' ')}`.trimEnd() + '\n',
+    `    ${usageLine(c)}\n`,
+    ...c.args?.length ? [table(['Argument', 'Meaning'], c.args.map((a) => [`\`${a.name}\``, a.help]))] : [],
+    ...c.options?.length ? [table(['Option', 'Meaning'], c.options.map((o) => [`\`${o.flags}\``, optionHelp(o)]))] : [],
+    ...c.examples?.length ? [`Examples:\n\n${c.examples.map(([line, does]) => `    veld ${line}\n        ${does}`).join('\n')}\n`] : [],
+    ...c.json === undefined ? [] : [`With \`--json\`: ${c.json}.\n`],
+    `Exit status: ${exitStatuses(c).map(([status, meaning]) => `${status} ${meaning}`).join('; ')}.\n`,
+  ].join('\n'));
+  return [
+    head('Commands', 'the table of commands (`src/cli/commands/`)'),
+    'Every command takes these options; they may also stand before its name:\n',
+    table(['Option', 'Meaning'], GLOBAL_OPTIONS.map((o) => [`\`${o.flags}\``, o.help])),
+    'Tables are for people: aligned, cut to the width of a terminal, coloured only there and only without `NO_COLOR`. Programs use `--json`.',
+    'A VE is named by its name, its number or its UUID. Errors go to standard error as `veld: MESSAGE` and a hint, with `--json` as one',
+    'JSON object `{"code", "message", "hint", "details"}`; [errors.md](errors.md) lists codes and exit statuses. A command that works on',
+    'several VEs tells each failure and ends with the status of the first. Ctrl-C asks the daemon to cancel the operation and waits until',
+    'it is undone (status 28); a second Ctrl-C leaves at once (status 130).\n',
+    ...index,
+    ...sections,
+  ].join('\n');
+}
+
+function propertiesPage(): string {
+  return [
+    head('Properties', 'the property table (`src/spec/properties.ts`)'),
+    'Set with `veld create --set NAME=VALUE` and `veld set VE NAME=VALUE`, given back to their default with `veld set VE --unset NAME`.\n',
+    table(['Property', 'Meaning', 'Values', 'Default', 'Changes', 'vzctl'], PROPERTIES.map((row) => [
+      `\`${row.name}\``, `${row.help}${row.needs === undefined ? '' : ` Needs ${row.needs}.`}`, describeType(row.type), defaultText(row), CHANGES[row.change],
+      row.vzctl ? `\`--${row.vzctl.option}\`, \`${row.vzctl.key}\`` : '',
+    ])),
+  ].join('\n');
+}
+
+function errorsPage(): string {
+  const rows = Object.entries(ERRORS).sort(([, a], [, b]) => a.exit - b.exit);
+  return [
+    head('Errors and exit statuses', 'the error table (`src/lib/errors.ts`)'),
+    'Every failure has a code. Programs match on codes: they do not change. The API answers `{"error": {"code", "message", "hint", "details"}}` with the',
+    'HTTP status given here; `veld` ends with the exit status. `veld exec` ends with the status of its command, when that was started.\n',
+    table(['Exit', 'Code', 'HTTP', 'Kind', 'What to do'], rows.map(([code, row]) => [String(row.exit), `\`${code}\``, String(HTTP_STATUS[row.kind]), row.kind.replace('_', ' '), row.hint])),
+    'Besides: 0 done; 130 left by a second Ctrl-C; 141 the reader of the output went away.\n',
+  ].join('\n');
+}
+
+function head(title: string, source: string): string {
+  return `# ${title}\n\n<!-- Made by scripts/generate-docs.ts from ${source.replaceAll('`', '')}. Do not edit. -->\n`;
+}
+
+function table(titles: readonly string[], rows: readonly (readonly string[])[]): string {
+  const line = (cells: readonly string[]): string => `| ${cells.map((cell) => cell.replaceAll('|', '\\|')).join(' | ')} |\n`;
+  return `${line(titles)}| ${titles.map(() => '---').join(' | ')} |\n${rows.map(line).join('')}`;
+}
+
+if (import.meta.main) {
+  for (const [name, content] of Object.entries(await generateDocs())) writeFileSync(join(REFERENCE, name), content);
+}

@@ -1,0 +1,58 @@
+/** `veld create` */
+import type { VeDetail } from '../../ve/types.ts';
+import { defineCommand } from '../command.ts';
+import { NO_WAIT, runJob } from '../operations.ts';
+import { fromPairs, parseDuration, parsePair, segment } from '../values.ts';
+import { waitUntilUp } from '../wait-until-up.ts';
+
+interface Options {
+  template: string;
+  start?: boolean;
+  set?: [string, string][];
+  address?: string[];
+  hostname?: string;
+  /** `--wait` true, `--no-wait` false, neither: until the operation has ended. */
+  wait?: boolean;
+  timeout?: number;
+}
+
+export const command = defineCommand<{ name: string }, Options>({
+  name: 'create',
+  group: 'Life of a VE',
+  summary: 'Make a VE from a template',
+  description: ['The template is shared, not copied: a VE takes no space before it writes. Without --address it gets the next free address of each pool.'],
+  args: [{ name: 'name', help: 'Name of the new VE: 1 to 63 of a-z, 0-9 and -, a letter first' }],
+  options: [
+    { flags: '-t, --template <template>', help: 'Name or fingerprint of the template (`veld template list`)', mandatory: true },
+    { flags: '-s, --start', help: 'Start it, too' },
+    { flags: '-w, --wait', help: 'With --start: wait until the system inside is up' },
+    { flags: '--set <name=value>', help: 'Set a property (`veld help properties`)', parse: parsePair, repeat: true },
+    { flags: '-a, --address <address>', help: 'Give it this IPv4 or IPv6 address instead of a free one', repeat: true },
+    { flags: '--hostname <name>', help: 'Host name inside; default: the name of the VE' },
+    { flags: '--timeout <duration>', help: 'Longest wait of --wait; default 90s', parse: parseDuration },
+    NO_WAIT,
+  ],
+  examples: [
+    ['create web --template debian-12 --start', 'Make and start a VE'],
+    ['create db -t debian-12 --set memory.limit=2G --set cpu.limit=150% -a 10.187.0.20', 'With limits and an address of your choice'],
+  ],
+  errors: ['ve.name_taken', 'name.invalid', 'property.unknown', 'property.invalid', 'property.unsupported', 'template.not_found', 'address.none_free', 'address.taken',
+    'uid.none_free', 'disk.full', 've.start_failed', 'engine.missing', 'network.failed', 'storage.failed', 'operation.cancelled', 'operation.interrupted', 'timeout'],
+  json: 'the new VE as `veld show` prints it; with --no-wait the operation',
+  async run(context, { name }, options) {
+    const properties: Record<string, unknown> = fromPairs(options.set ?? []);
+    if (options.address) properties['network.addresses'] = options.address;
+    if (options.hostname !== undefined) properties.hostname = options.hostname;
+    const body = { name, template: options.template, properties, start: Boolean(options.start) };
+    const record = await runJob(context, { label: name, method: 'POST', path: '/v1/ves', body }, options);
+    if (options.wait === false) {
+      if (context.json) context.printJson(record);
+      else context.out(`${record.id}\n`);
+      return;
+    }
+    if (options.start && options.wait) await waitUntilUp(context, name, options.timeout);
+    const ve = await (await context.client()).request<VeDetail>('GET', `/v1/ves/${segment(name)}`);
+    if (context.json) context.printJson(ve);
+    else context.out(`${ve.name} created${options.start ? ' and started' : ''}: number ${ve.number}, ${ve.addresses.join(', ') || 'no address'}\n`);
+  },
+});

@@ -1,0 +1,33 @@
+/** `veld set` */
+import { VeldError } from '../../lib/errors.ts';
+import { defineCommand } from '../command.ts';
+import { NO_WAIT, runJob } from '../operations.ts';
+import { fromPairs, parsePair, segment } from '../values.ts';
+
+export const command = defineCommand<{ 've': string; 'name=value': string[] | undefined }, { wait: boolean; nextStart?: boolean; unset?: string[] }>({
+  name: 'set',
+  group: 'Life of a VE',
+  summary: 'Change properties of a VE',
+  description: ['All changes of one call are made together or not at all. `veld help properties` lists them, and which of them change while the VE runs.'],
+  args: [{ name: 've', help: 'Name, number or UUID' }, { name: 'name=value', help: 'Properties and their new values', variadic: true, required: false }],
+  options: [
+    { flags: '-u, --unset <name>', help: 'Give this property its default again', repeat: true },
+    { flags: '--next-start', help: 'Accept properties that cannot change while the VE runs: they take effect at the next start' },
+    NO_WAIT,
+  ],
+  examples: [
+    ['set web memory.limit=1G cpu.weight=200', 'Change two limits at once'],
+    ['set web --unset memory.limit', 'Back to the default'],
+    ['set web --next-start features.nesting=on', 'At the next start'],
+  ],
+  errors: ['ve.not_found', 've.busy', 'property.unknown', 'property.invalid', 'property.not_live', 'property.unsupported', 'address.taken', 'network.failed'],
+  json: 'the operation',
+  async run(context, { ve, 'name=value': pairs = [] }, { unset = [], nextStart, wait }) {
+    const changes: Record<string, string | null> = { ...fromPairs(pairs.map(parsePair)), ...fromPairs(unset.map((name) => [name, null] as const)) };
+    if (Object.keys(changes).length === 0) throw new VeldError('usage', 'set: nothing to change.', { hint: 'See `veld help set`.' });
+    const job = { label: ve, method: 'PATCH' as const, path: `/v1/ves/${segment(ve)}/properties`, body: { changes, nextStart } };
+    const record = await runJob(context, job, { wait });
+    if (context.json) context.printJson(record);
+    else context.out(wait ? `${ve} changed: ${Object.entries(changes).map(([k, v]) => v === null ? `${k} unset` : `${k}=${v}`).join(' ')}\n` : `${record.id}\n`);
+  },
+});

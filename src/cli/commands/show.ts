@@ -1,0 +1,51 @@
+/** `veld show` */
+import type { VeDetail } from '../../ve/types.ts';
+import { formatProperty } from '../../spec/properties.ts';
+import { defineCommand } from '../command.ts';
+import { layoutFacts, layoutTable, paintStatus } from '../show/table.ts';
+import { formatBytes, formatSeconds, formatTime } from '../show/text.ts';
+import { segment } from '../values.ts';
+
+export const command = defineCommand<{ ve: string }, { properties?: boolean }>({
+  name: 'show',
+  group: 'Looking at VEs',
+  summary: 'Show everything about a VE',
+  args: [{ name: 've', help: 'Name, number or UUID' }],
+  options: [{ flags: '-p, --properties', help: 'All properties, defaults too, as NAME=VALUE lines' }],
+  examples: [['show web', 'State, use and properties set by hand'], ['show -p web', 'All properties']],
+  errors: ['ve.not_found'],
+  json: 'the VE; with --properties an object of its properties',
+  async run(context, { ve: key }, { properties }) {
+    const ve = await (await context.client()).request<VeDetail>('GET', `/v1/ves/${segment(key)}`);
+    if (context.json) context.printJson(properties ? ve.properties : ve);
+    else if (properties) context.out(Object.entries(ve.properties).map(([name, value]) => `${name}=${formatProperty(name, value)}\n`).join(''));
+    else context.out(describe(ve, context));
+  },
+});
+
+function describe(ve: VeDetail, style: { width: number; colour: boolean }): string {
+  const { usage, traffic } = ve;
+  const facts = layoutFacts([
+    ['Name', ve.name],
+    ['Number', String(ve.number)],
+    ['UUID', ve.uuid],
+    ['Status', ve.health === 'unverified' ? `${ve.status} (init has not announced itself)` : ve.status],
+    ['Template', `${ve.template.name ?? '(deleted)'}  ${ve.template.fingerprint.slice(0, 12)}`],
+    ['Addresses', ve.addresses.join(', ') || 'none'],
+    ['Link', `${ve.link}  ${ve.mac}`],
+    ['Uids', `${ve.uidBase} to ${ve.uidBase + 65_535}`],
+    ['Created', formatTime(ve.createdAt)],
+    ['Started', ve.startedAt === null ? undefined : formatTime(ve.startedAt)],
+    ['Init', ve.pid === null ? undefined : `process ${ve.pid}`],
+    ['Last exit', ve.lastExit === null ? undefined : `${ve.lastExit.reason}, status ${ve.lastExit.code}, ${formatTime(ve.lastExit.at)}`],
+    ['CPU time', usage ? formatSeconds(usage.cpuSeconds) : undefined],
+    ['Memory', usage ? `${formatBytes(usage.memoryBytes)} of ${formatProperty('memory.limit', ve.properties['memory.limit'])}` : undefined],
+    ['Tasks', usage ? String(usage.tasks) : undefined],
+    ['Received', traffic ? `${formatBytes(traffic.rxBytes)} in ${traffic.rxPackets} packets` : undefined],
+    ['Sent', traffic ? `${formatBytes(traffic.txBytes)} in ${traffic.txPackets} packets` : undefined],
+    ['At next start', ve.pending.length > 0 ? ve.pending.join(', ') : undefined],
+  ], style).replace(/^(\S*Status:\S*\s+)(\S+)/m, (_, label: string, status: string) => label + (style.colour ? paintStatus(status) : status));
+  const set = Object.entries(ve.set);
+  if (set.length === 0) return facts;
+  return `${facts}\n${layoutTable([{ title: 'PROPERTY' }, { title: 'VALUE', shrink: true }], set.map(([name, value]) => [name, formatProperty(name, value)]), style)}`;
+}

@@ -1,0 +1,27 @@
+/** `veld start` */
+import { defineCommand } from '../command.ts';
+import { NO_WAIT, runForEach } from '../operations.ts';
+import { parseDuration, segment } from '../values.ts';
+import { waitUntilUp } from '../wait-until-up.ts';
+
+export const command = defineCommand<{ ve: string[] }, { wait?: boolean; timeout?: number }>({
+  name: 'start',
+  group: 'Life of a VE',
+  summary: 'Start VEs',
+  description: ['Returns when init runs. With --wait it returns when systemd inside says `running` or `degraded`; a degraded VE is named on standard error.'],
+  args: [{ name: 've', help: 'Names, numbers or UUIDs', variadic: true }],
+  options: [
+    { flags: '-w, --wait', help: 'Wait until the system inside is up' },
+    { flags: '--timeout <duration>', help: 'Longest wait of --wait; default 90s', parse: parseDuration },
+    NO_WAIT,
+  ],
+  examples: [['start web', 'Start one VE'], ['start --wait web db', 'Start two side by side and wait until both are up']],
+  errors: ['ve.not_found', 've.busy', 've.running', 've.frozen', 've.start_failed', 've.init_died', 'engine.missing', 'network.failed', 'storage.failed',
+    'property.unsupported', 'operation.cancelled', 'operation.interrupted', 'timeout'],
+  json: 'an array of the operations',
+  run(context, { ve }, options) {
+    const jobs = ve.map((label) => ({ label, method: 'POST' as const, path: `/v1/ves/${segment(label)}/start`, body: {} }));
+    return runForEach(context, jobs, options, (label) => `${label} started`,
+      options.wait ? (label) => waitUntilUp(context, label, options.timeout) : undefined);
+  },
+});

@@ -1,0 +1,22 @@
+/** `veld template import` */
+import { resolve } from 'node:path';
+import { defineCommand } from '../../command.ts';
+import { NO_WAIT, runJob } from '../../operations.ts';
+
+export const command = defineCommand<{ file: string; name: string }, { wait: boolean }>({
+  name: 'template import',
+  group: 'Templates',
+  summary: 'Make a template of a root file system archive',
+  description: ['A tar archive, plain or compressed by gzip, xz or zstd, on this node. It must hold /sbin/init and /bin/sh.'],
+  args: [{ name: 'file', help: 'The archive' }, { name: 'name', help: 'Name of the template' }],
+  options: [NO_WAIT],
+  examples: [['template import ./rootfs.tar.xz alpine-3', 'Import an archive']],
+  errors: ['template.name_taken', 'template.invalid', 'name.invalid', 'path.refused', 'disk.full', 'storage.failed', 'operation.cancelled', 'operation.interrupted'],
+  json: 'the operation; its result is the template',
+  async run(context, { file, name }, { wait }) {
+    // The daemon has another working directory.
+    const record = await runJob(context, { label: name, method: 'POST', path: '/v1/templates/import', body: { file: resolve(file), name } }, { wait });
+    if (context.json) context.printJson(record);
+    else context.out(wait ? `template ${name} imported\n` : `${record.id}\n`);
+  },
+});

@@ -1,0 +1,97 @@
+/** Entry of `veld`: finds the command in the table, has its words parsed, runs it, and turns an error into an exit status. */
+import { VeldError } from '../lib/errors.ts';
+import { createContext } from './context.ts';
+import { COMMANDS, SYNONYMS, loadCommand } from './table.ts';
+
+/** Options before the command's name. */
+interface Leading {
+  json: boolean;
+  socket: string | undefined;
+  help: boolean;
+  version: boolean;
+  words: string[];
+}
+
+async function main(argv: readonly string[]): Promise<number> {
+  const leading = readLeading(argv);
+  let json = leading.json;
+  try {
+    const { name, rest } = findCommand(leading);
+    const command = (await loadCommand(name))!;
+    const { parseCommand } = await import('./parse.ts');
+    // Known before parsing ends, because an error of the parsing itself is to be JSON then, too.
+    json ||= beforeDashes(rest).includes('--json');
+    const parsed = parseCommand(command, rest);
+    const context = createContext({ json: leading.json || parsed.json, socket: parsed.socket ?? leading.socket });
+    if (!parsed.help) return await command.run(context, parsed.args, parsed.options) ?? 0;
+    const { commandHelp } = await import('./help.ts');
+    context.out(commandHelp(command, context));
+    return 0;
+  } catch (error) {
+    const { reportFailure } = await import('./failure.ts');
+    return reportFailure({ json, err: (text) => { process.stderr.write(text); } }, error);
+  }
+}
+
+function readLeading(argv: readonly string[]): Leading {
+  const leading: Leading = { json: false, socket: undefined, help: false, version: false, words: [] };
+  let i = 0;
+  for (; i < argv.length && argv[i]!.startsWith('-'); i++) {
+    const word = argv[i]!;
+    if (word === '--json') leading.json = true;
+    else if (word === '--socket' && i + 1 < argv.length) leading.socket = argv[++i];
+    else if (word.startsWith('--socket=')) leading.socket = word.slice('--socket='.length);
+    else if (word === '--help' || word === '-h') leading.help = true;
+    else if (word === '--version' || word === '-V') leading.version = true;
+    else break;
+  }
+  leading.words = argv.slice(i);
+  return leading;
+}
+
+/** The longest name of the table with which the words begin. */
+function findCommand({ words, help, version }: Leading): { name: string; rest: readonly string[] } {
+  if (version) return { name: 'version', rest: ['--client'] };
+  const [first, second] = words;
+  if (first === undefined) return { name: 'help', rest: [] };
+  if (help) return { name: 'help', rest: words };
+  if (second !== undefined && Object.hasOwn(COMMANDS, `${first} ${second}`)) return { name: `${first} ${second}`, rest: words.slice(2) };
+  if (Object.hasOwn(COMMANDS, first)) return { name: first, rest: words.slice(1) };
+  const family = Object.keys(COMMANDS).filter((name) => name.startsWith(`${first} `));
+  if (family.length > 0 && (second === undefined || second === '--help' || second === '-h')) return { name: 'help', rest: [first] };
+  if (family.length > 0) {
+    throw new VeldError('usage', `There is no command '${first} ${second}'.`, { hint: `There are: ${family.map((name) => `veld ${name}`).join(', ')}.` });
+  }
+  throw new VeldError('usage', first.startsWith('-') ? `Unknown option '${first}' before a command.` : `There is no command '${first}'.`,
+    { hint: Object.hasOwn(SYNONYMS, first) ? `Use \`veld ${SYNONYMS[first]}\`.` : suggestion(first) });
+}
+
+function suggestion(word: string): string {
+  const near = Object.keys(COMMANDS).filter((name) => distance(word, name) <= (word.length > 4 ? 2 : 1));
+  return near.length > 0 ? `Did you mean ${near.map((name) => `\`veld ${name}\``).join(' or ')}?` : 'See `veld help`.';
+}
+
+/** Levenshtein distance. */
+function distance(a: string, b: string): number {
+  let row = Array.from({ length: b.length + 1 }, (_, i) => i);
+  for (let i = 1; i <= a.length; i++) {
+    const next = [i];
+    for (let j = 1; j <= b.length; j++) next[j] = Math.min(row[j]! + 1, next[j - 1]! + 1, row[j - 1]! + (a[i - 1] === b[j - 1] ? 0 : 1));
+    row = next;
+  }
+  return row[b.length]!;
+}
+
+function beforeDashes(words: readonly string[]): readonly string[] {
+  const at = words.indexOf('--');
+  return at === -1 ? words : words.slice(0, at);
+}
+
+// `veld list | head -1`: the reader has what it wanted. 141 is what a shell shows for SIGPIPE.
+process.stdout.on('error', (error: NodeJS.ErrnoException) => process.exit(error.code === 'EPIPE' ? 141 : 1));
+
+// The status is set, not forced: what was written to a pipe must get out first.
+main(process.argv.slice(2)).then((status) => { process.exitCode = status; }, (error: unknown) => {
+  process.stderr.write(`veld: ${(error as Error).stack ?? String(error)}\n`);
+  process.exitCode = 1;
+});

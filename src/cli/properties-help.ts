@@ -1,0 +1,47 @@
+/** `veld help properties`, from the property table. */
+import { PROPERTIES, findProperty, formatProperty } from '../spec/properties.ts';
+import type { PropertyRow, PropertyType } from '../spec/types.ts';
+import { wrap } from './help.ts';
+
+/** What a property's values look like, in words. */
+export function describeType(type: PropertyType): string {
+  switch (type.kind) {
+    case 'boolean': return 'on or off';
+    case 'integer': return `${type.min} to ${type.max}${type.unit === undefined ? '' : ` ${type.unit}`}${type.unlimited ? ', or unlimited' : ''}`;
+    case 'bytes': return `a size such as 512M or 2G${type.unlimited ? ', or unlimited' : ''}`;
+    case 'percent': return `${type.min}% to ${type.max}% of one CPU${type.unlimited ? ', or unlimited' : ''}`;
+    case 'seconds': return `a duration such as 30s or 5m, ${type.min} to ${type.max} s`;
+    case 'choice': return type.choices.join(', ');
+    case 'text': return type.patternHelp ?? `text of at most ${type.maxLength} characters`;
+    default: return `up to ${type.maxItems} ${LISTS[type.item]}, separated by commas`;
+  }
+}
+
+const LISTS = { address: 'addresses', resolver: 'addresses', domain: 'domains' } as const;
+
+/** When a change takes effect, in words. */
+export const CHANGES: Record<PropertyRow['change'], string> = {
+  live: 'at once', restart: 'at the next start', create: 'only when the VE is made',
+};
+
+/**
+ * All properties, or one.
+ * @throws VeldError `property.unknown`
+ */
+export function propertiesHelp(name: string | undefined, style: { width: number; colour: boolean }): string {
+  const rows = name === undefined ? PROPERTIES : [findProperty(name)];
+  const width = Math.min(style.width, 100);
+  const parts = rows.map((row) => {
+    const title = style.colour ? `\x1b[1m${row.name}\x1b[22m` : row.name;
+    const facts = [`${describeType(row.type)}; default ${defaultText(row)}; changes ${CHANGES[row.change]}`];
+    if (row.vzctl) facts.push(`vzctl: --${row.vzctl.option}, ${row.vzctl.key}`);
+    if (row.needs !== undefined) facts.push(`needs ${row.needs}`);
+    return `${title}\n${wrap(row.help, width, '    ')}${facts.map((fact) => wrap(fact, width, '    ')).join('')}`;
+  });
+  return name === undefined ? `Change properties with: veld set VE NAME=VALUE ...\n\n${parts.join('\n')}` : parts.join('\n');
+}
+
+/** A row's default as `veld set` would read it. */
+export function defaultText(row: PropertyRow): string {
+  return formatProperty(row.name, row.default) || 'empty';
+}

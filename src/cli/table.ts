@@ -1,0 +1,53 @@
+/** The one table of commands: name to module. A module is loaded only when its command runs, or when help or docs want all of them. */
+import type { Command } from './command.ts';
+
+type Loader = () => Promise<{ command: Command }>;
+
+/** Names with all their words, in the order of help. */
+export const COMMANDS: Record<string, Loader> = {
+  'create': () => import('./commands/create.ts'),
+  'start': () => import('./commands/start.ts'),
+  'stop': () => import('./commands/stop.ts'),
+  'restart': () => import('./commands/restart.ts'),
+  'freeze': () => import('./commands/freeze.ts'),
+  'thaw': () => import('./commands/thaw.ts'),
+  'set': () => import('./commands/set.ts'),
+  'rename': () => import('./commands/rename.ts'),
+  'destroy': () => import('./commands/destroy.ts'),
+  'list': () => import('./commands/list.ts'),
+  'show': () => import('./commands/show.ts'),
+  'exec': () => import('./commands/exec.ts'),
+  'logs': () => import('./commands/logs.ts'),
+  'events': () => import('./commands/events.ts'),
+  'template build': () => import('./commands/template/build.ts'),
+  'template import': () => import('./commands/template/import.ts'),
+  'template list': () => import('./commands/template/list.ts'),
+  'template show': () => import('./commands/template/show.ts'),
+  'template delete': () => import('./commands/template/delete.ts'),
+  'operation list': () => import('./commands/operation/list.ts'),
+  'operation show': () => import('./commands/operation/show.ts'),
+  'operation cancel': () => import('./commands/operation/cancel.ts'),
+  'doctor': () => import('./commands/doctor.ts'),
+  'engine show': () => import('./commands/engine/show.ts'),
+  'version': () => import('./commands/version.ts'),
+  'help': () => import('./commands/help.ts'),
+};
+
+/** What people type who come from elsewhere, and what it is called here. */
+export const SYNONYMS: Record<string, string> = {
+  ls: 'list', ps: 'list', vzlist: 'list', info: 'show', status: 'show', inspect: 'show', delete: 'destroy', rm: 'destroy', remove: 'destroy',
+  enter: 'exec NAME', shell: 'exec NAME', console: 'logs NAME --follow', launch: 'create NAME --template TEMPLATE --start', run: 'create NAME --template TEMPLATE --start',
+  suspend: 'freeze', pause: 'freeze', resume: 'thaw', unpause: 'thaw', config: 'set', reboot: 'restart', kill: 'stop --force',
+  image: 'template list', templates: 'template list', operations: 'operation list', monitor: 'events', journal: 'logs', check: 'doctor',
+};
+
+/** Load one command. Undefined when the table has no such name. */
+export async function loadCommand(name: string): Promise<Command | undefined> {
+  if (!Object.hasOwn(COMMANDS, name)) return undefined;
+  return (await COMMANDS[name]!()).command;
+}
+
+/** Load all commands, in the table's order. */
+export async function loadAllCommands(): Promise<Command[]> {
+  return Promise.all(Object.values(COMMANDS).map(async (load) => (await load()).command));
+}

@@ -1,0 +1,35 @@
+/** Readers of option values that are not plain text. */
+import { VeldError } from '../lib/errors.ts';
+
+const SECONDS: Record<string, number> = { '': 1, s: 1, m: 60, min: 60, h: 3600 };
+
+/** `30`, `30s`, `5m`, `1h` as whole seconds. */
+export function parseDuration(text: string): number {
+  const match = /^(\d{1,7})\s*(s|m|min|h|)$/.exec(text);
+  if (!match) throw new VeldError('usage', `'${text}' is not a duration such as 30s or 5m.`);
+  return Number(match[1]) * SECONDS[match[2]!]!;
+}
+
+/** A count of at least 0. */
+export function parseCount(text: string): number {
+  if (!/^\d{1,9}$/.test(text)) throw new VeldError('usage', `'${text}' is not a number.`);
+  return Number(text);
+}
+
+/** `NAME=VALUE` as a pair; the value may be empty and may hold more `=`. */
+export function parsePair(text: string): [name: string, value: string] {
+  const at = text.indexOf('=');
+  if (at < 1) throw new VeldError('usage', `'${text}' is not of the form NAME=VALUE.`);
+  return [text.slice(0, at), text.slice(at + 1)];
+}
+
+/** Pairs as an object without a prototype's names in the way. A name given twice: the last wins. */
+export function fromPairs<T>(pairs: readonly (readonly [string, T])[]): Record<string, T> {
+  return Object.fromEntries(pairs);
+}
+
+/** A path segment of the API from what the user typed. */
+export function segment(text: string): string {
+  // `.` and `..` would be resolved away by URL parsers; they name nothing anyway.
+  return encodeURIComponent(text).replace(/^\.{1,2}$/, (dots) => dots.replaceAll('.', '%2E'));
+}
