@@ -6,8 +6,6 @@ const NOT_A_HOST = new BlockList();
 NOT_A_HOST.addSubnet('0.0.0.0', 8, 'ipv4');
 NOT_A_HOST.addSubnet('169.254.0.0', 16, 'ipv4');
 NOT_A_HOST.addSubnet('224.0.0.0', 3, 'ipv4'); // multicast, reserved, broadcast
-NOT_A_HOST.addAddress('::', 'ipv6');
-NOT_A_HOST.addSubnet('::ffff:0:0', 96, 'ipv6'); // IPv4 in disguise would pass checks made for the other family
 NOT_A_HOST.addSubnet('fe80::', 10, 'ipv6');
 NOT_A_HOST.addSubnet('ff00::', 8, 'ipv6');
 
@@ -29,8 +27,9 @@ export function canonicalResolver(text: string): string | undefined {
   const family = text.includes('%') ? 0 : isIP(text);
   if (family === 0) return undefined;
   const address = family === 4 ? text : new URL(`http://[${text}]/`).hostname.slice(1, -1);
-  // BlockList would look an IPv4-mapped address up among the IPv4 rules, so that one is told by its canonical text.
-  if (address.startsWith('::ffff:')) return undefined;
+  // ::, and IPv4 in disguise, which would pass checks made for the other family. Told by the canonical text: BlockList takes an
+  // IPv4-mapped address for the IPv4 one, and a rule for ::ffff:0:0/96 for one about all of IPv4.
+  if (address.startsWith('::') && address !== '::1') return undefined;
   return NOT_A_HOST.check(address, familyOf(address)) ? undefined : address;
 }
 

@@ -232,12 +232,18 @@ export function resolveProperties(set: Readonly<Record<string, unknown>>): Prope
   return Object.fromEntries(all) as unknown as Properties;
 }
 
-/** The known name that a wrong one most likely means: vzctl's name for it, a part of it, or the fewest letters apart. */
+/** The known name that a wrong one most likely means: vzctl's name for it, its beginnings (`mem.lim`), the fewest letters apart, or a part of it. */
 function nearest(name: string): string | undefined {
   if (typeof name !== 'string' || name.length > 64) return undefined;
   const wrong = name.toLowerCase();
   const old = PROPERTIES.find((row) => row.vzctl !== undefined && (row.vzctl.option === wrong || row.vzctl.key.toLowerCase() === wrong));
   if (old !== undefined) return old.name;
+  const parts = wrong.split('.');
+  const short = PROPERTIES.find((row) => {
+    const whole = row.name.split('.');
+    return whole.length === parts.length && parts.every((part, i) => part !== '' && whole[i]?.startsWith(part) === true);
+  });
+  if (short !== undefined) return short.name;
   let best: { name: string; distance: number } | undefined;
   for (const row of PROPERTIES) {
     const distance = lettersApart(wrong, row.name);

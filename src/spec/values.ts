@@ -12,7 +12,7 @@ const BOOLEANS: Record<string, boolean> = { on: true, yes: true, true: true, off
 /** Control characters, line separators, halves of surrogate pairs, and marks that turn the direction of text around. */
 const UNPRINTABLE = /[\p{Cc}\p{Cs}\u2028\u2029\u200E\u200F\u061C\u202A-\u202E\u2066-\u2069]/u;
 
-/** The canonical value, or a function's word for 'not this'. */
+/** A reader's word for 'not this': null and undefined may be values. */
 const REFUSED = Symbol('refused');
 
 /**
@@ -21,7 +21,7 @@ const REFUSED = Symbol('refused');
  * @throws VeldError `property.invalid` with the name, what was given and what is accepted
  */
 export function parseValue(row: PropertyRow, input: unknown): unknown {
-  const value = read(row, typeof input === 'string' ? input.trim() : input);
+  const value = read(row, input);
   if (value !== REFUSED) return value;
   const accepted = describeType(row);
   throw new VeldError('property.invalid', `${row.name} cannot be ${quote(input)}. Accepted: ${accepted}.`,
@@ -77,9 +77,10 @@ export function quote(value: unknown): string {
   return text.length > 100 ? `${shown}...` : shown;
 }
 
-function read(row: PropertyRow, input: unknown): unknown {
+function read(row: PropertyRow, given: unknown): unknown {
   const { type } = row;
-  if (typeof input === 'string' && (input.length > MAX_TEXT || UNPRINTABLE.test(input))) return REFUSED;
+  if (typeof given === 'string' && (given.length > MAX_TEXT || UNPRINTABLE.test(given))) return REFUSED;
+  const input = typeof given === 'string' ? given.trim() : given;
   const unlimited = 'unlimited' in type && type.unlimited === true;
   const auto = row.default === null && !unlimited;
   if (input === null) return unlimited || auto ? null : REFUSED;

@@ -1,0 +1,156 @@
+import assert from 'node:assert/strict';
+import { describe, it } from 'node:test';
+import * as fc from 'fast-check';
+import { Ajv2020 } from 'ajv/dist/2020.js';
+import { VeldError } from '../lib/errors.ts';
+import { canonicalAddress, canonicalDomain, canonicalResolver } from './addresses.ts';
+import { findProperty, formatProperty, parseProperties, parseProperty, PROPERTIES, resolveProperties } from './properties.ts';
+import { changesSchema, resolvedSchema, valueSchema } from './schema.ts';
+import type { Properties, PropertyRow } from './types.ts';
+
+const refused = (name: string, input: unknown): VeldError => {
+  let value: unknown;
+  try {
+    value = parseProperty(name, input);
+  } catch (error) {
+    assert.ok(error instanceof VeldError, String(error));
+    return error;
+  }
+  return assert.fail(`${name} took ${JSON.stringify(input)} as ${JSON.stringify(value)}`);
+};
+
+const ipv6 = fc.array(fc.integer({ min: 0, max: 0xffff }), { minLength: 7, maxLength: 7 }).map((parts) => `fd00:${parts.map((p) => p.toString(16)).join(':')}`);
+const ipv4 = fc.array(fc.integer({ min: 0, max: 255 }), { minLength: 3, maxLength: 3 }).map((parts) => `10.${parts.join('.')}`);
+const domain = fc.domain().filter((name) => name.length < 200);
+
+const canonical = { address: canonicalAddress, resolver: canonicalResolver, domain: canonicalDomain };
+
+/** Values that a person could give for a row, in any of its spellings. */
+function inputs({ type, default: standard }: PropertyRow): fc.Arbitrary<unknown> {
+  const open = standard === null || ('unlimited' in type && type.unlimited === true) ? [fc.constant(null)] : [];
+  switch (type.kind) {
+    case 'boolean': return fc.boolean();
+    case 'integer': return fc.oneof(...open, fc.integer({ min: type.min, max: type.max }));
+    case 'percent': return fc.oneof(...open, fc.integer({ min: type.min, max: type.max }));
+    case 'seconds': return fc.integer({ min: type.min, max: type.max });
+    case 'bytes': return fc.oneof(...open, fc.maxSafeNat().filter((n) => n >= type.min), fc.integer({ min: 16, max: 4096 }).map((n) => `${n}G`));
+    case 'choice': return fc.constantFrom(...type.choices);
+    case 'text': return type.pattern ? fc.oneof(...open, domain.filter((name) => name.length <= type.maxLength)) : fc.string({ maxLength: 200 }).filter((text) => !/[\p{Cc}\p{Cs}]/u.test(text));
+    default: return fc.oneof(...open, fc.uniqueArray(type.item === 'domain' ? domain : fc.oneof(ipv4, ipv6), { maxLength: 3, selector: canonical[type.item] }));
+  }
+}
+
+describe('property table', () => {
+  it('gives back what it has shown, for every property', () => {
+    for (const row of PROPERTIES) {
+      fc.assert(fc.property(inputs(row), (input) => {
+        const value = parseProperty(row.name, input);
+        assert.deepEqual(parseProperty(row.name, formatProperty(row.name, value)), value);
+        assert.deepEqual(parseProperty(row.name, value), value, 'canonical values are read as they are');
+      }), { numRuns: 200 });
+    }
+  });
+
+  it('answers any input with a canonical value or property.invalid', () => {
+    const validators = new Map(PROPERTIES.map((row) => [row.name, new Ajv2020({ strict: false }).compile(valueSchema(row))]));
+    fc.assert(fc.property(fc.constantFrom(...PROPERTIES), fc.oneof(fc.anything(), fc.string({ unit: 'binary' })), (row, input) => {
+      try {
+        const value = parseProperty(row.name, input);
+        assert.ok(validators.get(row.name)?.(value), `${row.name}: ${JSON.stringify(value)}`);
+      } catch (error) {
+        assert.ok(error instanceof VeldError && error.code === 'property.invalid', String(error));
+        assert.doesNotMatch(error.message, /[\p{Cc}\u202E]/u);
+        assert.ok(error.message.length < 600);
+      }
+    }), { numRuns: 2000 });
+  });
+
+  it('has defaults that it accepts itself, one row per name, and a word of help each', () => {
+    assert.equal(new Set(PROPERTIES.map((row) => row.name)).size, PROPERTIES.length);
+    for (const row of PROPERTIES) {
+      assert.deepEqual(parseProperty(row.name, row.default), row.default, row.name);
+      assert.match(row.help, /^[A-Z].*\.$/);
+    }
+  });
+
+  const good: [string, unknown, unknown][] = [
+    ['memory.limit', '512M', 512 << 20], ['memory.limit', '1GiB', 2 ** 30], ['memory.limit', '1g', 2 ** 30], ['memory.limit', '1.5G', 1.5 * 2 ** 30],
+    ['memory.limit', 'unlimited', null], ['memory.limit', ' 16M ', 16 << 20], ['memory.swap', '0', 0], ['memory.swap', '4096b', 4096],
+    ['cpu.limit', '150%', 150], ['cpu.limit', 150, 150], ['cpu.limit', 'unlimited', null], ['pids.limit', 'unlimited', null],
+    ['stop.timeout', '30s', 30], ['stop.timeout', '5m', 300], ['stop.timeout', '90', 90], ['stop.timeout', '1h', 3600],
+    ['boot.start', 'YES', true], ['boot.start', 'off', false], ['boot.start', false, false], ['hostname', 'auto', null], ['hostname', 'www.example.org', 'www.example.org'],
+    ['network.addresses', '10.1.2.3, FD00:0:0::1', ['10.1.2.3', 'fd00::1']], ['network.addresses', 'none', []], ['network.addresses', 'auto', null],
+    ['network.dns', ['127.0.0.1', '::1'], ['127.0.0.1', '::1']], ['network.search', 'Example.ORG. lan', ['example.org', 'lan']],
+  ];
+  for (const [name, input, value] of good) it(`reads ${name}=${JSON.stringify(input)}`, () => assert.deepEqual(parseProperty(name, input), value));
+
+  const bad: [string, unknown[]][] = [
+    ['memory.limit', ['1GB', '1X', '-1', '', '15M', '1.1G', '1e9', '99999999P', 16.5 * 2 ** 20 + 0.5, Infinity, NaN, true, [], {}, '0x1000000', '16M\n']],
+    ['memory.swap', ['-0', -1, '1.0000001G']],
+    ['cpu.limit', ['0', '1.5%', '%', '102401', '150 %']],
+    ['cpu.weight', [0, 10_001, 'unlimited', null, '1.0', '٣']],
+    ['stop.timeout', ['0', '2d', '1w', '-5s', '5 m', null]],
+    ['boot.start', [1, 0, '', 'maybe', 'constructor', '__proto__', null]],
+    ['restart.policy', ['Always', 'toString', null]],
+    ['hostname', ['', '-a', 'a-', 'a..b', '123', 'a_b', 'a\nb', 'x'.repeat(64) + '.y', 'ü', 5]],
+    ['description', ['a\nb', 'x\u0000', 'x'.repeat(1025), '\u202Egnirts', '\u0085', '\u2028', null]],
+    ['network.addresses', ['10.0.0.1/24', '10.0.0.256', '010.0.0.1', '127.0.0.1', '0.0.0.0', '255.255.255.255', '224.0.0.1', '169.254.1.1', '::', '::1', 'fe80::1',
+      'fe80::1%eth0', 'ff02::1', '::ffff:10.0.0.1', '::ffff:a00:1', '10.0.0.1,10.0.0.1', 'fd00::1 fd00:0::1', ',', '10.0.0.1,', [null], [['10.0.0.1']], ['auto'], '10.1', '1',
+      Array.from({ length: 65 }, (_, i) => `10.0.0.${i}`)]],
+    ['network.dns', ['1.1.1.1,2.2.2.2,3.3.3.3,4.4.4.4', 'dns.example.org']],
+    ['network.search', ['a b c d e f g', '-x.org', 'a..b', '.', 'x'.repeat(64), ['none'], '10.0.0.1']],
+    ['network.mtu', [1279, 65_536]],
+  ];
+  for (const [name, values] of bad) {
+    it(`refuses what is no ${name}`, () => {
+      for (const input of values) assert.equal(refused(name, input).code, 'property.invalid');
+    });
+  }
+
+  it('says the name, what was given and what is accepted', () => {
+    const { message, details } = refused('memory.limit', '12X');
+    assert.match(message, /memory\.limit cannot be "12X"\. Accepted: .*512M.*at least 16M, or unlimited\./);
+    assert.equal(details?.name, 'memory.limit');
+  });
+
+  it('suggests the name that was meant', () => {
+    const meant = { 'memory.limt': 'memory.limit', 'mem.limit': 'memory.limit', CPUUNITS: 'cpu.weight', ram: 'memory.limit', onboot: 'boot.start', 'Boot.Start': 'boot.start', nesting: 'features.nesting' };
+    for (const [wrong, right] of Object.entries(meant)) {
+      const error = refused(wrong, '1');
+      assert.deepEqual([error.code, error.details?.nearest], ['property.unknown', right], wrong);
+    }
+    for (const far of ['zzzzzzzzzz', '__proto__', 'constructor', '', 'x'.repeat(1000)]) {
+      assert.throws(() => findProperty(far), (error: VeldError) => error.code === 'property.unknown' && error.details?.nearest === undefined);
+    }
+  });
+
+  it('reads many at once, and names all that is wrong', () => {
+    assert.deepEqual(parseProperties({ 'memory.limit': '1G', 'cpu.weight': '5', hostname: undefined }), { 'memory.limit': 2 ** 30, 'cpu.weight': 5 });
+    assert.throws(() => parseProperties({ 'memory.limit': 'x', 'cpu.wait': 1 }), (error: VeldError) => {
+      assert.match(error.message, /memory\.limit.*cpu\.wait/);
+      assert.deepEqual(error.details?.problems, [refused('memory.limit', 'x').message, refused('cpu.wait', 1).message]);
+      return true;
+    });
+  });
+
+  it('fills in defaults without handing out its own lists', () => {
+    const all = resolveProperties({ 'memory.limit': 2 ** 30, 'gone.property': 1, 'cpu.limit': null });
+    assert.equal(all['memory.limit'], 2 ** 30);
+    assert.equal(all['pids.limit'], 4096);
+    assert.deepEqual(Object.keys(all), PROPERTIES.map((row) => row.name));
+    all['network.search'].push('x');
+    assert.deepEqual(resolveProperties({})['network.search'], []);
+    const typed: Properties['restart.policy'] = parseProperty('restart.policy', 'always');
+    assert.equal(typed, 'always');
+  });
+
+  it('makes schemas that fit its values', () => {
+    const ajv = new Ajv2020({ strict: false });
+    const resolved = ajv.compile(resolvedSchema());
+    assert.ok(resolved(resolveProperties({ hostname: 'a.b' })), JSON.stringify(resolved.errors));
+    assert.ok(!resolved({ ...resolveProperties({}), 'cpu.weight': 0 }));
+    const changes = ajv.compile(changesSchema());
+    assert.ok(changes({ 'memory.limit': '1G', 'network.dns': ['1.1.1.1'], 'boot.start': null, 'cpu.weight': 5 }));
+    assert.ok(!changes({ 'memory.limit': {} }));
+  });
+});
