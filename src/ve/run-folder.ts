@@ -58,15 +58,21 @@ export function listRunFolders(settings: Settings): number[] {
   }
 }
 
+/** The VE's root must be able to walk to its root file system (crun looks up the path with the VE's uid), and no further. */
+const WALK_ONLY = 0o711;
+
 /** Make the folders that all VEs share. */
 export function makeSharedRunFolders(settings: Settings): void {
-  for (const name of ['ves', 'crun', 'exits', 'events']) mkdirSync(join(settings.runDir, name), { recursive: true, mode: 0o700 });
+  mkdirSync(settings.runDir, { recursive: true, mode: WALK_ONLY });
+  mkdirSync(join(settings.runDir, 'ves'), { recursive: true, mode: WALK_ONLY });
+  for (const name of ['crun', 'exits', 'events']) mkdirSync(join(settings.runDir, name), { recursive: true, mode: 0o700 });
 }
 
 /** Write everything that a boot needs; an earlier boot's traces stay until veld-boot removes them. */
 export function writeRunFolder(settings: Settings, plan: BootPlan): string {
   const folder = runFolder(settings, plan.ve.number);
-  for (const name of ['rootfs', ...plan.mounts.lowers.map((_, i) => `lower${i}`)]) mkdirSync(join(folder, name), { recursive: true, mode: 0o700 });
+  mkdirSync(folder, { recursive: true, mode: WALK_ONLY });
+  for (const name of ['rootfs', ...plan.mounts.lowers.map((_, i) => `lower${i}`)]) mkdirSync(join(folder, name), { recursive: true, mode: 0o711 });
   const put = (name: string, text: string): void => writeFileSync(join(folder, name), text, { mode: 0o600 });
   put('env', shellVariables({
     VELD_ID: runtimeId(settings, plan.ve.number),
