@@ -1,0 +1,63 @@
+/** Processes of the host, known by pid and start time: a pid alone may by now belong to somebody else. */
+import { readFileSync } from 'node:fs';
+
+/** Who a process is, for as long as this boot lasts. */
+export interface ProcessId {
+  pid: number;
+  /** Field 22 of /proc/PID/stat: clock ticks between boot and the start of the process. */
+  startTime: number;
+}
+
+export interface ProcessInfo extends ProcessId {
+  /** One letter as in proc(5): R, S, D, T, Z (ended, not yet waited for), X, ... */
+  state: string;
+  /** Parent's pid, 0 when the parent is outside this pid namespace. */
+  ppid: number;
+  /** Name of the program, at most 15 bytes, whatever the process chose. */
+  comm: string;
+}
+
+/** Read /proc/PID/stat. @returns undefined when there is no such process */
+export function readProcess(pid: number): ProcessInfo | undefined {
+  if (!Number.isInteger(pid) || pid <= 0) return undefined;
+  let stat: string;
+  try {
+    stat = readFileSync(`/proc/${pid}/stat`, 'utf8');
+  } catch (error) {
+    const code = (error as NodeJS.ErrnoException).code;
+    // ESRCH: it ended between open and read.
+    if (code === 'ENOENT' || code === 'ESRCH') return undefined;
+    throw error;
+  }
+  return parseStat(stat);
+}
+
+/**
+ * Parse the content of /proc/PID/stat (format: proc_pid_stat(5)).
+ * The second field is the program's name in parentheses and may itself hold spaces, parentheses and newlines: it ends at the last `)`.
+ */
+export function parseStat(stat: string): ProcessInfo | undefined {
+  const open = stat.indexOf('(');
+  const close = stat.lastIndexOf(')');
+  if (open < 0 || close < open) return undefined;
+  const pid = Number(stat.slice(0, open));
+  const fields = stat.slice(close + 2).split(' '); // fields[0] is field 3
+  const [state, ppid] = fields;
+  const startTime = Number(fields[19]);
+  if (!Number.isInteger(pid) || !Number.isInteger(startTime) || !state) return undefined;
+  return { pid, startTime, state, ppid: Number(ppid), comm: stat.slice(open + 1, close) };
+}
+
+/** Whether this very process still runs. One that has ended and waits for its parent (a zombie) does not. */
+export function isAlive(id: ProcessId): boolean {
+  const now = readProcess(id.pid);
+  return now !== undefined && now.startTime === id.startTime && now.state !== 'Z' && now.state !== 'X';
+}
+
+let boot: string | undefined;
+
+/** The id of this boot (a UUID). What was written under another one about pids, mounts or links is void. */
+export function bootId(): string {
+  boot ??= readFileSync('/proc/sys/kernel/random/boot_id', 'utf8').trim();
+  return boot;
+}
