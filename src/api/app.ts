@@ -23,6 +23,8 @@ import type { Api, ApiDeps, RouteContext } from './types.ts';
 export const BODY_LIMIT = 1 << 20;
 /** Connections at a time. */
 const CONNECTION_LIMIT = 2048;
+/** How long a WebSocket may take to say goodbye when the daemon stops, in milliseconds. */
+const CLOSE_GRACE = 1000;
 
 /**
  * Build the application with all routes.
@@ -89,6 +91,14 @@ export async function buildApi(deps: ApiDeps, parts: Partial<Pick<RouteContext, 
   });
   await app.register(websocket, {
     options: { maxPayload: FRAME_LIMIT, perMessageDeflate: false },
+    preClose(done) {
+      for (const client of this.websocketServer.clients) {
+        client.close(1001, 'the daemon stops');
+        setTimeout(() => client.terminate(), CLOSE_GRACE).unref();
+      }
+      this.websocketServer.close();
+      done();
+    },
     errorHandler: (error: Error, socket: WebSocket, request) => {
       request.log.debug({ err: error }, 'a WebSocket failed');
       socket.terminate();

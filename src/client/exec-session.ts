@@ -89,15 +89,15 @@ export async function openExecSession(socket: string, secret: string, tty: boole
       else void end(() => reject(VeldError.fromBody(message.error)));
     }
   };
-  await openWebSocket(socket, `/v1/sessions/${secret}`, (opening) => {
+  const opened = await openWebSocket(socket, `/v1/sessions/${secret}`, (opening) => {
     ws = opening;
     opening.on('message', (raw) => onFrame(raw));
     opening.on('close', () => void end(() => reject(new VeldError('daemon.unreachable', `The connection to the daemon at ${socket} broke before the command ended.`))));
   });
 
   const transmit = (channel: number, payload: Uint8Array, done: (error?: Error) => void = () => {}): void => {
-    if (ws?.readyState !== ws?.OPEN) done(); // the command is gone: so is its input
-    else ws?.send(Buffer.concat([Buffer.of(channel), payload]), { binary: true }, () => done());
+    if (opened.readyState !== opened.OPEN) done(); // the command is gone: so is its input
+    else opened.send(Buffer.concat([Buffer.of(channel), payload]), { binary: true }, () => done());
   };
   const control = (message: object): void => transmit(CONTROL, Buffer.from(JSON.stringify(message)));
   const stdin = new Writable({
