@@ -102,8 +102,9 @@ export interface Store {
   /** Run `work` in one transaction; an exception rolls back. May nest. */
   transaction<T>(work: () => T): T;
 
+  /** Throws `ve.name_taken`. Number and uid range are unique too, and its layers must be in the store. */
   insertVe(ve: VeRecord): void;
-  /** Replace the whole record (uuid and number are immutable). Throws `ve.not_found`. */
+  /** Replace the whole record (uuid and number are immutable). Throws `ve.not_found`, `ve.name_taken`. */
   updateVe(ve: VeRecord): void;
   deleteVe(uuid: string): void;
   veByUuid(uuid: string): VeRecord | undefined;
@@ -112,6 +113,7 @@ export interface Store {
   /** All records, by number, unfinished ones included. */
   listVes(): VeRecord[];
 
+  /** Throws `template.name_taken` (also when one has the same fingerprint). Its layers must be in the store. */
   insertTemplate(template: TemplateRecord): void;
   deleteTemplate(fingerprint: string): void;
   /** By full fingerprint, by unique prefix of at least 8 digits, or by name. */
@@ -119,6 +121,7 @@ export interface Store {
   listTemplates(): TemplateRecord[];
 
   insertLayer(layer: LayerRecord): void;
+  /** Throws `layer.in_use` while a VE or template names it. */
   deleteLayer(id: string): void;
   layer(id: string): LayerRecord | undefined;
   listLayers(): LayerRecord[];
