@@ -12,7 +12,7 @@ const settings = loadSettings();
 try {
   const { engine, manifest } = await buildEngine({
     stateDir: values['state-dir'] ?? settings.stateDir,
-    mirror: debianMirror(''),
+    mirror: debianMirror(settings.engine.mirror),
     suites: values.suite ?? settings.engine.suites,
     expiredRelease: values['expired-release'] === 'record' ? 'record' : settings.engine.expiredRelease,
     progress: (percent, message) => console.error(`${String(percent).padStart(3)} % ${message}`),

@@ -79,7 +79,7 @@ Promise<{ engine: Engine; manifest: EngineManifest }> {
     },
   });
   progress(70, 'taking the fingerprint');
-  slim(temporary);
+  slimTree(temporary);
   const fingerprint = fingerprintTree(temporary, result.packages);
   const dir = join(engineFolder(options.stateDir), fingerprint);
   const engine = engineAt(dir, fingerprint);
@@ -143,8 +143,8 @@ function unpackXz(bytes: Uint8Array): Promise<string> {
   });
 }
 
-/** Drop what no program reads: documentation, translations, apt's and dpkg's own state. */
-function slim(dir: string): void {
+/** Drop from an unpacked tree what no program reads: documentation, translations, the own state of apt and dpkg. */
+export function slimTree(dir: string): void {
   for (const path of ['dev', 'tmp', 'var', 'etc', 'usr/share/doc', 'usr/share/man', 'usr/share/locale', 'usr/share/perl5', 'usr/share/info', 'usr/share/lintian']) {
     rmSync(join(dir, path), { recursive: true, force: true });
   }

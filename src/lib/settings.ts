@@ -37,6 +37,8 @@ export interface Settings {
   engine: {
     /** Debian suites tried in this order for crun, conmon and criu >= 4.2. */
     suites: string[];
+    /** Debian mirror; empty: that of the machine's own package sources (needed on hosts that are not Debian). */
+    mirror: string;
     /** What to do with a Release file past its Valid-Until: `refuse`, or `record` (use it, note it, show it in doctor). */
     expiredRelease: 'refuse' | 'record';
   };
@@ -55,7 +57,7 @@ export function defaultSettings(instance = 'main'): Settings {
     socketGroup: 'veld',
     log: { level: 'info', file: `/var/log/${name}/veldd.log`, maxBytes: 16 << 20 },
     network: { pools: ['10.187.0.0/16', 'fd5e:1d00:187::/64'], uplinks: [], veToVe: true, veToHost: false },
-    engine: { suites: ['trixie-backports', 'testing'], expiredRelease: 'refuse' },
+    engine: { suites: ['trixie-backports', 'testing'], mirror: '', expiredRelease: 'refuse' },
     libexecDir: new URL('../../libexec', import.meta.url).pathname,
   };
 }
