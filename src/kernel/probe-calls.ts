@@ -16,8 +16,8 @@ type Native = (...args: unknown[]) => number | bigint;
 
 /** Numbers from asm/unistd_64.h (x86_64) and asm-generic/unistd.h (arm64). */
 const NR = process.arch === 'arm64'
-  ? { quotactl: 60, userfaultfd: 282, bpf: 280, io_uring_setup: 425, lsm_list_modules: 461 }
-  : { quotactl: 179, userfaultfd: 323, bpf: 321, io_uring_setup: 425, lsm_list_modules: 461 };
+  ? { adjtimex: 171, quotactl: 60, userfaultfd: 282, bpf: 280, io_uring_setup: 425, lsm_list_modules: 461 }
+  : { adjtimex: 159, quotactl: 179, userfaultfd: 323, bpf: 321, io_uring_setup: 425, lsm_list_modules: 461 };
 
 let library: { koffi: Koffi; three: Native; four: Native; ioctl: Native } | undefined;
 
@@ -54,6 +54,16 @@ export function askQuotactl(): Answer {
   const Q_GETFMT = 0x800004;
   // Safe: a path that does not exist, and no buffer.
   return answer(native().four(NR.quotactl, Q_GETFMT << 8, '/nonexistent', 0, null));
+}
+
+/** Whether a time service keeps the host's clock (adjtimex(2) without STA_UNSYNC), or the name of the error. */
+export function askClockSynchronised(): boolean | string {
+  const TIME_ERROR = 5;
+  // Safe: struct timex has 208 bytes, the buffer 256; modes = 0 only reads.
+  const call = native().koffi.load(null).func('syscall', 'long', ['long', 'void *']) as unknown as Native;
+  const timex = new ArrayBuffer(256);
+  const state = answer(call(NR.adjtimex, timex));
+  return typeof state === 'string' ? state : state !== TIME_ERROR;
 }
 
 /** `EFAULT` where /proc/PID/pagemap knows PAGEMAP_SCAN (Linux 6.7), `ENOTTY` where not. */

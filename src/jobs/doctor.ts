@@ -1,0 +1,224 @@
+/**
+ * `veld doctor`: everything that can be wrong with a node, in one list.
+ *
+ * What it looks at comes in as plain functions, so that it knows neither managers nor files. A function that fails or hangs becomes a
+ * warning of its own: a doctor that is ill must not hide the patient's other illnesses.
+ */
+import { statfsSync } from 'node:fs';
+import { askClockSynchronised } from '../kernel/probe-calls.ts';
+import type { HostLimit } from '../kernel/host-limits.ts';
+import type { Probe } from '../kernel/probes.ts';
+import { toVeldError } from '../lib/errors.ts';
+
+export interface DoctorCheck {
+  /** Stable: programs match on it. */
+  id: string;
+  title: string;
+  status: 'ok' | 'warn' | 'fail' | 'info';
+  message: string;
+  /** What VEs suffer from it. */
+  consequence?: string;
+  /** What to do. */
+  remedy?: string;
+}
+
+export interface LxcfsState {
+  /** Whether its process lives and answers a read. */
+  alive: boolean;
+  version: string | null;
+  /** Whether a memory limit was seen in /proc/meminfo of a running VE; null when no VE with a limit runs. */
+  limitSeen: boolean | null;
+  /** Why it is not alive, or why the limit is not seen. */
+  reason?: string;
+}
+
+/** What doctor needs to know of an engine: a part of its manifest. */
+export interface EngineState {
+  fingerprint: string;
+  suite: string;
+  /** A Release file was past its Valid-Until, and the settings allowed that. */
+  expired: boolean;
+  /** Package -> version. */
+  packages: Record<string, string>;
+  /** ISO 8601. */
+  builtAt: string;
+}
+
+export interface DoctorDeps {
+  stateDir: string;
+  /** `runProbes` of kernel/probes.ts. */
+  probes(): Promise<readonly Probe[]>;
+  /** `readHostLimits` of kernel/host-limits.ts: as they are now. */
+  hostLimits(): readonly HostLimit[];
+  /** The current engine's manifest. @throws VeldError `engine.missing` */
+  engine(): EngineState;
+  /** Undefined where Veld runs without lxcfs. */
+  lxcfs?(): Promise<LxcfsState>;
+  /** `warnings()` of the network. */
+  networkWarnings(): Promise<readonly string[]>;
+  /** `support()` of the resources. */
+  resourceSupport(): Record<string, true | string>;
+  /** VEs that should run, and do not. */
+  failedVes?(): readonly { name: string; reason: string }[];
+  /** Replaced in tests. */
+  disk?(path: string): { bytes: number; freeBytes: number; files: number; freeFiles: number };
+  now?(): number;
+  clockSynchronised?(): boolean | string;
+}
+
+/** Oldest crun that is free of the known ways out of a container (CVE-2026-47766). */
+const CRUN_MINIMUM = '1.28';
+/** Time for one part, in milliseconds. */
+const PART_TIMEOUT = 20_000;
+const GiB = 2 ** 30;
+
+/** Look at everything. The order of the list is always the same. */
+export async function runDoctor(deps: DoctorDeps): Promise<{ checks: DoctorCheck[] }> {
+  const parts: [id: string, title: string, look: () => DoctorCheck[] | Promise<DoctorCheck[]>][] = [
+    ['kernel', 'Kernel', async () => (await deps.probes()).map(fromProbe)],
+    ['limits', 'Limits of the host', () => hostLimits(deps.hostLimits())],
+    ['resources', 'Limits of VEs', () => resources(deps.resourceSupport())],
+    ['engine', 'Engine', () => engine(deps)],
+    ['lxcfs', 'lxcfs', async () => lxcfs(await deps.lxcfs?.())],
+    ['network', 'Network', async () => network(await deps.networkWarnings())],
+    ['disk', 'Disk space', () => [disk(deps)]],
+    ['clock', 'Clock', () => [clock(deps)]],
+    ['ves', 'VEs', () => ves(deps.failedVes?.() ?? [])],
+  ];
+  const found = await Promise.all(parts.map(async ([id, title, look]) => {
+    try {
+      return await inTime(async () => look());
+    } catch (error) {
+      return [{ id, title, status: 'warn' as const, message: `Could not be checked: ${toVeldError(error).message}` }];
+    }
+  }));
+  return { checks: found.flat() };
+}
+
+async function inTime(look: () => Promise<DoctorCheck[]>): Promise<DoctorCheck[]> {
+  let timer: NodeJS.Timeout | undefined;
+  const late = new Promise<never>((_, reject) => {
+    timer = setTimeout(() => reject(new Error(`no answer within ${PART_TIMEOUT / 1000} s.`)), PART_TIMEOUT);
+  });
+  try {
+    return await Promise.race([look(), late]);
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
+function fromProbe({ id, title, ok, message, required, consequence, remedy }: Probe): DoctorCheck {
+  const status = ok === true ? 'ok' : ok === false ? (required ? 'fail' : 'info') : required ? 'warn' : 'info';
+  return { id, title, status, message, ...(consequence !== undefined && { consequence: `Without it: ${consequence}` }), ...(remedy !== undefined && { remedy }) };
+}
+
+function hostLimits(limits: readonly HostLimit[]): DoctorCheck[] {
+  const low = limits.filter((limit) => limit.value !== null && limit.value < limit.need);
+  if (low.length === 0) return [{ id: 'limits', title: 'Limits of the host', status: 'ok', message: `All ${limits.filter((l) => l.value !== null).length} are high enough.` }];
+  return low.map(({ name, value, need, consequence }) => ({
+    id: `limits.${name}`, title: name, status: 'warn', message: `It is ${value}; many VEs need ${need}.`,
+    consequence: `When it is reached: ${consequence}.`, remedy: `sysctl -w ${name}=${need} (and in /etc/sysctl.d, to last)`,
+  }));
+}
+
+function resources(support: Record<string, true | string>): DoctorCheck[] {
+  const missing = Object.entries(support).filter((entry): entry is [string, string] => entry[1] !== true);
+  if (missing.length === 0) return [{ id: 'resources', title: 'Limits of VEs', status: 'ok', message: `${Object.keys(support).join(', ')} can be held.` }];
+  return missing.map(([property, why]) => ({
+    id: `resources.${property}`, title: property, status: 'warn', message: `It cannot be held: ${why}.`, consequence: 'Setting it is refused.',
+  }));
+}
+
+function engine(deps: DoctorDeps): DoctorCheck[] {
+  const title = 'Engine';
+  let state: EngineState;
+  try {
+    state = deps.engine();
+  } catch (thrown) {
+    const error = toVeldError(thrown);
+    return [{ id: 'engine', title, status: 'fail', message: error.message, consequence: 'No VE can start.', remedy: error.hint }];
+  }
+  const versions = ['crun', 'conmon', 'criu'].map((name) => `${name} ${state.packages[name] ?? 'unknown'}`).join(', ');
+  const checks: DoctorCheck[] = [{ id: 'engine', title, status: 'ok', message: `${versions} from ${state.suite}, built ${state.builtAt.slice(0, 10)} (${state.fingerprint.slice(0, 12)}).` }];
+  if (older(state.packages.crun ?? '', CRUN_MINIMUM)) {
+    checks.push({
+      id: 'engine.crun', title, status: 'warn', message: `crun ${state.packages.crun} is older than ${CRUN_MINIMUM}.`,
+      consequence: 'It has known ways out of a container.', remedy: 'Build a newer engine: `veld engine build`.',
+    });
+  }
+  if (state.expired) {
+    checks.push({
+      id: 'engine.release', title, status: 'warn', message: `It was built from a Release file past its Valid-Until (engine.expiredRelease=record).`,
+      consequence: 'Security fixes of the suite may be missing.', remedy: 'Build it again from a mirror that is up to date.',
+    });
+  }
+  return checks;
+}
+
+/** Compare the upstream part of Debian versions, number by number. An unknown version is not older. */
+function older(version: string, minimum: string): boolean {
+  const numbers = (text: string): number[] => (/(?:^\d+:)?(\d+(?:\.\d+)*)/.exec(text)?.[1] ?? '').split('.').filter(Boolean).map(Number);
+  const have = numbers(version);
+  if (have.length === 0) return false;
+  for (const [i, wanted] of numbers(minimum).entries()) if ((have[i] ?? 0) !== wanted) return (have[i] ?? 0) < wanted;
+  return false;
+}
+
+function lxcfs(state: LxcfsState | undefined): DoctorCheck[] {
+  const row = { id: 'lxcfs', title: 'lxcfs' };
+  const consequence = 'Programs in VEs see the memory and CPUs of the host; limits hold all the same.';
+  if (state === undefined) return [{ ...row, status: 'info', message: 'Not used on this node.', consequence }];
+  const why = state.reason === undefined ? '' : ` (${state.reason})`;
+  const name = `lxcfs ${state.version ?? 'of unknown version'}`;
+  if (!state.alive) return [{ ...row, status: 'warn', message: `It does not run${why}.`, consequence, remedy: 'Run `./quickstart` again.' }];
+  if (state.limitSeen === null) return [{ ...row, status: 'ok', message: `${name} runs; no running VE has a memory limit to see.` }];
+  if (state.limitSeen) return [{ ...row, status: 'ok', message: `${name} runs, and a VE sees its memory limit.` }];
+  return [{ ...row, status: 'warn', message: `${name} runs, but a VE does not see its memory limit${why}.`, consequence }];
+}
+
+function network(warnings: readonly string[]): DoctorCheck[] {
+  if (warnings.length === 0) return [{ id: 'network', title: 'Network', status: 'ok', message: 'Nothing stands in the way.' }];
+  return warnings.map((message, i) => ({ id: `network.${i + 1}`, title: 'Network', status: 'warn', message }));
+}
+
+function disk(deps: DoctorDeps): DoctorCheck {
+  const { bytes, freeBytes, files, freeFiles } = (deps.disk ?? diskOf)(deps.stateDir);
+  // Some file systems (btrfs) make inodes as they need them, and say 0.
+  const inodes = files > 0 ? freeFiles / files : 1;
+  const status = freeBytes < GiB / 2 || inodes < 0.01 ? 'fail' : freeBytes < 5 * GiB || freeBytes / bytes < 0.05 || inodes < 0.05 ? 'warn' : 'ok';
+  const message = `${deps.stateDir}: ${(freeBytes / GiB).toFixed(1)} GiB of ${(bytes / GiB).toFixed(1)} free${files > 0 ? `, ${Math.round(inodes * 100)} % of its inodes` : ''}.`;
+  const row = { id: 'disk', title: 'Disk space', status, message } as const;
+  return status === 'ok' ? row : { ...row, consequence: 'VEs cannot write when it is full.', remedy: 'Remove VEs, templates and old engines, or enlarge the file system.' };
+}
+
+function diskOf(path: string): ReturnType<NonNullable<DoctorDeps['disk']>> {
+  const fs = statfsSync(path);
+  return { bytes: fs.blocks * fs.bsize, freeBytes: fs.bavail * fs.bsize, files: fs.files, freeFiles: fs.ffree };
+}
+
+function clock(deps: DoctorDeps): DoctorCheck {
+  const row = { id: 'clock', title: 'Clock' };
+  const now = (deps.now ?? Date.now)();
+  let built = 0;
+  try {
+    built = Date.parse(deps.engine().builtAt);
+  } catch { /* the engine has a check of its own */ }
+  if (now < built) {
+    return {
+      ...row, status: 'fail', message: `It says ${new Date(now).toISOString()}, before this node's engine was built.`,
+      consequence: 'Signatures and certificates are refused; times in VEs are wrong.', remedy: 'Set the clock, and run a time service.',
+    };
+  }
+  const synchronised = (deps.clockSynchronised ?? askClockSynchronised)();
+  if (synchronised === true) return { ...row, status: 'ok', message: 'It is kept by a time service.' };
+  return {
+    ...row, status: 'info', message: synchronised === false ? 'No time service keeps it.' : `The kernel does not say whether it is kept (${synchronised}).`,
+    consequence: 'VEs cannot set it themselves; they go wrong with it.', remedy: 'Run chrony or systemd-timesyncd on the host.',
+  };
+}
+
+function ves(failed: readonly { name: string; reason: string }[]): DoctorCheck[] {
+  return failed.map(({ name, reason }) => ({
+    id: `ves.${name}`, title: `VE ${name}`, status: 'warn', message: `It should run, and does not: ${reason}`, remedy: `Read \`veld logs ${name}\`, then \`veld start ${name}\`.`,
+  }));
+}
