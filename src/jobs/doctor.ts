@@ -47,23 +47,23 @@ export interface EngineState {
 export interface DoctorDeps {
   stateDir: string;
   /** `runProbes` of kernel/probes.ts. */
-  probes(): Promise<readonly Probe[]>;
+  probes: () => Promise<readonly Probe[]>;
   /** `readHostLimits` of kernel/host-limits.ts: as they are now. */
-  hostLimits(): readonly HostLimit[];
+  hostLimits: () => readonly HostLimit[];
   /** The current engine's manifest. @throws VeldError `engine.missing` */
-  engine(): EngineState;
+  engine: () => EngineState;
   /** Undefined where Veld runs without lxcfs. */
-  lxcfs?(): Promise<LxcfsState>;
+  lxcfs?: () => Promise<LxcfsState>;
   /** `warnings()` of the network. */
-  networkWarnings(): Promise<readonly string[]>;
+  networkWarnings: () => Promise<readonly string[]>;
   /** `support()` of the resources. */
-  resourceSupport(): Record<string, true | string>;
+  resourceSupport: () => Record<string, true | string>;
   /** VEs that should run, and do not. */
-  failedVes?(): readonly { name: string; reason: string }[];
+  failedVes?: () => readonly { name: string; reason: string }[];
   /** Replaced in tests. */
-  disk?(path: string): { bytes: number; freeBytes: number; files: number; freeFiles: number };
-  now?(): number;
-  clockSynchronised?(): boolean | string;
+  disk?: (path: string) => { bytes: number; freeBytes: number; files: number; freeFiles: number };
+  now?: () => number;
+  clockSynchronised?: () => boolean | string;
 }
 
 /** Oldest crun that is free of the known ways out of a container (CVE-2026-47766). */

@@ -75,16 +75,15 @@ test('an event that does not come ends the wait', real, async () => {
 test('removal reaches groups deeper than a path can say', real, async () => {
   await withGroup(async (group) => {
     const name = 'n'.repeat(250);
-    const { chdir, cwd } = process;
-    const before = cwd();
+    const before = process.cwd();
     try {
-      chdir(group);
+      process.chdir(group);
       for (let depth = 0; depth < 20; depth += 1) { // 20 * 251 bytes > PATH_MAX
         mkdirSync(name);
-        chdir(name);
+        process.chdir(name);
       }
     } finally {
-      chdir(before);
+      process.chdir(before);
     }
     await removeGroup(group);
     assert.equal(existsSync(group), false);

@@ -218,7 +218,7 @@ export function waitForEvent(group: string, key: 'frozen' | 'populated', value: 
       try {
         if (reached()) finish(() => resolve(true));
       } catch (error) {
-        finish(() => reject(error as Error));
+        finish(() => reject(error));
       }
     };
     const startPolling = (): void => { poll ??= setInterval(look, 5); };

@@ -118,7 +118,7 @@ export function askBpfLsm(): Answer {
   // Safe: the pointers written into it point into itself, and it is used again after the call.
   const memory = new ArrayBuffer(192);
   const view = new DataView(memory);
-  const base = BigInt(koffi.address(memory));
+  const base = koffi.address(memory);
   view.setUint32(0, BPF_PROG_TYPE_LSM, true);
   view.setUint32(4, 2, true);
   view.setBigUint64(8, base + 128n, true);
@@ -127,7 +127,7 @@ export function askBpfLsm(): Answer {
   view.setUint32(108, id, true);
   view.setUint8(128, 0xb7);
   view.setUint8(136, 0x95);
-  for (const [i, letter] of [...'GPL'].entries()) view.setUint8(160 + i, letter.charCodeAt(0));
+  new Uint8Array(memory, 160).set(Buffer.from('GPL'));
   const fd = answer(three(NR.bpf, BPF_PROG_LOAD, memory, 120));
   if (typeof fd === 'number' && view.byteLength > 0) closeSync(fd);
   return fd;

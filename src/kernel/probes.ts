@@ -122,7 +122,7 @@ const ROWS: readonly Row[] = [
     },
   },
   {
-    id: 'bpf.lsm', title: 'BPF LSM', required: false, consequence: 'Beancounters of files and locks cannot be enforced.', remedy: 'Add bpf to lsm= on the kernel command line.',
+    id: 'bpf.lsm', title: 'BPF LSM', required: false, consequence: 'Beancounters of files and locks cannot be enforced.', remedy: 'Boot a kernel with CONFIG_BPF_LSM that is not locked down, with bpf in lsm= on its command line.',
     find: () => {
       const LSM_ID_BPF = 110n;
       const ids = askSecurityModules();
@@ -180,7 +180,7 @@ export async function runProbes(options: ProbeOptions): Promise<Probe[]> {
   const key = [readIfExists('/proc/sys/kernel/random/boot_id')?.trim(), release(), /^CapEff:.*/m.exec(readFileSync('/proc/self/status', 'utf8'))?.[0],
     options.mount ?? '', options.stateDir, ROWS.length].join(' ');
   const kept = readKept(file, key);
-  const probes = await Promise.all(ROWS.map((row) => kept.get(row.id) ?? findOne(row, options)));
+  const probes = await Promise.all(ROWS.map(async (row) => kept.get(row.id) ?? findOne(row, options)));
   const good = probes.filter((probe) => probe.ok === true);
   if (good.length !== kept.size) writeFileAtomic(file, JSON.stringify({ key, probes: good }));
   return probes;
