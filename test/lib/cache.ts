@@ -1,0 +1,105 @@
+/**
+ * The test cache: one engine and one template, built once by the real code and shared by all test instances (the engine by a symbolic
+ * link, the template's tree by hard links). Keyed by the sources that build them, so a changed builder builds anew.
+ */
+import { createHash } from 'node:crypto';
+import { spawnSync } from 'node:child_process';
+import { existsSync, mkdirSync, readFileSync, readdirSync, renameSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { dirname, join } from 'node:path';
+import { buildEngine } from '../../src/kernel/engine-build.ts';
+import { openStore } from '../../src/store/sqlite.ts';
+import { hostMirror } from './mirror.ts';
+import type { Instance } from './instance.ts';
+
+const ROOT = join(import.meta.dirname, '../..');
+
+/** The cache's folder. */
+export const CACHE = process.env.VELD_TEST_CACHE ?? '/var/cache/veld-test';
+
+/** Name of the template that every instance has. */
+export const TEMPLATE = 'test';
+
+/** Packages of the test template besides the minimum. */
+const INCLUDE: string[] = [];
+
+/** File of the store in a state folder. */
+export const storeFile = (stateDir: string): string => join(stateDir, 'veld.db');
+
+function key(paths: readonly string[], salt: string): string {
+  const hash = createHash('sha256').update(salt);
+  for (const path of paths) hash.update(path).update(readFileSync(join(ROOT, path)));
+  return hash.digest('hex').slice(0, 12);
+}
+
+function sources(folder: string, pattern: RegExp): string[] {
+  return readdirSync(join(ROOT, folder)).filter((f) => pattern.test(f) && !f.endsWith('.test.ts')).sort().map((f) => `${folder}/${f}`);
+}
+
+/** Where the engine of the present sources is or will be: a folder like a state folder. */
+export function engineCache(): string {
+  return join(CACHE, `engine-${key(sources('src/kernel', /^(engine|mmdebstrap|criu-selftest)/), '1')}`);
+}
+
+/** Where the template is or will be: the state folder of the instance that built it. */
+export function templateCache(): string {
+  return join(CACHE, `template-${key([...sources('src/templates', /\.ts$/), 'src/kernel/mmdebstrap.ts'], INCLUDE.join(','))}`);
+}
+
+/** Build what is missing. @param start makes an instance without template (given by the caller: instance.ts imports this file) */
+export async function buildCache(start: () => Promise<Instance>, say: (line: string) => void): Promise<void> {
+  mkdirSync(CACHE, { recursive: true, mode: 0o700 });
+  const engine = engineCache();
+  if (!existsSync(join(engine, 'ready'))) {
+    say('test cache: building the engine');
+    rmSync(engine, { recursive: true, force: true });
+    mkdirSync(engine, { recursive: true, mode: 0o700 });
+    // Programs of an engine know their own path: it is built where it stays, and counts once `ready` is there.
+    await buildEngine({ stateDir: engine, mirror: hostMirror(), suites: ['trixie-backports', 'testing'], expiredRelease: 'record',
+      progress: (percent, message) => say(`test cache: engine ${percent} % ${message}`) });
+    writeFileSync(join(engine, 'ready'), '');
+  }
+  const template = templateCache();
+  if (!existsSync(template)) {
+    say('test cache: building the template');
+    const instance = await start();
+    try {
+      await instance.api.operate('POST', '/v1/templates/build', { suite: 'host', name: TEMPLATE, include: INCLUDE });
+      await instance.stop();
+      rmSync(join(instance.settings.stateDir, 'engine'), { recursive: true, force: true });
+      renameSync(instance.settings.stateDir, template);
+    } finally {
+      await instance.destroy();
+    }
+  }
+  for (const entry of readdirSync(CACHE)) {
+    const path = join(CACHE, entry);
+    if (/^(engine|template)-/.test(entry) && path !== engine && path !== template) rmSync(path, { recursive: true, force: true });
+  }
+}
+
+/** Give a fresh state folder the cached engine. */
+export function useEngine(stateDir: string): void {
+  const engine = engineCache();
+  if (!existsSync(join(engine, 'ready'))) throw new Error('The test cache is missing: run `./check system`.');
+  symlinkSync(join(engine, 'engine'), join(stateDir, 'engine'));
+}
+
+/** Give a fresh state folder the cached template: its tree by hard links, its records into a store of its own. */
+export function useTemplate(stateDir: string): void {
+  const cached = templateCache();
+  const from = openStore(storeFile(cached));
+  const into = openStore(storeFile(stateDir));
+  try {
+    for (const layer of from.listLayers()) {
+      const target = join(stateDir, 'layers', layer.id);
+      mkdirSync(dirname(target), { recursive: true, mode: 0o700 });
+      const copy = spawnSync('/bin/cp', ['-al', '--', join(cached, 'layers', layer.id), target], { encoding: 'utf8' });
+      if (copy.status !== 0) throw new Error(`cp -al: ${copy.stderr}`);
+      into.insertLayer(layer);
+    }
+    for (const record of from.listTemplates()) into.insertTemplate(record);
+  } finally {
+    from.close();
+    into.close();
+  }
+}
