@@ -96,7 +96,8 @@ test('a sender that dies, sends something else, or never comes ends in words and
   const path = folder(t);
   const before = readdirSync('/proc/self/fd').length;
   const died = await openConsoleSocket(path);
-  connect(path).once('connect', function end() { this.destroy(); });
+  const client = connect(path);
+  client.once('connect', () => client.destroy());
   await assert.rejects(died.accepted, { code: 'exec.failed', message: /without handing over/ });
 
   for (const how of ['wrong', 'two']) {

@@ -10,7 +10,7 @@ import { terminalStream } from './terminal-stream.ts';
 export interface Terminal {
   /** What the terminal shows, and what is typed. Ends when the last process has closed the other side. */
   stream: Duplex;
-  resize(columns: number, rows: number): void;
+  readonly resize: (columns: number, rows: number) => void;
 }
 
 export interface ConsoleSocket {
@@ -65,7 +65,7 @@ export async function openConsoleSocket(path: string, signal?: AbortSignal): Pro
     add(connection, () => {
       const master = takeMaster(connection);
       const stream = terminalStream(master);
-      resolve({ stream, resize: (columns, rows) => stream.resize(columns, rows) });
+      resolve({ stream, resize: stream.resize });
       close();
     });
   });

@@ -2,14 +2,13 @@
 import { closeSync, readSync, writeSync } from 'node:fs';
 import { Duplex } from 'node:stream';
 import { setWindowSize, watchDescriptor } from './syscalls.ts';
-import type { Watch } from './syscalls.ts';
 
 /** Bytes read at once; the kernel hands out at most 4096 of a terminal. */
 const CHUNK = 16384;
 
 export interface TerminalStream extends Duplex {
   /** Tell the terminal its size; the foreground processes get SIGWINCH. Does nothing once the terminal is gone. */
-  resize(columns: number, rows: number): void;
+  readonly resize: (columns: number, rows: number) => void;
 }
 
 /**
@@ -20,23 +19,23 @@ export interface TerminalStream extends Duplex {
  * @param fd the master; the stream owns it from now on
  */
 export function terminalStream(fd: number): TerminalStream {
-  let watch: Watch | undefined;
   let reading = false;
   let waiting: { rest: Buffer; done: (error?: Error | null) => void } | undefined;
   let gone = false;
 
-  const wanted = (): void => watch?.want({ readable: reading, writable: waiting !== undefined });
+  const wanted = (): void => watch.want({ readable: reading, writable: waiting !== undefined });
   const hangUp = (): void => {
     if (gone) return;
     gone = true;
-    watch?.close();
+    watch.close();
     const { done } = waiting ?? {};
     waiting = undefined;
     done?.();
     stream.push(null);
   };
   const read = (): void => {
-    while (reading && !gone) {
+    while (reading) {
+      if (gone) return; // a listener may have destroyed the stream
       const buffer = Buffer.allocUnsafe(CHUNK);
       const count = attempt(() => readSync(fd, buffer, 0, CHUNK, null));
       if (count === 'again') return;
@@ -46,7 +45,7 @@ export function terminalStream(fd: number): TerminalStream {
     wanted();
   };
   const write = (): void => {
-    while (waiting !== undefined && !gone) {
+    while (waiting !== undefined) {
       const { rest, done } = waiting;
       const count = attempt(() => writeSync(fd, rest));
       if (count === 'again') return;
@@ -78,12 +77,12 @@ export function terminalStream(fd: number): TerminalStream {
     },
     destroy(error, done) {
       gone = true;
-      watch?.close();
+      watch.close();
       closeSync(fd);
       done(error);
     },
   });
-  watch = watchDescriptor(fd, { readable: true, writable: false }, (now) => {
+  const watch = watchDescriptor(fd, { readable: true, writable: false }, (now) => {
     if (now.writable) write();
     if (now.readable) read();
   });

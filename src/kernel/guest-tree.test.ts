@@ -1,0 +1,75 @@
+import { test } from 'node:test';
+import type { TestContext } from 'node:test';
+import assert from 'node:assert/strict';
+import { spawn } from 'node:child_process';
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { openGuestRoot } from './guest-tree.ts';
+import type { GuestRoot } from './guest-tree.ts';
+import { readProcess } from './process.ts';
+
+const OWNER = { mode: 0o644, uid: 100_000, gid: 100_001 };
+
+async function tree(t: TestContext): Promise<{ dir: string; root: GuestRoot }> {
+  const dir = mkdtempSync(join(tmpdir(), 'veld-tree-'));
+  mkdirSync(join(dir, 'etc'));
+  const root = await openGuestRoot(dir);
+  t.after(() => {
+    root.close();
+    rmSync(dir, { recursive: true });
+  });
+  return { dir, root };
+}
+
+test('a file is written with its owner and mode, replaced as a whole, and read back', async (t) => {
+  const { dir, root } = await tree(t);
+  await root.writeFile('/etc/hostname', 'web\n', { ...OWNER, mode: 0o6755 });
+  const stat = statSync(join(dir, 'etc/hostname'));
+  assert.deepEqual([stat.uid, stat.gid, stat.mode & 0o7777], [100_000, 100_001, 0o755]);
+  await root.writeFile('etc/hostname', Buffer.from('db\n'), OWNER);
+  root.writeFileSync('/etc/../etc/hosts', '127.0.0.1 localhost\n', OWNER);
+  assert.equal((await root.readFile('/etc/hostname', 100)).toString(), 'db\n');
+  assert.equal(readFileSync(join(dir, 'etc/hosts'), 'utf8'), '127.0.0.1 localhost\n');
+  assert.deepEqual(readdirSync(join(dir, 'etc')).toSorted(), ['hostname', 'hosts']);
+});
+
+test('what is missing, too large, or a folder is refused in words; nothing half made is left', async (t) => {
+  const { dir, root } = await tree(t);
+  writeFileSync(join(dir, 'etc/big'), 'x'.repeat(101));
+  await assert.rejects(root.readFile('/etc/big', 100), { code: 'path.refused', message: /larger than 100 bytes/ });
+  assert.equal((await root.readFile('/etc/big', 101)).length, 101);
+  await assert.rejects(root.readFile('/etc/none', 100), { code: 'path.refused', message: /does not exist/ });
+  await assert.rejects(root.readFile('/etc', 100), { code: 'path.refused', message: /not an ordinary file/ });
+  await assert.rejects(root.writeFile('/none/file', '', OWNER), { code: 'path.refused' });
+  for (const path of ['/etc', '/', '/etc/', '/etc/..', '', '.', '/etc/a\0b']) await assert.rejects(root.writeFile(path, 'x', OWNER), { code: 'path.refused' }, path);
+  assert.deepEqual(readdirSync(join(dir, 'etc')), ['big']);
+  assert.deepEqual([await root.exists('/etc/big'), await root.exists('/etc/none'), await root.folderExists('/etc'), await root.folderExists('/etc/big')],
+    [true, false, true, false]);
+});
+
+test('folders are made with their owner, existing ones stay as they are', async (t) => {
+  const { dir, root } = await tree(t);
+  const before = statSync(join(dir, 'etc')).uid;
+  root.makeFolders('/etc/systemd/network', { ...OWNER, mode: 0o755 });
+  assert.equal(statSync(join(dir, 'etc')).uid, before);
+  assert.deepEqual([statSync(join(dir, 'etc/systemd/network')).uid, statSync(join(dir, 'etc/systemd')).mode & 0o777], [100_000, 0o755]);
+  assert.throws(() => root.makeFolders('/a/../b', OWNER), { code: 'path.refused' });
+});
+
+test('the root of a process is opened only while it is that very process, and no descriptor leaks', async (t) => {
+  const before = readdirSync('/proc/self/fd').length;
+  const child = spawn('/bin/sleep', ['30'], { stdio: 'ignore' });
+  t.after(() => child.kill('SIGKILL'));
+  const pid = child.pid as number;
+  const { startTime } = readProcess(pid)!;
+  const root = await openGuestRoot({ pid, startTime });
+  assert.equal(await root.folderExists('/'), true);
+  root.close();
+  root.close();
+  await assert.rejects(root.readFile('/etc/passwd', 100_000), { code: 'internal' });
+  await assert.rejects(openGuestRoot({ pid, startTime: startTime + 1 }), { code: 'path.refused' });
+  await assert.rejects(openGuestRoot({ pid: 0x3fffffff }), { code: 'path.refused' });
+  await assert.rejects(openGuestRoot('/no/such/folder'), { code: 'path.refused' });
+  assert.equal(readdirSync('/proc/self/fd').length, before);
+});
