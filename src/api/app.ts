@@ -3,7 +3,7 @@ import { randomUUID } from 'node:crypto';
 import swagger from '@fastify/swagger';
 import websocket from '@fastify/websocket';
 import { TypeBoxValidatorCompiler } from '@fastify/type-provider-typebox';
-import { fastify, type FastifyBaseLogger, type FastifyReply } from 'fastify';
+import { LogController, fastify, type FastifyBaseLogger, type FastifyReply } from 'fastify';
 import type { WebSocket } from 'ws';
 import { VeldError } from '../lib/errors.ts';
 import { auditRequests } from './audit.ts';
@@ -34,9 +34,8 @@ const CLOSE_GRACE = 1000;
 export async function buildApi(deps: ApiDeps, parts: Partial<Pick<RouteContext, 'sessions'>> = {}): Promise<Api> {
   const app = fastify({
     loggerInstance: deps.log as unknown as FastifyBaseLogger,
-    disableRequestLogging: true,
+    logController: new LogController({ disableRequestLogging: true, requestIdLogLabel: 'requestId' }),
     genReqId: () => randomUUID(),
-    requestIdLogLabel: 'requestId',
     bodyLimit: BODY_LIMIT,
     routerOptions: { maxParamLength: 200 },
     // Time in which a request must have come in whole; answers may take as long as they need.

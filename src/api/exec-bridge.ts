@@ -40,20 +40,22 @@ function toBuffer(data: RawData): Buffer {
  * Must be called at once when the socket opens.
  * @param ws the client
  * @param start begins the command
+ * @param stop aborted when the daemon stops: as if the client went away
  * @returns exit status of the command, or undefined when the client went first or the command could not be begun
  */
-export async function bridgeSession(ws: WebSocket, start: () => Promise<ExecSession>, log: Logger): Promise<number | undefined> {
+export async function bridgeSession(ws: WebSocket, start: () => Promise<ExecSession>, log: Logger, stop: AbortSignal): Promise<number | undefined> {
   const open = (): boolean => ws.readyState === ws.OPEN;
   const control = (message: object): void => { if (open()) ws.send(frame(CHANNEL.control, JSON.stringify(message)), { binary: true }); };
   const early: Buffer[] = [];
   let session: ExecSession | undefined;
   let gone = false;
   let over = false;
+  let hungUp = false;
 
   const hangUp = (): void => {
-    if (gone) return;
     gone = true;
-    if (!session || over) return;
+    if (!session || over || hungUp) return;
+    hungUp = true;
     log.debug('the client went away: SIGHUP to its command');
     session.kill('SIGHUP');
     session.stdin.end();
@@ -98,6 +100,7 @@ export async function bridgeSession(ws: WebSocket, start: () => Promise<ExecSess
   });
   ws.on('close', hangUp);
   ws.on('error', hangUp);
+  stop.addEventListener('abort', hangUp, { once: true });
 
   let outputPaused = false;
   let lastOutput = performance.now();
@@ -125,6 +128,7 @@ export async function bridgeSession(ws: WebSocket, start: () => Promise<ExecSess
   try {
     session = await start();
   } catch (error) {
+    stop.removeEventListener('abort', hangUp);
     resumeInput();
     fail(error, 1000);
     return undefined;
@@ -136,7 +140,7 @@ export async function bridgeSession(ws: WebSocket, start: () => Promise<ExecSess
   if (session.stderr) streams.push(pump(CHANNEL.stderr, session.stderr));
   resumeInput();
   for (const data of early.splice(0)) onFrame(data);
-  if (!open()) hangUp();
+  if (gone || !open()) hangUp();
 
   try {
     const code = await session.exit;
@@ -155,6 +159,7 @@ export async function bridgeSession(ws: WebSocket, start: () => Promise<ExecSess
     fail(error, 1000);
     return undefined;
   } finally {
+    stop.removeEventListener('abort', hangUp);
     resumeInput();
   }
 }

@@ -1,5 +1,6 @@
 /** Routes that run commands in VEs. */
 import { isUtf8 } from 'node:buffer';
+import { setMaxListeners } from 'node:events';
 import { finished } from 'node:stream/promises';
 import type { WebSocket } from 'ws';
 import { answers } from './errors.ts';
@@ -24,6 +25,13 @@ const EXEC_ERRORS = ['ve.not_found', 've.not_running', 've.frozen', 've.busy', '
 /** Add the routes for commands. */
 export function execRoutes(app: Api, { deps, sessions, metrics }: RouteContext): void {
   const taken = new WeakMap<object, PendingSession>();
+  // Commands do not outlive the daemon that passes on their streams.
+  const stop = new AbortController();
+  setMaxListeners(0, stop.signal);
+  app.addHook('preClose', (done) => {
+    stop.abort();
+    done();
+  });
   const admit = (): void => {
     if (metrics.runningCommands >= RUNNING_LIMIT) throw new VeldError('daemon.overloaded', `${RUNNING_LIMIT} commands run already.`);
     metrics.runningCommands += 1;
@@ -43,8 +51,9 @@ export function execRoutes(app: Api, { deps, sessions, metrics }: RouteContext):
       const session = await deps.manager.exec(request.params.ve, command);
       const gone = (): void => { if (!reply.raw.writableEnded) session.kill('SIGHUP'); };
       reply.raw.once('close', gone);
+      stop.signal.addEventListener('abort', gone);
       if (reply.raw.destroyed) gone();
-      const result = await collect(session, stdin);
+      const result = await collect(session, stdin).finally(() => stop.signal.removeEventListener('abort', gone));
       reply.raw.off('close', gone);
       request.audit.exitCode = result.exitCode;
       return result;
@@ -90,7 +99,7 @@ export function execRoutes(app: Api, { deps, sessions, metrics }: RouteContext):
       const log = (request.log as unknown as Logger).child({ ve: pending.ve });
       const audit = { audit: true, peer: request.peer, ...describe(pending.request) };
       log.info(audit, 'session begun');
-      void bridgeSession(ws, () => deps.manager.exec(pending.ve, pending.request), log)
+      void bridgeSession(ws, () => deps.manager.exec(pending.ve, pending.request), log, stop.signal)
         .then((exitCode) => log.info({ ...audit, exitCode }, 'session ended'))
         .finally(() => { metrics.runningCommands -= 1; });
     },

@@ -1,0 +1,189 @@
+/** A real API on a socket of its own over a manager that has no kernel below it. For unit tests only. */
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { PassThrough } from 'node:stream';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { createClient, type Client } from '../client/client.ts';
+import { VeldError } from '../lib/errors.ts';
+import { createLogger } from '../lib/log.ts';
+import { createEventBus, type EventBus } from '../ops/events.ts';
+import { createOperations, type OperationManager } from '../ops/operations.ts';
+import { checkName } from '../spec/names.ts';
+import { parseProperties, resolveProperties } from '../spec/properties.ts';
+import { openStore } from '../store/sqlite.ts';
+import { buildApi } from './app.ts';
+import { createSessionTable } from './sessions.ts';
+import { listenOnSocket } from './socket.ts';
+import type { Task } from '../ops/types.ts';
+import type { OperationRecord, TemplateRecord } from '../store/types.ts';
+import type { ExecRequest, ExecSession, VeDetail, VeManager, VeStatus } from '../ve/types.ts';
+import type { Api, ApiDeps } from './types.ts';
+
+/** A command whose other end is in the test's hands. */
+export interface FakeCommand {
+  request: ExecRequest;
+  stdin: PassThrough;
+  stdout: PassThrough;
+  stderr: PassThrough;
+  signals: string[];
+  sizes: [number, number][];
+  exit(code: number): void;
+}
+
+/** What a test has. */
+export interface Bench {
+  api: Api;
+  client: Client;
+  socket: string;
+  events: EventBus;
+  operations: OperationManager;
+  lines: Record<string, unknown>[];
+  commands: FakeCommand[];
+  /** Clock of the session table, milliseconds. */
+  clock: { now: number };
+  /** Thrown by the next call of the manager. */
+  failNext(error: Error): void;
+  /** Replaces the work of operations; its end is theirs. */
+  work: (task: Task) => Promise<unknown>;
+  addVe(name: string, status?: VeStatus): VeDetail;
+  close(): Promise<void>;
+}
+
+/** Start the API. @param change replaces parts of what it stands on */
+export async function openBench(change: Partial<ApiDeps> = {}): Promise<Bench> {
+  const folder = mkdtempSync(join(tmpdir(), 'veld-api-'));
+  const socket = join(folder, 'veld.sock');
+  const lines: Record<string, unknown>[] = [];
+  const log = createLogger({ write: (line) => lines.push(JSON.parse(line) as Record<string, unknown>) }, 'debug');
+  const store = openStore(':memory:');
+  const events = createEventBus();
+  const operations = createOperations({ store, events, log });
+  const ves = new Map<string, VeDetail>();
+  const commands: FakeCommand[] = [];
+  const clock = { now: 0 };
+  let failure: Error | undefined;
+
+  const find = (key: string): VeDetail => {
+    const ve = [...ves.values()].find(({ name, number, uuid }) => key === name || key === String(number) || key === uuid);
+    if (!ve) throw new VeldError('ve.not_found', `There is no VE ${key}.`);
+    return ve;
+  };
+  const begin = (kind: string, ve: VeDetail | null, requestId: string | null, work: () => unknown = () => null): OperationRecord =>
+    operations.start({ kind, ve: ve?.uuid ?? null, requestId }, async (task) => {
+      await bench.work(task);
+      return work();
+    });
+  const verb = (kind: string, status: VeStatus) => (key: string, ...rest: unknown[]): OperationRecord => {
+    const ve = find(key);
+    return begin(kind, ve, rest.at(-1) as string | null, () => { ve.status = status; });
+  };
+  const noTemplate = (key: string): never => { throw new VeldError('template.not_found', `There is no template ${key}.`); };
+  const plain: VeManager = {
+    list: () => [...ves.values()],
+    show: find,
+    create(request, requestId) {
+      const name = checkName(request.name);
+      if (ves.has(name)) throw new VeldError('ve.name_taken', `There is a VE ${name} already.`);
+      const set = parseProperties(request.properties ?? {});
+      return begin('create', null, requestId, () => { Object.assign(bench.addVe(name), { set }); });
+    },
+    start: verb('start', 'running'),
+    stop: verb('stop', 'stopped'),
+    restart: verb('restart', 'running'),
+    freeze: verb('freeze', 'frozen'),
+    thaw: verb('thaw', 'running'),
+    destroy(key, _options, requestId) {
+      const ve = find(key);
+      return begin('destroy', ve, requestId, () => ves.delete(ve.name));
+    },
+    rename(key, name, requestId) {
+      const ve = find(key);
+      checkName(name);
+      return begin('rename', ve, requestId);
+    },
+    set(key, changes, _options, requestId) {
+      const ve = find(key);
+      const set = parseProperties(changes);
+      return begin('set', ve, requestId, () => { Object.assign(ve.set, set); });
+    },
+    async exec(key, request) {
+      find(key);
+      if (request.command[0] === '/missing') throw new VeldError('exec.not_found', '/missing does not exist.');
+      if (request.command[0] === '/slow') await sleep(100);
+      return fakeCommand(request, commands);
+    },
+    logs: (key) => `console of ${find(key).name}\n`,
+    templates: () => [TEMPLATE],
+    template: (key) => (key === TEMPLATE.name ? TEMPLATE : noTemplate(key)),
+    buildTemplate: (_request, requestId) => begin('template-build', null, requestId),
+    importTemplate: (_file, _name, requestId) => begin('template-import', null, requestId),
+    deleteTemplate: (key, requestId) => (key === TEMPLATE.name ? begin('template-delete', null, requestId) : noTemplate(key)),
+  };
+  const manager = new Proxy(plain, {
+    get(target, name) {
+      if (failure === undefined) return Reflect.get(target, name) as unknown;
+      const error = failure;
+      failure = undefined;
+      return () => { throw error; };
+    },
+  });
+
+  const api = await buildApi({
+    version: '0.0.0', instance: 'test', log, manager, operations, events,
+    doctor: async () => ({ checks: [{ id: 'kernel', title: 'Kernel', status: 'ok' as const, message: 'fine' }] }),
+    ...change,
+  }, { sessions: createSessionTable(() => clock.now) });
+  await listenOnSocket(api, socket, 'no-such-group');
+
+  const bench: Bench = {
+    api, client: createClient(socket), socket, events, operations, lines, commands, clock,
+    failNext: (error) => { failure = error; },
+    work: async () => {},
+    addVe(name, status = 'stopped') {
+      const ve = fakeVe(name, 101 + ves.size, status);
+      ves.set(name, ve);
+      return ve;
+    },
+    async close() {
+      await operations.close(100);
+      await api.close();
+      store.close();
+      rmSync(folder, { recursive: true });
+    },
+  };
+  return bench;
+}
+
+const TEMPLATE: TemplateRecord & { uses: number } = {
+  fingerprint: 'ab'.repeat(32), name: 'debian-12', os: 'debian', release: '12', architecture: 'amd64', layers: [{ id: 'l1', uidBase: 0 }], size: 1000,
+  createdAt: '2026-01-01T00:00:00.000Z', source: { suite: 'bookworm' }, uses: 0,
+};
+
+function fakeVe(name: string, number: number, status: VeStatus): VeDetail {
+  const running = status === 'running';
+  return {
+    uuid: `00000000-0000-4000-8000-${String(number).padStart(12, '0')}`, number, name, status, template: { fingerprint: TEMPLATE.fingerprint, name: TEMPLATE.name },
+    addresses: ['10.187.0.2'], mac: '02:00:00:00:00:01', uidBase: 1_000_000, pid: running ? 4242 : null, startedAt: running ? TEMPLATE.createdAt : null,
+    createdAt: TEMPLATE.createdAt, set: {}, lastExit: null, health: running ? 'ok' : null, properties: resolveProperties({}), pending: [],
+    usage: running ? { cpuSeconds: 1.5, memoryBytes: 2048, tasks: 3 } : null, traffic: running ? { rxBytes: 1, txBytes: 2, rxPackets: 3, txPackets: 4 } : null, link: 'vd101',
+  };
+}
+
+function fakeCommand(request: ExecRequest, commands: FakeCommand[]): ExecSession {
+  const { promise, resolve } = Promise.withResolvers<number>();
+  const command: FakeCommand = {
+    request, stdin: new PassThrough(), stdout: new PassThrough(), stderr: new PassThrough(), signals: [], sizes: [],
+    exit(code) {
+      command.stdout.end();
+      command.stderr.end();
+      resolve(code);
+    },
+  };
+  commands.push(command);
+  return {
+    stdin: command.stdin, stdout: command.stdout, stderr: request.tty ? null : command.stderr, exit: promise,
+    resize: (columns, rows) => { command.sizes.push([columns, rows]); },
+    kill: (signal) => { command.signals.push(signal); },
+  };
+}
