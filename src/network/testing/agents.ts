@@ -1,0 +1,53 @@
+/** For tests of the network: stand-ins for VEs, and the file's own second run in a network namespace. */
+import { spawn, spawnSync } from 'node:child_process';
+import { join } from 'node:path';
+
+/** A process in a network namespace of its own. */
+export interface Agent {
+  pid: number;
+  /** Let it do a verb of ve-agent.ts. */
+  ask<T = void>(verb: string, ...args: unknown[]): Promise<T>;
+  /** Run lines of `ip -batch` in its namespace. @throws Error with what ip said */
+  ip(...lines: string[]): void;
+  stop(): void;
+}
+
+export async function startAgent(): Promise<Agent> {
+  const child = spawn('unshare', ['-n', process.execPath, join(import.meta.dirname, 've-agent.ts')], { stdio: ['ignore', 'inherit', 'inherit', 'ipc'] });
+  const waiting = new Map<number, { resolve: (value: never) => void; reject: (error: Error) => void }>();
+  let last = 0;
+  const answer = (id: number): Promise<never> => new Promise((resolve, reject) => { waiting.set(id, { resolve, reject }); });
+  child.on('message', ({ id, value, error }: { id: number; value?: never; error?: string }) => {
+    if (error === undefined) waiting.get(id)?.resolve(value as never);
+    else waiting.get(id)?.reject(new Error(error));
+    waiting.delete(id);
+  });
+  child.on('exit', () => { for (const { reject } of waiting.values()) reject(new Error('the agent ended')); });
+  await answer(0);
+  const pid = child.pid as number;
+  return {
+    pid,
+    ask(verb, ...args) {
+      last += 1;
+      const id = last;
+      const result = answer(id);
+      child.send({ id, verb, args });
+      const timer = setTimeout(() => { waiting.get(id)?.reject(new Error(`${verb} took too long`)); }, 5000);
+      return result.finally(() => clearTimeout(timer));
+    },
+    ip(...lines) {
+      const { status, stderr } = spawnSync('nsenter', ['-t', String(pid), '-n', 'ip', '-batch', '-'], { input: `${lines.join('\n')}\n`, encoding: 'utf8' });
+      if (status !== 0) throw new Error(stderr);
+    },
+    stop: () => { child.kill('SIGKILL'); },
+  };
+}
+
+/** Run a test file again as the only program of a new network namespace (with its /sys), and show what it printed. Returns its status. */
+export function runInNamespace(file: string): { status: number | null; output: string } {
+  const { NODE_TEST_CONTEXT: _, ...env } = process.env;
+  const { status, stdout, stderr } = spawnSync('unshare', ['-n', '-m', '--propagation', 'private', 'sh', '-c',
+    'mount -t sysfs sysfs /sys && ip link set lo up && exec "$0" --test-reporter=spec "$1"', process.execPath, file],
+  { encoding: 'utf8', env: { ...env, VELD_TEST_NETNS: '1' }, timeout: 120_000 });
+  return { status, output: stdout + stderr };
+}

@@ -1,0 +1,94 @@
+/**
+ * Stands in for a VE in tests of the network: a process in a network namespace of its own that does what it is told by its
+ * parent, and ends with it. Started by `startAgent` (agents.ts).
+ */
+import { createSocket } from 'node:dgram';
+import type { Socket as UdpSocket } from 'node:dgram';
+import { readFileSync, writeFileSync } from 'node:fs';
+import { createConnection, createServer } from 'node:net';
+import type { Socket } from 'node:net';
+import koffi from 'koffi';
+
+interface Command {
+  id: number;
+  verb: string;
+  args: unknown[];
+}
+
+const heard: string[] = [];
+let kept: Socket | undefined;
+
+const verbs: Record<string, (...args: never[]) => unknown> = {
+  /** Answer TCP connections with the address they come from, and echo what they send. */
+  serve: (port: number) => new Promise<void>((resolve) => {
+    createServer((socket) => {
+      socket.on('error', () => {});
+      socket.write(`${socket.remoteAddress?.replace('::ffff:', '')}\n`);
+      socket.pipe(socket);
+    }).listen(port, '::', () => resolve());
+  }),
+  /** What the server at the other end sees us as, or the error's code. */
+  connect: (host: string, port: number) => new Promise<string>((resolve) => {
+    const socket = createConnection({ host, port, timeout: 700 });
+    socket.once('data', (data: Buffer) => { resolve(data.toString().trim()); socket.destroy(); });
+    socket.once('timeout', () => { resolve('ETIMEDOUT'); socket.destroy(); });
+    socket.once('error', (error: NodeJS.ErrnoException) => resolve(error.code ?? 'error'));
+  }),
+  /** Like connect, and keep the connection for `say`. */
+  keep: (host: string, port: number) => new Promise<string>((resolve, reject) => {
+    kept = createConnection({ host, port });
+    kept.once('data', (data: Buffer) => resolve(data.toString().trim()));
+    kept.once('error', reject);
+  }),
+  say: (text: string) => new Promise<string>((resolve, reject) => {
+    kept?.once('data', (data: Buffer) => resolve(data.toString()));
+    kept?.once('error', reject);
+    kept?.write(text);
+  }),
+  /** Hear datagrams: `SOURCE TEXT` each. */
+  hear: (port: number) => new Promise<void>((resolve) => {
+    const socket = createSocket({ type: 'udp6' });
+    socket.on('message', (text, from) => { heard.push(`${from.address.replace('::ffff:', '')} ${text.toString()}`); });
+    socket.bind(port, '::', () => resolve());
+  }),
+  heard: () => heard.splice(0),
+  /** Send datagrams from an address of ours. */
+  send: async (from: string, to: string, port: number, texts: string[]) => {
+    const socket: UdpSocket = createSocket(from.includes(':') ? 'udp6' : 'udp4');
+    socket.on('error', () => {});
+    await new Promise<void>((resolve, reject) => { socket.once('error', reject); socket.bind(0, from, resolve); });
+    for (const text of texts) {
+      socket.send(text, port, to);
+      await new Promise((resolve) => { setTimeout(resolve, 1); });
+    }
+    socket.close();
+  },
+  /** Send a router advertisement to all nodes of the link. */
+  advertise: () => {
+    const libc = koffi.load('libc.so.6');
+    const socket = libc.func('int socket(int, int, int)');
+    const setsockopt = libc.func('int setsockopt(int, int, int, const int *, uint32_t)');
+    const sendto = libc.func('long sendto(int, const uint8_t *, size_t, int, const uint8_t *, uint32_t)');
+    const fd = socket(10, 3, 58) as number; // AF_INET6, SOCK_RAW, IPPROTO_ICMPV6
+    setsockopt(fd, 41, 18, [255], 4); // IPPROTO_IPV6, IPV6_MULTICAST_HOPS
+    const to = Buffer.alloc(28); // sockaddr_in6 of ff02::1
+    to.writeUInt16LE(10, 0);
+    to.set([0xff, 0x02], 8);
+    to.set([1], 23);
+    const index = /^(\S+) (\S+) .* eth0$/m.exec(readFileSync('/proc/net/if_inet6', 'utf8'))?.[2] ?? '0';
+    to.writeUInt32LE(Number.parseInt(index, 16), 24);
+    const advertisement = Buffer.from([134, 0, 0, 0, 64, 0, 0x07, 0x08, 0, 0, 0, 0, 0, 0, 0, 0]);
+    return sendto(fd, advertisement, advertisement.length, 0, to, to.length) as number;
+  },
+};
+
+// Link-local addresses are usable at once.
+writeFileSync('/proc/sys/net/ipv6/conf/default/accept_dad', '0');
+process.on('disconnect', () => process.exit());
+process.on('message', (command: Command) => {
+  Promise.resolve().then(() => (verbs[command.verb] as (...args: unknown[]) => unknown)(...command.args)).then(
+    (value) => process.send?.({ id: command.id, value }),
+    (error: Error) => process.send?.({ id: command.id, error: error.message }),
+  );
+});
+process.send?.({ id: 0 });
