@@ -1,5 +1,5 @@
 /** Installations that run on this host at the same time: each owns its name, folders, pools and uids alone. */
-import { mkdirSync, readFileSync, readdirSync, readlinkSync } from 'node:fs';
+import { mkdirSync, readFileSync, readdirSync, readlinkSync, rmSync } from 'node:fs';
 import { BlockList } from 'node:net';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -34,13 +34,17 @@ export async function claimInstance(claim: Claim, folder = FOLDER): Promise<() =
   mkdirSync(folder, { recursive: true, mode: 0o700 });
   const entry: Entry = { ...claim, pid: process.pid, network: readlinkSync('/proc/self/ns/net') };
   const file = join(folder, claim.instance);
-  let release = takeLock(`${file}.lock`);
+  let lock = takeLock(`${file}.lock`);
   // Another installation that starts just now may be looking whether ours lives.
-  for (let attempt = 0; release === undefined && attempt < 10; attempt += 1) {
+  for (let attempt = 0; lock === undefined && attempt < 10; attempt += 1) {
     await sleep(30);
-    release = takeLock(`${file}.lock`);
+    lock = takeLock(`${file}.lock`);
   }
-  if (release === undefined) throw new VeldError('daemon.running', `A daemon of the instance ${claim.instance} runs already.`);
+  if (lock === undefined) throw new VeldError('daemon.running', `A daemon of the instance ${claim.instance} runs already.`);
+  const withdraw = (): void => {
+    rmSync(`${file}.json`, { force: true });
+    lock.release(true);
+  };
   try {
     // First told, then compared: of two that start together at least one sees the other.
     writeFileAtomic(`${file}.json`, JSON.stringify(entry));
@@ -52,19 +56,19 @@ export async function claimInstance(claim: Claim, folder = FOLDER): Promise<() =
       }
     }
   } catch (error) {
-    release();
+    withdraw();
     throw error;
   }
-  return release;
+  return withdraw;
 }
 
 /** Claims of the other installations whose daemons live. */
 export function otherInstances(instance: string, folder = FOLDER): Entry[] {
   const names = readdirSync(folder).filter((name) => name.endsWith('.json')).map((name) => name.slice(0, -5));
   return names.filter((name) => name !== instance).flatMap((name) => {
-    const release = takeLock(join(folder, `${name}.lock`));
-    if (release) {
-      release();
+    const lock = takeLock(join(folder, `${name}.lock`));
+    if (lock) {
+      lock.release();
       return []; // nobody lives there
     }
     try {

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdtempSync, rmSync } from 'node:fs';
+import { existsSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
@@ -19,13 +19,15 @@ test('one process at a time; a killed process holds nothing', async () => {
     assert.equal(takeLock(file), undefined);
     holder.kill('SIGKILL');
     await once(holder, 'exit');
-    const release = takeLock(file);
-    assert.ok(release);
+    const lock = takeLock(file);
+    assert.ok(lock);
     assert.equal(takeLock(file), undefined, 'twice in one process');
-    release();
+    lock.release();
     const again = takeLock(file);
     assert.ok(again);
-    again();
+    again.release(true);
+    assert.equal(existsSync(file), false);
+    takeLock(file)!.release();
   } finally {
     rmSync(folder, { recursive: true });
   }

@@ -1,0 +1,229 @@
+/** veldd: puts the floors together, and takes them apart again. VEs live on without it. */
+import { chmodSync, mkdirSync, readFileSync, rmSync } from 'node:fs';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { parseArgs } from 'node:util';
+import { buildApi } from './api/app.ts';
+import { listenOnSocket } from './api/socket.ts';
+import { runDoctor, type DoctorCheck } from './jobs/doctor.ts';
+import { isLimitSeen } from './jobs/limit-seen.ts';
+import { currentEngine, engineManifest } from './kernel/engine.ts';
+import { raiseHostLimits, readHostLimits } from './kernel/host-limits.ts';
+import { lxcfsFolder, lxcfsStatus, startLxcfs } from './kernel/lxcfs.ts';
+import { peerCredentials } from './kernel/peer-credentials.ts';
+import { runProbes } from './kernel/probes.ts';
+import { bootId, readProcess } from './kernel/process.ts';
+import { VeldError, toVeldError } from './lib/errors.ts';
+import { readIfExists, writeFileAtomic } from './lib/files.ts';
+import { claimInstance, otherInstances } from './lib/instances.ts';
+import { takeLock } from './lib/lock.ts';
+import { openLog, type Logger } from './lib/log.ts';
+import { run } from './lib/run.ts';
+import { loadSettings, type Settings } from './lib/settings.ts';
+import { createNetwork } from './network/network.ts';
+import { createEventBus } from './ops/events.ts';
+import { createOperations } from './ops/operations.ts';
+import { createResources } from './resources/resources.ts';
+import { createVolumes } from './storage/volumes.ts';
+import { openStore } from './store/sqlite.ts';
+import { createTemplateBuilder } from './templates/builder.ts';
+import { createVeManager } from './ve/manager.ts';
+import { promisedRanges, uidBlock } from './ve/uid-ranges.ts';
+
+/** How long operations may take to end or roll back when the daemon stops, in milliseconds. */
+const STOP_TIMEOUT = 10_000;
+
+const VERSION = (JSON.parse(readFileSync(new URL('../package.json', import.meta.url), 'utf8')) as { version: string }).version;
+
+const USAGE = `Usage: veldd [--settings FILE]
+
+The daemon of Veld. Settings: FILE, else $VELD_SETTINGS, else /etc/veld/settings.json; defaults where there is none.
+SIGTERM stops it; VEs go on, and the next daemon adopts them. SIGHUP opens the log file anew.
+`;
+
+/** Undo steps of what was opened, run last to first. */
+type Closers = (() => void | Promise<void>)[];
+
+async function main(): Promise<void> {
+  const { values } = parseArgs({ options: { settings: { type: 'string' }, help: { type: 'boolean', short: 'h' }, version: { type: 'boolean', short: 'V' } } });
+  if (values.help) return void process.stdout.write(USAGE);
+  if (values.version) return void process.stdout.write(`${VERSION}\n`);
+  if (process.geteuid?.() !== 0) throw new VeldError('usage', 'veldd must be run by root.', { hint: 'Use sudo, or the systemd unit.' });
+  const settings = loadSettings(values.settings);
+  settings.libexecDir = fileURLToPath(new URL('../libexec', import.meta.url));
+  await serve(settings);
+}
+
+/** Run the daemon until a signal ends it. */
+async function serve(settings: Settings): Promise<void> {
+  const closers: Closers = [];
+  const logFile = openLog(settings.log);
+  const log = logFile.logger;
+  dieLoudly(log);
+  process.on('SIGHUP', () => logFile.reopen());
+
+  let stop: Promise<void> | undefined;
+  const onSignal = (signal: NodeJS.Signals): void => {
+    if (stop) process.exit(1); // asked twice: at once
+    log.info({ signal }, 'stopping');
+    stop = close(closers, log).then(() => process.exit(0));
+  };
+  process.on('SIGTERM', onSignal);
+  process.on('SIGINT', onSignal);
+
+  try {
+    log.info({ version: VERSION, pid: process.pid, instance: settings.instance, node: process.version }, 'veldd begins');
+    await open(settings, log, closers, () => stop !== undefined);
+  } catch (error) {
+    if (stop) return; // the signal came first, and what was open is gone under our feet
+    log.fatal({ err: error }, 'veldd cannot run');
+    await close(closers, log);
+    throw error;
+  }
+}
+
+/** Open everything, from the ground up. What is opened adds its way of closing to `closers`. */
+async function open(settings: Settings, log: Logger, closers: Closers, stopping: () => boolean): Promise<void> {
+  const { stateDir, runDir, instance } = settings;
+  mkdirSync(stateDir, { recursive: true, mode: 0o700 });
+  // A setuid file made in a VE is setuid on disk: nobody else may walk there.
+  chmodSync(stateDir, 0o700);
+  mkdirSync(runDir, { recursive: true, mode: 0o711 });
+
+  const lock = takeLock(join(stateDir, 'daemon.lock'));
+  if (!lock) throw new VeldError('daemon.running', `Another daemon (pid ${readIfExists(join(runDir, 'veldd.pid'))?.split(' ')[0] ?? 'unknown'}) works on ${stateDir}.`);
+  closers.push(() => lock.release());
+  const store = openStore(join(stateDir, 'veld.db'));
+  closers.push(() => store.close());
+  const uids = uidBlock(store, [...promisedRanges(), ...otherUids(instance)]);
+  closers.push(await claimInstance({ instance, stateDir, runDir, pools: settings.network.pools, uids: { base: uids.base, count: uids.count * 65_536 } }));
+  writeFileAtomic(join(runDir, 'veldd.pid'), `${process.pid} ${readProcess(process.pid)?.startTime ?? 0}\n`, 0o644);
+  closers.push(() => rmSync(join(runDir, 'veldd.pid'), { force: true }));
+
+  const events = createEventBus((error) => log.error({ err: error }, 'a listener of events failed'));
+  const operations = createOperations({ store, events, log: log.child({ part: 'operations' }) });
+  operations.markInterrupted();
+  const network = createNetwork(settings);
+  const resources = createResources({ instance, runDir });
+  const volumes = createVolumes({ stateDir });
+  const templates = createTemplateBuilder({ settings, log: log.child({ part: 'templates' }) });
+  const engine = () => currentEngine(stateDir);
+  const manager = createVeManager({
+    settings, store, operations, events, network, volumes, resources, templates, engine, lxcfs: () => lxcfsFolder(runDir), log: log.child({ part: 've' }),
+  });
+
+  // A host that is not as it should be makes verbs fail, each with its reason, and doctor say so: the daemon itself runs.
+  const troubles: DoctorCheck[] = [];
+  const prepare = async (what: string, work: () => unknown): Promise<void> => {
+    try {
+      await work();
+    } catch (error) {
+      log.error({ err: error }, `${what}: not ready`);
+      const { message, hint } = toVeldError(error);
+      troubles.push({ id: `daemon.${what}`, title: `Start of the daemon: ${what}`, status: 'fail', message, remedy: `${hint} Then start the daemon again.` });
+    }
+  };
+  await prepare('limits', () => {
+    for (const { name, reason } of raiseHostLimits(runDir).refused) log.warn({ name, reason }, 'a limit of the host is too low for many VEs');
+  });
+  await prepare('resources', () => resources.setup());
+  await prepare('network', () => network.setup());
+  await prepare('lxcfs', () => {
+    const groups = resources.monitorGroups();
+    return startLxcfs({ stateDir, runDir, instance, groups: [groups.unified, ...Object.values(groups.v1)] });
+  });
+
+  const bootFile = join(runDir, 'boot-id');
+  const startedFile = join(runDir, 'boot-started');
+  await manager.adopt(readIfExists(bootFile)?.trim() === bootId());
+  // In the same turn: what adopt() set off begins in the next one, and from then on the folder belongs to this boot.
+  writeFileAtomic(bootFile, `${bootId()}\n`);
+  closers.push(() => manager.close());
+
+  const api = await buildApi({
+    version: VERSION, instance, log: log.child({ part: 'api' }), manager, operations, events, peerCredentials, stopping,
+    doctor: async () => {
+      const report = await runDoctor({
+        stateDir,
+        probes: () => runProbes({ stateDir, runDir, ...mountOfEngine(stateDir) }),
+        hostLimits: () => readHostLimits(),
+        engine: () => engineManifest(stateDir, engine().fingerprint),
+        lxcfs: async () => {
+          const status = await lxcfsStatus({ stateDir, runDir });
+          const alive = status.state === 'running';
+          return { alive, version: status.version, limitSeen: alive ? await isLimitSeen(manager) : null, ...!alive && { reason: `It is ${status.state}.` } };
+        },
+        networkWarnings: () => network.warnings(),
+        resourceSupport: () => resources.support(),
+        failedVes: () => manager.list().filter(({ status }) => status === 'failed').map(({ name, lastExit }) => ({ name, reason: lastExit?.reason ?? 'unknown' })),
+      });
+      return { checks: [...troubles, ...report.checks] };
+    },
+  });
+  closers.push(() => api.close());
+  closers.push(() => operations.close(STOP_TIMEOUT));
+  await listenOnSocket(api, settings.socket, settings.socketGroup);
+  log.info({ socket: settings.socket }, 'veldd is ready');
+  await tellSystemd(log);
+
+  if (readIfExists(startedFile)?.trim() === bootId()) return;
+  await manager.startAtBoot();
+  if (!stopping()) writeFileAtomic(startedFile, `${bootId()}\n`);
+}
+
+/** Uids of other installations that run on this host. */
+function otherUids(instance: string): { start: number; count: number }[] {
+  return otherInstances(instance).flatMap(({ uids }) => (uids ? [{ start: uids.base, count: uids.count }] : []));
+}
+
+/** The engine's mount(8), where there is an engine. */
+function mountOfEngine(stateDir: string): { mount?: string } {
+  try {
+    return { mount: currentEngine(stateDir).mount };
+  } catch {
+    return {};
+  }
+}
+
+/** Close what was opened, the last first. */
+async function close(closers: Closers, log: Logger): Promise<void> {
+  for (let closer = closers.pop(); closer !== undefined; closer = closers.pop()) {
+    try {
+      await closer();
+    } catch (error) {
+      log.error({ err: error }, 'closing failed');
+    }
+  }
+  log.info('veldd ended');
+}
+
+/** Tell systemd that the daemon is ready, when it waits for that (Node has no datagram sockets of the unix kind; the unit needs NotifyAccess=all). */
+async function tellSystemd(log: Logger): Promise<void> {
+  const { NOTIFY_SOCKET } = process.env;
+  if (!NOTIFY_SOCKET) return;
+  try {
+    await run('systemd-notify', ['--ready', `--pid=${process.pid}`], { env: { NOTIFY_SOCKET }, timeout: 5000 });
+  } catch (error) {
+    log.warn({ err: error }, 'systemd could not be told that veldd is ready');
+  }
+}
+
+/** After an error that nobody caught nothing is known for sure: log it, end, and let the next daemon adopt the VEs. */
+function dieLoudly(log: Logger): void {
+  const die = (error: unknown, kind: string): never => {
+    log.fatal({ err: error }, `veldd dies of an ${kind}`);
+    process.exit(1);
+  };
+  process.on('uncaughtException', (error) => die(error, 'uncaught exception'));
+  process.on('unhandledRejection', (error) => die(error, 'unhandled rejection'));
+  // Started from a terminal that is gone since.
+  process.stdout.on('error', () => {});
+  process.stderr.on('error', () => {});
+}
+
+main().catch((error: unknown) => {
+  const known = error instanceof Error && 'code' in error && String(error.code).startsWith('ERR_PARSE_ARGS') ? new VeldError('usage', error.message, { hint: 'See `veldd --help`.' })
+    : toVeldError(error);
+  process.stderr.write(`veldd: ${known.message}\nHint: ${known.hint}\n`);
+  process.exit(known.exit);
+});
