@@ -16,6 +16,15 @@ export interface MountPlan {
   work: string;
 }
 
+/** Names to hand to `destroyVolume`, `dropLayer` and `dropStaged`, and freezes to hand to `unfreezeUpper`. */
+export interface Orphans {
+  volumes: string[];
+  layers: string[];
+  staged: string[];
+  /** Layers without a record that hold the data of a known VE: never remove these. */
+  interrupted: { uuid: string; layer: string }[];
+}
+
 export interface Volumes {
   /** Make an empty upper owned by the VE's root. O(1) in the size of the template. Throws `storage.failed` if it exists. */
   createVolume(uuid: string, uidBase: number): Promise<void>;
@@ -35,11 +44,19 @@ export interface Volumes {
   commitLayer(id: string, uidBase: number): Promise<LayerRecord>;
   /** Drop a staged tree. */
   dropStaged(id: string): Promise<void>;
-  /** Turn the upper of a stopped VE into a layer by rename, and give it a new empty upper: O(1). */
-  freezeUpper(uuid: string, uidBase: number): Promise<LayerRecord>;
+  /**
+   * Turn the upper of a stopped VE into a layer by rename, and give it a new empty upper: O(1), so the record's size is 0 (not measured).
+   * @param layer id of the new layer, for callers that note it in the journal first; default: a new one
+   */
+  freezeUpper(uuid: string, uidBase: number, layer?: string): Promise<LayerRecord>;
+  /**
+   * Undo `freezeUpper`, also when it was cut short: the layer becomes the upper again. Does nothing when the upper was not taken away.
+   * Throws `storage.failed` when the new upper was used already.
+   */
+  unfreezeUpper(uuid: string, layer: string): Promise<void>;
   /** Remove a layer's tree. The caller has made sure that nothing uses it. */
   dropLayer(id: string): Promise<void>;
   layerPath(id: string): string;
-  /** What lies in the folders of storage but is named by nobody: leftovers of a crash. */
-  orphans(known: { volumes: ReadonlySet<string>; layers: ReadonlySet<string> }): { volumes: string[]; layers: string[]; staged: string[] };
+  /** What lies in the folders of storage but is named by nobody: leftovers of a crash. Not what this process is removing now. */
+  orphans(known: { volumes: ReadonlySet<string>; layers: ReadonlySet<string> }): Orphans;
 }

@@ -1,0 +1,96 @@
+/** Mounts: what this process's mount namespace holds, and read-only copies of trees with their owners mapped. */
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { closeSync, openSync, readFileSync, readlinkSync, writeFileSync } from 'node:fs';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { VeldError } from '../lib/errors.ts';
+import { attachMount, cloneMount, setIdmap } from './syscalls.ts';
+
+export interface Mount {
+  /** Folder or file that it covers. */
+  target: string;
+  /** File system type, e.g. `overlay`. */
+  type: string;
+  source: string;
+}
+
+/** All mounts that a process sees (format: proc_pid_mountinfo(5)). @param pid default: this process */
+export function listMounts(pid: number | 'self' = 'self'): Mount[] {
+  return readFileSync(`/proc/${pid}/mountinfo`, 'utf8').split('\n').filter(Boolean).map((line) => {
+    const [head = '', tail = ''] = line.split(' - ');
+    const [type = '', source = ''] = tail.split(' ');
+    return { target: unescape(head.split(' ')[4] ?? ''), type, source: unescape(source) };
+  });
+}
+
+/** Targets of mounts at or below a folder, as this process sees them. */
+export function mountsBelow(folder: string): string[] {
+  return listMounts().map((mount) => mount.target).filter((target) => target === folder || target.startsWith(`${folder}/`));
+}
+
+/** mountinfo writes space, tab, newline and backslash as octal. */
+function unescape(field: string): string {
+  return field.replace(/\\([0-7]{3})/g, (_, digits: string) => String.fromCharCode(Number.parseInt(digits, 8)));
+}
+
+/** How owners are shown: the id `from` on disk is seen as `to`, and so on for `count` ids. Ids outside are seen as the overflow user. */
+export interface Idmap {
+  from: number;
+  to: number;
+  count: number;
+}
+
+/** Parse the text that mount(8) takes as `X-mount.idmap` for users and groups alike: `b:FROM:TO:COUNT`. */
+export function parseIdmap(text: string): Idmap {
+  const match = /^b:(\d{1,10}):(\d{1,10}):(\d{1,10})$/.exec(text);
+  if (!match) throw new VeldError('storage.failed', `${text} is not an idmap.`);
+  return { from: Number(match[1]), to: Number(match[2]), count: Number(match[3]) };
+}
+
+/** A user namespace that nobody lives in, as a map of ids. */
+export interface UserNamespace {
+  /** Descriptor of the namespace. */
+  fd: number;
+  close(): void;
+}
+
+/** Make a user namespace in which `from` means host id `to`. Bounded: gives up after 2 s. */
+export async function createUserNamespace({ from, to, count }: Idmap): Promise<UserNamespace> {
+  // The namespace needs a process only until its descriptor is open; cat waits for the end of its input and dies with us.
+  const holder = spawn('/usr/bin/unshare', ['--user', '/bin/cat'], { stdio: ['pipe', 'ignore', 'ignore'], cwd: '/' });
+  const ended = once(holder, 'exit');
+  try {
+    const own = readlinkSync('/proc/self/ns/user');
+    const path = `/proc/${holder.pid}/ns/user`;
+    for (let left = 400; holder.pid === undefined || readlinkSync(path) === own; left -= 1) {
+      if (left === 0 || holder.exitCode !== null) throw new VeldError('kernel.unsupported', 'No user namespace could be made.');
+      await sleep(5);
+    }
+    for (const file of ['uid_map', 'gid_map']) writeFileSync(`/proc/${holder.pid}/${file}`, `${from} ${to} ${count}\n`);
+    const fd = openSync(path, 'r');
+    return { fd, close: () => closeSync(fd) };
+  } finally {
+    holder.stdin?.end();
+    holder.kill('SIGKILL');
+    await ended;
+  }
+}
+
+/**
+ * Attach a read-only copy of the mount that holds `source`, from `source` down, at `target`, with its owners mapped.
+ * To be called in a process that has a mount namespace of its own.
+ */
+export async function mountIdmapped(source: string, target: string, idmap: Idmap): Promise<void> {
+  const namespace = await createUserNamespace(idmap);
+  try {
+    const mount = cloneMount(source);
+    try {
+      setIdmap(mount, namespace.fd);
+      attachMount(mount, target);
+    } finally {
+      closeSync(mount);
+    }
+  } finally {
+    namespace.close();
+  }
+}

@@ -1,0 +1,228 @@
+/**
+ * Storage in plain folders, on any file system that overlayfs takes as an upper.
+ *
+ * stateDir/ves/UUID/{upper,work}     volumes; `work` is overlayfs's own
+ * stateDir/layers/ID/fs              layers; `origin` beside it holds the UUID of the VE whose upper it was
+ * stateDir/layers/.staged-ID/fs      layers that are being filled
+ * .trash-* in both                   on their way out
+ */
+// oxlint-disable veld/guest-paths -- the uppers themselves are named here (their names are Veld's), never what is in them
+import { randomBytes } from 'node:crypto';
+import { existsSync, lstatSync, mkdirSync, readdirSync, readFileSync, renameSync, rmdirSync, writeFileSync } from 'node:fs';
+import { dirname, join } from 'node:path';
+import { openGuestRootSync } from '../kernel/guest-tree.ts';
+import { VeldError } from '../lib/errors.ts';
+import { faultPoint } from '../lib/faults.ts';
+import { run } from '../lib/run.ts';
+import type { LayerRecord } from '../store/types.ts';
+import { ensureFolder, lstatIfThere, makeOwned, mountablePath, RANGE, requireFolder, storageError, storing } from './folders.ts';
+import { createRemover, TRASH } from './removal.ts';
+import type { Orphans, Volumes } from './types.ts';
+
+const UUID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/;
+const LAYER = /^[0-9a-f]{32}$/;
+const STAGED = '.staged-';
+
+/**
+ * Open the storage below a state folder; makes and checks its folders.
+ * @throws VeldError `storage.failed` when one of them is a link, belongs to somebody else, or has a path that cannot be mounted
+ */
+export function createVolumes({ stateDir }: { stateDir: string }): Volumes {
+  ensureFolder(stateDir);
+  const root = mountablePath(stateDir);
+  const ves = join(root, 'ves');
+  const layers = join(root, 'layers');
+  ensureFolder(ves);
+  ensureFolder(layers);
+  const remover = createRemover();
+
+  const named = (pattern: RegExp, kind: string, id: string): string => {
+    if (!pattern.test(id)) throw new VeldError('storage.failed', `${JSON.stringify(id)} is not the id of a ${kind}.`);
+    return id;
+  };
+  const volume = (uuid: string): string => join(ves, named(UUID, 'volume', uuid));
+  const layer = (id: string): string => join(layers, named(LAYER, 'layer', id));
+  const staged = (id: string): string => join(layers, STAGED + named(LAYER, 'layer', id));
+  const remove = async (path: string): Promise<void> => {
+    try {
+      if (lstatIfThere(path)) await remover.remove(path);
+    } catch (error) {
+      throw storageError(path, error);
+    }
+  };
+
+  /** A fresh upper and work. The work folder must be a new one: overlayfs remembers in it which upper it belonged to. */
+  const makeEmpty = (folder: string, owner: { uid: number; gid: number; mode: number }): void => {
+    makeOwned(join(folder, 'work'), { uid: 0, gid: 0, mode: 0o700 });
+    makeOwned(join(folder, 'upper'), owner);
+  };
+  /** Overlayfs makes work/work at the first mount, and seeding makes files: without both nobody has used the volume. */
+  const unused = (folder: string): boolean => isEmpty(join(folder, 'upper')) && isEmpty(join(folder, 'work'));
+
+  const freeze = (uuid: string, uidBase: number, id: string): LayerRecord => {
+    const folder = volume(uuid);
+    requireFolder(folder);
+    const upper = join(folder, 'upper');
+    const { uid, gid, mode } = lstatSync(upper);
+    if (existsSync(layer(id))) throw new VeldError('storage.failed', `The layer ${id} exists already.`);
+    makeOwned(staged(id), { uid: 0, gid: 0, mode: 0o700 });
+    writeFileSync(join(staged(id), 'origin'), uuid, { mode: 0o600, flush: true });
+    faultPoint('freeze.begun');
+    renameSync(upper, join(staged(id), 'fs'));
+    faultPoint('freeze.taken');
+    renameSync(staged(id), layer(id));
+    renameSync(join(folder, 'work'), join(ves, `.trash-${randomBytes(8).toString('hex')}`));
+    faultPoint('freeze.named');
+    makeEmpty(folder, { uid, gid, mode });
+    return { id, uidBase, createdAt: new Date().toISOString(), size: 0 };
+  };
+
+  return {
+    async createVolume(uuid, uidBase) {
+      const folder = volume(uuid);
+      checkBase(uidBase);
+      storing(`The volume ${uuid} could not be made`, () => {
+        mkdirSync(folder, { mode: 0o700 });
+        faultPoint('volume.begun');
+        makeEmpty(folder, { uid: uidBase, gid: uidBase, mode: 0o755 });
+      });
+    },
+
+    hasVolume: (uuid) => lstatIfThere(volume(uuid)) !== undefined,
+
+    seedVolume(uuid, uidBase, files) {
+      const folder = volume(uuid);
+      checkBase(uidBase);
+      requireFolder(folder);
+      if (!isEmpty(join(folder, 'work'))) throw new VeldError('storage.failed', `The volume ${uuid} was mounted before; its files are its VE's.`);
+      const tree = openGuestRootSync(join(folder, 'upper'));
+      try {
+        for (const { path, content, mode = 0o644 } of files) {
+          tree.makeFolders(dirname(path), { mode: 0o755, uid: uidBase, gid: uidBase });
+          tree.writeFileSync(path, content, { mode, uid: uidBase, gid: uidBase });
+        }
+      } finally {
+        tree.close();
+      }
+    },
+
+    destroyVolume: (uuid) => remove(TRASH.test(uuid) ? join(ves, uuid) : volume(uuid)),
+
+    mountPlan(uuid, uidBase, stack) {
+      checkBase(uidBase);
+      const folder = volume(uuid);
+      requireFolder(folder);
+      return {
+        lowers: stack.map((ref) => {
+          checkBase(ref.uidBase);
+          const source = join(layer(ref.id), 'fs');
+          if (!lstatIfThere(source)?.isDirectory()) throw new VeldError('storage.failed', `The layer ${ref.id} is missing.`);
+          return { source, map: ref.uidBase === uidBase ? null : `b:${ref.uidBase}:${uidBase}:${RANGE}` };
+        }),
+        upper: join(folder, 'upper'),
+        work: join(folder, 'work'),
+      };
+    },
+
+    usage: (uuid) => measure(join(volume(uuid), 'upper')),
+
+    stageLayer() {
+      const id = randomBytes(16).toString('hex');
+      return storing('A layer could not be made', () => {
+        makeOwned(staged(id), { uid: 0, gid: 0, mode: 0o700 });
+        makeOwned(join(staged(id), 'fs'), { uid: 0, gid: 0, mode: 0o755 });
+        return { id, path: join(staged(id), 'fs') };
+      });
+    },
+
+    async commitLayer(id, uidBase) {
+      checkBase(uidBase);
+      const tree = join(staged(id), 'fs');
+      if (!lstatIfThere(tree)?.isDirectory()) throw new VeldError('storage.failed', `The staged layer ${id} is not a folder.`);
+      const size = await measure(tree);
+      // A layer that has a record must be whole after a power cut.
+      await run('/bin/sync', ['-f', '--', tree]);
+      storing(`The layer ${id} could not be kept`, () => renameSync(staged(id), layer(id)));
+      return { id, uidBase, createdAt: new Date().toISOString(), size };
+    },
+
+    dropStaged: (id) => remove(staged(id)),
+
+    async freezeUpper(uuid, uidBase, id = randomBytes(16).toString('hex')) {
+      checkBase(uidBase);
+      return storing(`The upper of ${uuid} could not be frozen`, () => freeze(uuid, uidBase, id));
+    },
+
+    async unfreezeUpper(uuid, id) {
+      const folder = volume(uuid);
+      const from = [layer(id), staged(id)].find((path) => lstatIfThere(path));
+      if (from === undefined) return;
+      const origin = originOf(from);
+      if (origin !== uuid) throw new VeldError('storage.failed', `The layer ${id} was not the upper of ${uuid}.`);
+      storing(`The upper of ${uuid} could not be brought back`, () => {
+        requireFolder(folder);
+        const upper = join(folder, 'upper');
+        if (lstatIfThere(join(from, 'fs'))) {
+          if (lstatIfThere(upper)) {
+            if (!unused(folder)) throw new VeldError('storage.failed', `${uuid} has used its new upper already.`);
+            rmdirSync(upper); // fails when it is not empty
+          }
+          renameSync(join(from, 'fs'), upper);
+          faultPoint('unfreeze.back');
+        }
+        // What is there is either this upper's own or was never used.
+        if (!lstatIfThere(join(folder, 'work'))) makeOwned(join(folder, 'work'), { uid: 0, gid: 0, mode: 0o700 });
+      });
+      await remove(from);
+    },
+
+    dropLayer: (id) => remove(TRASH.test(id) ? join(layers, id) : layer(id)),
+
+    layerPath: (id) => join(layer(id), 'fs'),
+
+    orphans(known) {
+      const found: Orphans = { volumes: [], layers: [], staged: [], interrupted: [] };
+      for (const name of readdirSync(ves)) {
+        if (TRASH.test(name) ? !remover.isBusy(name) : UUID.test(name) && !known.volumes.has(name)) found.volumes.push(name);
+      }
+      for (const name of readdirSync(layers)) {
+        const id = name.startsWith(STAGED) ? name.slice(STAGED.length) : name;
+        if (TRASH.test(name)) {
+          if (!remover.isBusy(name)) found.layers.push(name);
+        } else if (LAYER.test(id) && !known.layers.has(id)) {
+          const uuid = originOf(join(layers, name));
+          // A frozen upper that nobody has recorded: its VE's only data, unless that VE has gone on with another upper since.
+          const owed = uuid !== undefined && known.volumes.has(uuid) && (!existsSync(join(ves, uuid, 'upper')) || unused(join(ves, uuid)) || name !== id);
+          if (owed) found.interrupted.push({ uuid, layer: id });
+          else (name === id ? found.layers : found.staged).push(id);
+        }
+      }
+      return found;
+    },
+  };
+}
+
+function checkBase(uidBase: number): void {
+  if (!Number.isInteger(uidBase) || uidBase < 0 || uidBase > 2 ** 32 - 1 - RANGE) throw new VeldError('storage.failed', `${uidBase} is not the base of a uid range.`);
+}
+
+/** Whether a folder has no entry; one that is missing counts as empty. */
+function isEmpty(path: string): boolean {
+  return lstatIfThere(path) === undefined || readdirSync(path).length === 0;
+}
+
+/** UUID of the VE whose upper the layer was. */
+function originOf(folder: string): string | undefined {
+  const file = join(folder, 'origin');
+  if (!lstatIfThere(file)?.isFile()) return undefined;
+  const text = readFileSync(file, 'utf8');
+  return UUID.test(text) ? text : undefined;
+}
+
+/** Bytes on disk of a tree; du(1) follows no link and stays on the file system. Names that vanish meanwhile are no error. */
+async function measure(path: string): Promise<number> {
+  const { stdout } = await run('/usr/bin/du', ['-s', '-x', '--block-size=1', '--', path], { allow: [1] });
+  const bytes = Number.parseInt(stdout, 10);
+  if (Number.isNaN(bytes)) throw new VeldError('storage.failed', `${path} could not be measured.`);
+  return bytes;
+}
