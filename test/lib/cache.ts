@@ -1,5 +1,5 @@
 /**
- * The test cache: one engine and one template, built once by the real code and shared by all test instances (the engine by a symbolic
+ * The test cache: one engine (with lxcfs) and one template, built once by the real code and shared by all test instances (the engine by a symbolic
  * link, the template's tree by hard links). Keyed by the sources that build them, so a changed builder builds anew.
  */
 import { createHash } from 'node:crypto';
@@ -7,8 +7,9 @@ import { spawnSync } from 'node:child_process';
 import { existsSync, mkdirSync, readFileSync, readdirSync, renameSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { buildEngine } from '../../src/kernel/engine-build.ts';
+import { buildLxcfs } from '../../src/kernel/lxcfs-build.ts';
+import { debianMirror } from '../../src/kernel/package-sources.ts';
 import { openStore } from '../../src/store/sqlite.ts';
-import { hostMirror } from './mirror.ts';
 import type { Instance } from './instance.ts';
 
 const ROOT = join(import.meta.dirname, '../..');
@@ -18,6 +19,9 @@ export const CACHE = process.env.VELD_TEST_CACHE ?? '/var/cache/veld-test';
 
 /** Name of the template that every instance has. */
 export const TEMPLATE = 'test';
+
+/** Suites from which engines of tests are built. */
+export const ENGINE_SUITES = ['trixie-backports', 'testing'];
 
 /** Packages of the test template besides the minimum. */
 const INCLUDE: string[] = [];
@@ -37,7 +41,7 @@ function sources(folder: string, pattern: RegExp): string[] {
 
 /** Where the engine of the present sources is or will be: a folder like a state folder. */
 export function engineCache(): string {
-  return join(CACHE, `engine-${key(sources('src/kernel', /^(engine|mmdebstrap|criu-selftest)/), '1')}`);
+  return join(CACHE, `engine-${key(sources('src/kernel', /^(engine|mmdebstrap|criu-selftest|lxcfs-build)/), '1')}`);
 }
 
 /** Where the template is or will be: the state folder of the instance that built it. */
@@ -54,8 +58,10 @@ export async function buildCache(start: () => Promise<Instance>, say: (line: str
     rmSync(engine, { recursive: true, force: true });
     mkdirSync(engine, { recursive: true, mode: 0o700 });
     // Programs of an engine know their own path: it is built where it stays, and counts once `ready` is there.
-    await buildEngine({ stateDir: engine, mirror: hostMirror(), suites: ['trixie-backports', 'testing'], expiredRelease: 'record',
-      progress: (percent, message) => say(`test cache: engine ${percent} % ${message}`) });
+    const source = { stateDir: engine, mirror: debianMirror(''), expiredRelease: 'record' as const };
+    const { manifest } = await buildEngine({ ...source, suites: ENGINE_SUITES, progress: (percent, message) => say(`test cache: engine ${percent} % ${message}`) });
+    say('test cache: building lxcfs');
+    await buildLxcfs({ ...source, engineSuite: manifest.suite });
     writeFileSync(join(engine, 'ready'), '');
   }
   const template = templateCache();
@@ -65,7 +71,7 @@ export async function buildCache(start: () => Promise<Instance>, say: (line: str
     try {
       await instance.api.operate('POST', '/v1/templates/build', { suite: 'host', name: TEMPLATE, include: INCLUDE });
       await instance.stop();
-      rmSync(join(instance.settings.stateDir, 'engine'), { recursive: true, force: true });
+      for (const name of ['engine', 'lxcfs']) rmSync(join(instance.settings.stateDir, name));
       renameSync(instance.settings.stateDir, template);
     } finally {
       await instance.destroy();
@@ -77,11 +83,11 @@ export async function buildCache(start: () => Promise<Instance>, say: (line: str
   }
 }
 
-/** Give a fresh state folder the cached engine. */
+/** Give a fresh state folder the cached engine and lxcfs. */
 export function useEngine(stateDir: string): void {
   const engine = engineCache();
   if (!existsSync(join(engine, 'ready'))) throw new Error('The test cache is missing: run `./check system`.');
-  symlinkSync(join(engine, 'engine'), join(stateDir, 'engine'));
+  for (const name of ['engine', 'lxcfs']) symlinkSync(join(engine, name), join(stateDir, name));
 }
 
 /** Give a fresh state folder the cached template: its tree by hard links, its records into a store of its own. */

@@ -12,7 +12,7 @@ import { after } from 'node:test';
 import type { Settings } from '../../src/lib/settings.ts';
 import { defaultSettings } from '../../src/lib/settings.ts';
 import type { VeDetail, VeView } from '../../src/ve/types.ts';
-import { useEngine, useTemplate } from './cache.ts';
+import { ENGINE_SUITES, useEngine, useTemplate } from './cache.ts';
 import { requireGuard } from './guard.ts';
 import { api } from './http.ts';
 import type { Api } from './http.ts';
@@ -57,6 +57,8 @@ export interface Instance {
   died(timeout?: number): Promise<void>;
   /** `stop` and `start`. */
   restart(env?: Record<string, string>): Promise<void>;
+  /** Start another daemon with the same settings. Rejects with its exit status and last words when it ends. */
+  second(): Promise<never>;
   /** Run `veld` against this instance. */
   cli(...args: string[]): Promise<CliResult>;
   /** The same with something on standard input. */
@@ -111,7 +113,7 @@ export function makeInstance(options: InstanceOptions = {}): Instance {
     stateDir: join(dir, 'state'), runDir: join(dir, 'run'), socket: join(dir, 'run/veld.sock'), socketGroup: 'root',
     log: { level: 'debug', file: join(dir, 'veldd.log'), maxBytes: 64 << 20 },
     network: { pools: poolsOf(name), uplinks: [], veToVe: true, veToHost: false },
-    engine: { suites: ['trixie-backports', 'testing'], expiredRelease: 'record' },
+    engine: { suites: ENGINE_SUITES, mirror: '', expiredRelease: 'record' },
   };
   options.settings?.(settings);
   const settingsFile = join(dir, 'settings.json');
@@ -171,6 +173,16 @@ function instanceOf(name: string, dir: string, settings: Settings, settingsFile:
       await instance.stop();
       await instance.start(env);
     },
+    second: () => new Promise((_, reject) => {
+      const child = spawn(process.execPath, [join(ROOT, 'src/daemon.ts')], { cwd: '/', env: environment, stdio: ['ignore', 'pipe', 'pipe'] });
+      let said = '';
+      const timer = setTimeout(() => child.kill('SIGKILL'), 15_000);
+      for (const stream of [child.stdout, child.stderr]) stream.on('data', (chunk: Buffer) => { said += chunk.toString('utf8'); });
+      child.on('close', (code, signal) => {
+        clearTimeout(timer);
+        reject(new Error(`ended with ${code ?? signal}: ${said}`));
+      });
+    }),
     cli: (...args) => instance.cliWith('', ...args),
     cliWith: (input, ...args) => new Promise((resolve, reject) => {
       const child = spawn(process.execPath, [join(ROOT, 'src/cli/main.ts'), ...args], { env: environment, stdio: ['pipe', 'pipe', 'pipe'] });

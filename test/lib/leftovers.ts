@@ -152,7 +152,7 @@ function networkOf(name: string): Trace[] {
 }
 
 /** Folders in which something of an instance could be left, besides its own. */
-const PLACES = ['/run', '/run/lock', '/run/crun', '/run/user/0', '/var/lib', '/var/log', '/var/cache', '/var/tmp', '/tmp', '/dev/shm', '/etc', '/etc/systemd/system', '/sys/fs/bpf', '/root', '/'];
+const PLACES = ['/run', '/run/lock', '/run/veld-instances', '/run/crun', '/run/user/0', '/var/lib', '/var/log', '/var/cache', '/var/tmp', '/tmp', '/dev/shm', '/etc', '/etc/systemd/system', '/sys/fs/bpf', '/root', '/'];
 
 function filesOf(name: string): Trace[] {
   const found: Trace[] = [];

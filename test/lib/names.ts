@@ -8,13 +8,14 @@ export const FOLDER_PREFIX = '/var/tmp/veld-test-';
 // No vowels and few common letters: such a name occurs in nothing else, so searching the host for it finds only what is the instance's.
 const LETTERS = 'bcdfghjkqvwxz';
 
-/** A free instance name; its folder has been made (mode 0700). */
+/** A free instance name; its folder has been made (mode 0711). */
 export function claimName(): string {
   for (;;) {
     const name = Array.from({ length: 5 }, () => LETTERS[randomInt(LETTERS.length)]).join('');
     if (existsSync(`/sys/class/net/${name}`) || !poolsFree(name)) continue;
     try {
-      mkdirSync(FOLDER_PREFIX + name, { mode: 0o700 });
+      // A VE's root walks through it to its root file system; state in it is closed by modes of its own.
+      mkdirSync(FOLDER_PREFIX + name, { mode: 0o711 });
       return name;
     } catch (error) {
       if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error;
