@@ -50,6 +50,7 @@ async function main(): Promise<void> {
   if (values.version) return void process.stdout.write(`${VERSION}\n`);
   if (process.geteuid?.() !== 0) throw new VeldError('usage', 'veldd must be run by root.', { hint: 'Use sudo, or the systemd unit.' });
   const settings = loadSettings(values.settings);
+  process.chdir('/'); // keeps no file system busy
   settings.libexecDir = fileURLToPath(new URL('../libexec', import.meta.url));
   await serve(settings);
 }

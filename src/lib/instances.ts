@@ -1,5 +1,5 @@
 /** Installations that run on this host at the same time: each owns its name, folders, pools and uids alone. */
-import { mkdirSync, readFileSync, readdirSync, readlinkSync, rmSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync, readdirSync, readlinkSync, rmSync } from 'node:fs';
 import { BlockList } from 'node:net';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -64,6 +64,7 @@ export async function claimInstance(claim: Claim, folder = FOLDER): Promise<() =
 
 /** Claims of the other installations whose daemons live. */
 export function otherInstances(instance: string, folder = FOLDER): Entry[] {
+  if (!existsSync(folder)) return [];
   const names = readdirSync(folder).filter((name) => name.endsWith('.json')).map((name) => name.slice(0, -5));
   return names.filter((name) => name !== instance).flatMap((name) => {
     const lock = takeLock(join(folder, `${name}.lock`));
