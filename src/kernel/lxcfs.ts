@@ -138,7 +138,8 @@ function isMounted(path: string): boolean {
 /** Wait until lxcfs answers at `path`. @returns undefined when it does, else why not */
 async function answers(path: string, patience: number, signal?: AbortSignal): Promise<string | undefined> {
   let why = 'nothing is mounted';
-  for (const end = Date.now() + patience; Date.now() < end && !signal?.aborted; await sleep(20)) {
+  for (const end = Date.now() + patience; Date.now() < end; await sleep(20)) {
+    if (signal?.aborted) break;
     if (!isMounted(path)) {
       if (patience < PATIENCE) return why;
       continue;

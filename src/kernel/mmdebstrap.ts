@@ -1,6 +1,6 @@
 /** Runs mmdebstrap: a root file system, or a bare tree of unpacked packages, from signed package sources. */
-import { readdirSync, readFileSync, rmSync } from 'node:fs';
-import { join } from 'node:path';
+import { mkdirSync, readdirSync, readFileSync, renameSync, rmSync } from 'node:fs';
+import { dirname, join } from 'node:path';
 import { run } from '../lib/run.ts';
 import { VeldError } from '../lib/errors.ts';
 
@@ -36,6 +36,8 @@ export interface MmdebstrapOptions {
   include: readonly string[];
   architecture: string;
   expiredRelease: 'refuse' | 'record';
+  /** Folder on the target's file system that keeps the downloaded packages for the next time. */
+  cache?: string;
   /** More arguments: hooks, dpkg options. */
   extra?: readonly string[];
   env?: Record<string, string>;
@@ -64,8 +66,8 @@ export async function mmdebstrap(options: MmdebstrapOptions): Promise<Mmdebstrap
     ...(options.include.length > 0 ? [`--include=${options.include.join(',')}`] : []),
     // What a host says about proxies and certificates holds for the build, nothing else of its apt settings does.
     ...[...host, ...more].map((option) => `--aptopt=${option}`), '--aptopt=Acquire::Languages "none"', '--aptopt=Acquire::Retries "2"',
-    ...(options.extra ?? []), options.suite, options.target, ...lines,
-  ], { env: { TMPDIR: '/tmp', ...options.env }, signal: options.signal, onLine: options.onLine });
+    ...(options.cache === undefined ? [] : [`--setup-hook=${USE_CACHE}`]), ...(options.extra ?? []), options.suite, options.target, ...lines,
+  ], { env: { TMPDIR: '/tmp', VELD_CACHE: options.cache ?? '', ...options.env }, signal: options.signal, onLine: options.onLine });
   try {
     await attempt([]);
   } catch (error) {
@@ -79,6 +81,7 @@ export async function mmdebstrap(options: MmdebstrapOptions): Promise<Mmdebstrap
     await attempt(['Acquire::Check-Valid-Until "false"']);
   }
   const result = { releases: readReleases(options), packages: readPackages(join(options.target, 'var/cache/apt/archives')) };
+  if (options.cache !== undefined) keep(join(options.target, 'var/cache/apt/archives'), options.cache);
   rmSync(join(options.target, 'var/lib/apt/lists'), { recursive: true, force: true });
   rmSync(join(options.target, 'var/cache/apt'), { recursive: true, force: true });
   return result;
@@ -103,6 +106,20 @@ export function parseDebName(file: string): { name: string; version: string } | 
   const match = /^([a-z0-9][a-z0-9.+-]*)_([^_]+)_[a-z0-9]+\.deb$/.exec(file);
   if (!match) return undefined;
   return { name: match[1] ?? '', version: (match[2] ?? '').replaceAll('%3a', ':') };
+}
+
+/** Gives the packages of the last time to apt, which fetches those that changed. Hard links: they are neither changed nor copied. */
+const USE_CACHE = 'mkdir -p "$1/var/cache/apt/archives"; cp -l "$VELD_CACHE"/*.deb "$1/var/cache/apt/archives/" 2>/dev/null || true';
+
+/** The packages of this time take the place of those of the last. A cache that cannot be kept is no failure. */
+function keep(archives: string, cache: string): void {
+  try {
+    mkdirSync(dirname(cache), { recursive: true, mode: 0o700 });
+    rmSync(cache, { recursive: true, force: true });
+    renameSync(archives, cache);
+  } catch {
+    rmSync(cache, { recursive: true, force: true });
+  }
 }
 
 function readReleases(options: MmdebstrapOptions): ReleaseInfo[] {
