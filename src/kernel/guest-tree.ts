@@ -270,7 +270,7 @@ function refusal(path: string, why: string, errno = 'EINVAL', cause?: unknown): 
 
 const WHY: Record<string, string> = {
   ENOENT: 'it does not exist', ENOTDIR: 'a part of it is not a folder', EISDIR: 'it is a folder', EXDEV: 'it leads into another mount', ELOOP: 'its links go round in circles',
-  ENAMETOOLONG: 'its name is too long', EAGAIN: 'it was renamed all the time', ENOTEMPTY: 'it is a folder', EEXIST: 'it is a folder',
+  ENAMETOOLONG: 'its name is too long', EAGAIN: 'it is busy', ENOTEMPTY: 'it is a folder', EEXIST: 'it is a folder',
 };
 
 function refused(path: string, error: unknown): VeldError {
