@@ -40,19 +40,22 @@ function sources(folder: string, pattern: RegExp): string[] {
 }
 
 /** Where the engine of the present sources is or will be: a folder like a state folder. */
-export function engineCache(): string {
+function engineCache(): string {
   return join(CACHE, `engine-${key(sources('src/kernel', /^(engine|mmdebstrap|criu-selftest|lxcfs-build)/), '1')}`);
 }
 
 /** Where the template is or will be: the state folder of the instance that built it. */
-export function templateCache(): string {
+function templateCache(): string {
   return join(CACHE, `template-${key([...sources('src/templates', /\.ts$/), 'src/kernel/mmdebstrap.ts'], INCLUDE.join(','))}`);
 }
 
-/** Build what is missing. @param start makes an instance without template (given by the caller: instance.ts imports this file) */
+/** Build what is missing, and tell the tests by the environment where it is (sources may change while they run). @param start makes an instance without template (given by the caller: instance.ts imports this file) */
 export async function buildCache(start: () => Promise<Instance>, say: (line: string) => void): Promise<void> {
   mkdirSync(CACHE, { recursive: true, mode: 0o700 });
   const engine = engineCache();
+  const template = templateCache();
+  process.env.VELD_TEST_ENGINE = engine;
+  process.env.VELD_TEST_TEMPLATE = template;
   if (!existsSync(join(engine, 'ready'))) {
     say('test cache: building the engine');
     rmSync(engine, { recursive: true, force: true });
@@ -64,15 +67,16 @@ export async function buildCache(start: () => Promise<Instance>, say: (line: str
     await buildLxcfs({ ...source, engineSuite: manifest.suite });
     writeFileSync(join(engine, 'ready'), '');
   }
-  const template = templateCache();
-  if (!existsSync(template)) {
+  if (!existsSync(join(template, 'ready'))) {
     say('test cache: building the template');
     const instance = await start();
     try {
       await instance.api.operate('POST', '/v1/templates/build', { suite: 'host', name: TEMPLATE, include: INCLUDE });
       await instance.stop();
       for (const name of ['engine', 'lxcfs']) rmSync(join(instance.settings.stateDir, name));
+      rmSync(template, { recursive: true, force: true });
       renameSync(instance.settings.stateDir, template);
+      writeFileSync(join(template, 'ready'), '');
     } finally {
       await instance.destroy();
     }
@@ -83,16 +87,21 @@ export async function buildCache(start: () => Promise<Instance>, say: (line: str
   }
 }
 
+function built(variable: string): string {
+  const folder = process.env[variable];
+  if (folder === undefined || !existsSync(join(folder, 'ready'))) throw new Error('The test cache is missing: run the test by `./check system FILE`.');
+  return folder;
+}
+
 /** Give a fresh state folder the cached engine and lxcfs. */
 export function useEngine(stateDir: string): void {
-  const engine = engineCache();
-  if (!existsSync(join(engine, 'ready'))) throw new Error('The test cache is missing: run `./check system`.');
+  const engine = built('VELD_TEST_ENGINE');
   for (const name of ['engine', 'lxcfs']) symlinkSync(join(engine, name), join(stateDir, name));
 }
 
 /** Give a fresh state folder the cached template: its tree by hard links, its records into a store of its own. */
 export function useTemplate(stateDir: string): void {
-  const cached = templateCache();
+  const cached = built('VELD_TEST_TEMPLATE');
   const from = openStore(storeFile(cached));
   const into = openStore(storeFile(stateDir));
   try {

@@ -1,7 +1,7 @@
 /**
  * A test's own Veld: a real daemon with a name, folders, addresses and uids of its own, next to whatever else runs on the host.
  *
- * Usage: `const veld = await startInstance(t)`, then `veld.api`, `veld.cli(...)`. The instance is destroyed when the test or file ends,
+ * Usage: `const veld = await fileInstance()` at the top of a file, then `veld.api`, `veld.cli(...)`. The instance is destroyed when the test or file ends,
  * whatever happens; `./check` sweeps what an interrupted test left.
  */
 import { spawn, spawnSync } from 'node:child_process';
@@ -94,11 +94,10 @@ export async function startInstance(options: InstanceOptions = {}): Promise<Inst
   }
 }
 
-/** An instance for all tests of a file; destroyed after them. */
+/** A running instance for all tests of a file, destroyed after them. Await it at the top of the file (a root `before` is not waited for). */
 export async function fileInstance(options: InstanceOptions = {}): Promise<Instance> {
-  const instance = makeInstance(options);
+  const instance = await startInstance(options);
   after(() => instance.destroy());
-  await instance.start();
   return instance;
 }
 
@@ -119,7 +118,6 @@ export function makeInstance(options: InstanceOptions = {}): Instance {
   const settingsFile = join(dir, 'settings.json');
   writeFileSync(settingsFile, JSON.stringify({ ...settings, libexecDir: undefined }, null, 2));
   mkdirSync(settings.stateDir, { mode: 0o700 });
-  mkdirSync(settings.runDir, { mode: 0o700 });
   useEngine(settings.stateDir);
   if (options.noTemplate !== true) useTemplate(settings.stateDir);
   return instanceOf(name, dir, settings, settingsFile, options);

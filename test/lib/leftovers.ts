@@ -131,11 +131,13 @@ function networkOf(name: string): Trace[] {
   const found: Trace[] = [];
   for (const l of json('ip', ['-j', 'link', 'show'])) if (mine([l.ifname, l.ifalias, l.altnames])) found.push({ kind: 'link', what: String(l.ifname) });
   for (const l of json('ip', ['-j', 'addr', 'show'])) {
-    for (const a of (l.addr_info ?? []) as { local?: string }[]) if (mine([a.local])) found.push({ kind: 'route', what: `address ${a.local} on ${String(l.ifname)}` });
+    for (const a of (l.addr_info ?? []) as { local?: string }[]) if (mine([a.local])) found.push({ kind: 'route', what: `address ${a.local} dev ${String(l.ifname)}` });
   }
   for (const family of ['-4', '-6']) {
     for (const r of json('ip', ['-j', family, 'route', 'show', 'table', 'all'])) {
-      if (mine(r)) found.push({ kind: 'route', what: `${family} ${String(r.dst)} dev ${String(r.dev)} table ${typeof r.table === 'string' ? r.table : 'main'}` });
+      if (!mine(r)) continue;
+      const field = (key: string, or: string): string => (typeof r[key] === 'string' ? r[key] : or);
+      found.push({ kind: 'route', what: `${family} ${field('type', 'unicast')} ${field('dst', '?')} dev ${field('dev', '-')} table ${field('table', 'main')}` });
     }
     for (const n of json('ip', ['-j', family, 'neigh', 'show', 'proxy'])) if (mine(n)) found.push({ kind: 'neighbour', what: `proxy ${String(n.dst)} dev ${String(n.dev)}` });
     for (const r of json('ip', ['-j', family, 'rule', 'show'])) if (mine(r)) found.push({ kind: 'rule', what: JSON.stringify(r) });

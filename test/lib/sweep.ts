@@ -28,8 +28,8 @@ export async function sweepInstance(name: string): Promise<Trace[]> {
     if (trace.kind === 'nft' && /^table \S+ \S+$/.test(trace.what)) spawnSync('nft', ['delete', ...trace.what.split(' ')]);
     if (trace.kind === 'neighbour') spawnSync('ip', ['neigh', 'del', ...trace.what.split(' ')]);
     if (trace.kind === 'route') {
-      const [family, dst, , dev, , table] = trace.what.split(' ');
-      if (family?.startsWith('-')) spawnSync('ip', [family, 'route', 'del', dst ?? '', 'dev', dev ?? '', 'table', table ?? 'main']);
+      const [family = '', type = '', dst = '', , dev = '', , table = ''] = trace.what.split(' ');
+      if (family.startsWith('-')) spawnSync('ip', [family, 'route', 'del', type, dst, ...(dev === '-' ? [] : ['dev', dev]), 'table', table]);
     }
     if (trace.kind === 'mount' && trace.what.startsWith('host: ')) {
       const point = trace.what.slice(6).split(' ')[2] ?? '';

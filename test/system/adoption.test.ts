@@ -1,15 +1,13 @@
 /** The daemon comes and goes; VEs stay. */
 import assert from 'node:assert/strict';
-import { before, test } from 'node:test';
+import { test } from 'node:test';
 import { startTime } from '../lib/guard.ts';
 import { listen } from '../lib/events.ts';
 import { fileInstance } from '../lib/instance.ts';
-import type { Instance } from '../lib/instance.ts';
 import { ask, askUntil, serveGreeting } from '../lib/tcp.ts';
 import { until } from '../lib/wait.ts';
 
-let veld: Instance;
-before(async () => { veld = await fileInstance(); });
+const veld = await fileInstance();
 
 /** What must not change while a daemon is away. */
 async function life(ve: string): Promise<{ pid: number | null; born: string | undefined; address: string }> {

@@ -1,22 +1,18 @@
 /** What goes wrong is told with its own code, HTTP status and exit status, and nothing is left half made. */
 import assert from 'node:assert/strict';
 import { readdirSync } from 'node:fs';
-import { before, test } from 'node:test';
+import { test } from 'node:test';
 import { TEMPLATE } from '../lib/cache.ts';
 import { fileInstance, startInstance } from '../lib/instance.ts';
-import type { Instance } from '../lib/instance.ts';
 import { until } from '../lib/wait.ts';
 import type { OperationRecord } from '../../src/store/types.ts';
 import { ERRORS, HTTP_STATUS } from '../../src/lib/errors.ts';
 import type { ErrorBody, ErrorCode } from '../../src/lib/errors.ts';
 
-let veld: Instance;
-before(async () => {
-  veld = await fileInstance();
-  await veld.api.operate('POST', '/v1/ves', { name: 'still', template: TEMPLATE });
-  await veld.createRunning('busy');
-  await veld.booted('busy');
-});
+const veld = await fileInstance();
+await veld.api.operate('POST', '/v1/ves', { name: 'still', template: TEMPLATE });
+await veld.createRunning('busy');
+await veld.booted('busy');
 
 const create = (more: object): object => ({ name: 'fresh', template: TEMPLATE, ...more });
 

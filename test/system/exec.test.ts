@@ -4,18 +4,14 @@ import { spawn, spawnSync } from 'node:child_process';
 import { createHash, randomBytes } from 'node:crypto';
 import { readlinkSync } from 'node:fs';
 import { join } from 'node:path';
-import { before, test } from 'node:test';
+import { test } from 'node:test';
 import { fileInstance } from '../lib/instance.ts';
-import type { Instance } from '../lib/instance.ts';
 import { openSession } from '../lib/session.ts';
 import { until } from '../lib/wait.ts';
 
-let veld: Instance;
-before(async () => {
-  veld = await fileInstance();
-  await veld.createRunning('box');
-  await veld.booted('box');
-});
+const veld = await fileInstance();
+await veld.createRunning('box');
+await veld.booted('box');
 
 const MAIN = join(import.meta.dirname, '../../src/cli/main.ts');
 

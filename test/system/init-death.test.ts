@@ -1,17 +1,12 @@
 /** An init that dies at boot is never reported as a running VE: the start fails, with its last words. */
 import assert from 'node:assert/strict';
-import { before, beforeEach, test } from 'node:test';
+import { beforeEach, test } from 'node:test';
 import { TEMPLATE } from '../lib/cache.ts';
 import { ApiError } from '../lib/http.ts';
 import { fileInstance } from '../lib/instance.ts';
-import type { Instance } from '../lib/instance.ts';
 
-let veld: Instance;
-let empty: string[];
-before(async () => {
-  veld = await fileInstance();
-  empty = veld.traces();
-});
+const veld = await fileInstance();
+const empty = veld.traces();
 beforeEach(async () => {
   for (const ve of await veld.list()) await veld.api.operate('DELETE', `/v1/ves/${ve.name}?force=true`);
 });

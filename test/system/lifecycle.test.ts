@@ -5,15 +5,13 @@ import { join } from 'node:path';
 import { before, describe, test } from 'node:test';
 import { listen } from '../lib/events.ts';
 import { fileInstance } from '../lib/instance.ts';
-import type { Instance } from '../lib/instance.ts';
 import { ask, askFrom, askUntil, serveGreeting } from '../lib/tcp.ts';
 import { TEMPLATE } from '../lib/cache.ts';
 import { until } from '../lib/wait.ts';
 import type { OperationRecord } from '../../src/store/types.ts';
 import type { VeDetail, VeView } from '../../src/ve/types.ts';
 
-let veld: Instance;
-before(async () => { veld = await fileInstance(); });
+const veld = await fileInstance();
 
 const ok = async (...args: string[]): Promise<string> => {
   const result = await veld.cli(...args);
