@@ -41,6 +41,9 @@ The daemon of Veld. Settings: FILE, else $VELD_SETTINGS, else /etc/veld/settings
 SIGTERM stops it; VEs go on, and the next daemon adopts them. SIGHUP opens the log file anew.
 `;
 
+/** Why lxcfs does not serve, in words. */
+const LXCFS_REASONS = { running: '', absent: 'none was built for this host', stopped: 'it does not run', broken: 'its mount does not answer' } as const;
+
 /** Undo steps of what was opened, run last to first. */
 type Closers = (() => void | Promise<void>)[];
 
@@ -152,7 +155,7 @@ async function open(settings: Settings, log: Logger, closers: Closers, stopping:
         lxcfs: async () => {
           const status = await lxcfsStatus({ stateDir, runDir });
           const alive = status.state === 'running';
-          return { alive, version: status.version, limitSeen: alive ? await isLimitSeen(manager) : null, ...!alive && { reason: `It is ${status.state}.` } };
+          return { alive, version: status.version, limitSeen: alive ? await isLimitSeen(manager) : null, ...!alive && { reason: LXCFS_REASONS[status.state] } };
         },
         networkWarnings: () => network.warnings(),
         resourceSupport: () => resources.support(),

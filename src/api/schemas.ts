@@ -17,11 +17,13 @@ const printable = (maxLength: number) => Type.String({ minLength: 1, maxLength, 
 const withoutNul = (maxLength: number) => Type.String({ maxLength, pattern: '^[^\\u0000]*$' });
 const time = Type.String({ description: 'ISO 8601' });
 
+/** What a key in a path may be made of: wide, so that a mistyped name is `not found` and not a wrong request. */
+const KEY = '^[!-.0-~]{1,100}$';
 /** Name, number or UUID of a VE in a path. */
-export const VeParams = Type.Object({ ve: Type.String({ pattern: '^[A-Za-z0-9-]{1,63}$', description: 'Name, number or UUID of the VE' }) }, closed);
+export const VeParams = Type.Object({ ve: Type.String({ pattern: KEY, description: 'Name, number or UUID of the VE' }) }, closed);
 /** Name or fingerprint (or its beginning) in a path. */
 export const TemplateParams = Type.Object({
-  template: Type.String({ pattern: '^[A-Za-z0-9][A-Za-z0-9+._-]{0,63}$', description: 'Name, fingerprint, or at least 8 digits of it' }),
+  template: Type.String({ pattern: KEY, description: 'Name, fingerprint, or at least 8 digits of it' }),
 }, closed);
 export const OperationParams = Type.Object({ id: Type.String({ pattern: '^[A-Za-z0-9-]{1,64}$' }) }, closed);
 export const SessionParams = Type.Object({ session: Type.String({ pattern: '^[A-Za-z0-9_-]{43}$' }) }, closed);
@@ -37,7 +39,7 @@ export const EventsQuery = Type.Object({
 }, closed);
 export const OperationsQuery = Type.Object({ limit: Type.Optional(Type.Integer({ minimum: 1, maximum: 1000 })) }, closed);
 
-const PropertyChanges = Type.Record(Type.String({ pattern: '^[a-z][a-z_]{0,31}(\\.[a-z][a-z_]{0,31}){0,3}$' }), Type.Unknown(),
+const PropertyChanges = Type.Record(Type.String({ pattern: '^[!-~]{1,100}$' }), Type.Unknown(),
   { ...closed, maxProperties: 100, description: 'By property name, see /v1/properties' });
 
 export const NoBody = Type.Object({}, closed);

@@ -69,8 +69,10 @@ export function otherInstances(instance: string, folder = FOLDER): Entry[] {
   return names.filter((name) => name !== instance).flatMap((name) => {
     const lock = takeLock(join(folder, `${name}.lock`));
     if (lock) {
-      lock.release();
-      return []; // nobody lives there
+      // Nobody lives there: what it left would only be looked at again.
+      rmSync(join(folder, `${name}.json`), { force: true });
+      lock.release(true);
+      return [];
     }
     try {
       return [JSON.parse(readFileSync(join(folder, `${name}.json`), 'utf8')) as Entry];
