@@ -90,8 +90,15 @@ function beforeDashes(words: readonly string[]): readonly string[] {
 // `veld list | head -1`: the reader has what it wanted. 141 is what a shell shows for SIGPIPE.
 process.stdout.on('error', (error: NodeJS.ErrnoException) => process.exit(error.code === 'EPIPE' ? 141 : 1));
 
-// The status is set, not forced: what was written to a pipe must get out first.
-main(process.argv.slice(2)).then((status) => { process.exitCode = status; }, (error: unknown) => {
+/** End with a status once everything written has left: connections that are still open are nobody's business any more. */
+function leave(status: number): void {
+  const pending = [process.stdout, process.stderr].filter((stream) => stream.writableLength > 0);
+  if (pending.length === 0) process.exit(status);
+  // A stream that never drains because its reader hangs keeps us, as it keeps cat(1).
+  for (const stream of pending) stream.once('drain', () => leave(status));
+}
+
+main(process.argv.slice(2)).then(leave, (error: unknown) => {
   process.stderr.write(`veld: ${(error as Error).stack ?? String(error)}\n`);
-  process.exitCode = 1;
+  leave(1);
 });

@@ -74,7 +74,12 @@ export async function startTestDaemon(t: TestContext, routes: Record<string, Han
       session?.(ws, frames);
     } else {
       const handler = routes[`EVENTS ${request.url?.split('?')[0]}`];
-      for (const event of (handler?.({ method: 'GET', url: request.url ?? '', body: undefined }, undefined as never, request) ?? []) as unknown[]) ws.send(JSON.stringify(event));
+      const events = (handler?.({ method: 'GET', url: request.url ?? '', body: undefined }, undefined as never, request) ?? []) as unknown[];
+      // null ends the connection.
+      for (const event of events) {
+        if (event === null) ws.close();
+        else ws.send(JSON.stringify(event));
+      }
     }
   });
   await new Promise<void>((resolve) => { server.listen(socket, resolve); });

@@ -1,0 +1,212 @@
+/** Every command as its user meets it: the real program in a process of its own, against a server that answers in the API's shapes. */
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { ERRORS, VeldError } from '../lib/errors.ts';
+import { COMMANDS, loadAllCommands } from './table.ts';
+import { operation, operationRecord, runVeld, startTestDaemon, ve } from './test-daemon.ts';
+
+const web = ve();
+
+test('list shows a table without colours when standard output is no terminal', async (t) => {
+  const daemon = await startTestDaemon(t, { 'GET /v1/ves': () => [web, ve({ name: 'db', number: 7, status: 'stopped', startedAt: null, addresses: [] })] });
+  const { status, stdout, stderr } = await daemon.veld(['list']);
+  assert.equal(stderr, '');
+  assert.equal(status, 0);
+  assert.match(stdout, /^NAME {2}NUMBER {2}STATUS +UP {2}ADDRESSES {20}TEMPLATE\nweb {6}101 {2}running {2}1 min \d+ s {2}10\.187\.0\.2 fd5e:1d00:187::2 {2}debian-12\ndb {9}7 {2}stopped/);
+  assert.equal((await daemon.veld(['list', '-q'])).stdout, 'web\ndb\n');
+  assert.deepEqual(JSON.parse((await daemon.veld(['list', '--json', '--quiet'])).stdout), ['web', 'db']);
+  assert.deepEqual((JSON.parse((await daemon.veld(['--json', 'list'])).stdout) as { name: string }[]).map((each) => each.name), ['web', 'db']);
+});
+
+test('show tells facts, all properties with -p, and escapes the name in the path', async (t) => {
+  const daemon = await startTestDaemon(t, { 'GET /v1/ves/web': () => web });
+  const { stdout, status } = await daemon.veld(['show', 'web']);
+  assert.equal(status, 0);
+  assert.match(stdout, /^Status: +running$/m);
+  assert.match(stdout, /^Memory: +50 MiB of 1G/m);
+  assert.match(stdout, /^memory\.limit {2}1G/m);
+  assert.match((await daemon.veld(['show', '-p', 'web'])).stdout, /^cpu\.weight=100$/m);
+  assert.equal((await daemon.veld(['show', '../ves'])).status, 2); // the test's server knows no such route
+  assert.equal(daemon.asked.at(-1)?.url, '/v1/ves/..%2Fves');
+});
+
+test('create sends what the options say, waits, and tells number and addresses', async (t) => {
+  const daemon = await startTestDaemon(t, {
+    'POST /v1/ves': operation([{ state: 'running', percent: 10, endedAt: null }, { kind: 'create' }]), 'GET /v1/ves/web': () => web,
+  });
+  const words = ['create', 'web', '--template', 'debian-12', '--start', '--set', 'memory.limit=1G', '--set', 'description=a=b', '-a', '10.187.0.9', '--address', 'fd00::1', '--hostname', 'w'];
+  const { stdout, stderr, status } = await daemon.veld(words);
+  assert.deepEqual([stderr, status], ['', 0]);
+  assert.equal(stdout, 'web created and started: number 101, 10.187.0.2, fd5e:1d00:187::2\n');
+  assert.match(daemon.asked[0]!.url, /wait=/);
+  assert.deepEqual(daemon.asked[0]!.body, {
+    name: 'web', template: 'debian-12', start: true,
+    properties: { 'memory.limit': '1G', 'description': 'a=b', 'network.addresses': ['10.187.0.9', 'fd00::1'], 'hostname': 'w' },
+  });
+  const quick = await daemon.veld(['create', 'web', '-t', 'debian-12', '--no-wait']);
+  assert.equal(quick.stdout, 'op1\n');
+  assert.doesNotMatch(daemon.asked.at(-1)!.url, /wait=/);
+});
+
+test('several VEs are started side by side; a failure is told with its VE and decides the status', async (t) => {
+  const daemon = await startTestDaemon(t, {
+    'POST /v1/ves/web/start': operation([{ state: 'running', endedAt: null }, {}]),
+    'POST /v1/ves/db/start': () => new VeldError('ve.not_found', 'There is no VE db.'),
+    'POST /v1/ves/mail/start': operation([{ state: 'failed', error: { code: 've.init_died', message: 'Init died.', hint: 'Look.' } }]),
+  });
+  const { stdout, stderr, status } = await daemon.veld(['start', 'web', 'db', 'mail']);
+  assert.equal(stdout, 'web started\n');
+  assert.match(stderr, /^veld: db: There is no VE db\.\nHint: .*\nveld: mail: Init died\.\nHint: Look\.\n$/);
+  assert.equal(status, ERRORS['ve.not_found'].exit);
+  const json = await daemon.veld(['start', '--json', 'web', 'mail']);
+  assert.deepEqual((JSON.parse(json.stdout) as { state: string }[]).map((record) => record.state), ['succeeded', 'failed']);
+  assert.equal((JSON.parse(json.stderr) as { code: string }).code, 've.init_died');
+  assert.equal(json.status, ERRORS['ve.init_died'].exit);
+});
+
+test('start --wait asks the system inside until it is up, and names a degraded one', async (t) => {
+  const answers = [{ exitCode: 1, stdout: '', stderr: 'Failed to connect to bus' }, { exitCode: 1, stdout: 'degraded\n', stderr: '' }];
+  const daemon = await startTestDaemon(t, { 'POST /v1/ves/web/start': operation([{}]), 'POST /v1/ves/web/exec': () => answers.shift() });
+  const { stdout, stderr, status } = await daemon.veld(['start', '--wait', 'web']);
+  assert.deepEqual([stdout, status], ['web started\n', 0]);
+  assert.match(stderr, /web is up, but units have failed/);
+  assert.equal(answers.length, 0);
+});
+
+test('start --wait gives up after its timeout', async (t) => {
+  const daemon = await startTestDaemon(t, { 'POST /v1/ves/web/start': operation([{}]), 'POST /v1/ves/web/exec': () => ({ exitCode: 1, stdout: 'starting\n', stderr: '' }) });
+  const { stderr, status } = await daemon.veld(['start', '--wait', '--timeout', '1s', 'web']);
+  assert.equal(status, ERRORS.timeout.exit);
+  assert.match(stderr, /did not come up within 1 s; it is starting/);
+});
+
+test('verbs ask for their routes with their options', async (t) => {
+  const cases: [words: string[], request: string, body: unknown, said: string][] = [
+    [['stop', 'web', '--force', '--timeout', '2m'], 'POST /v1/ves/web/stop', { force: true, timeout: 120 }, 'web stopped\n'],
+    [['restart', 'web'], 'POST /v1/ves/web/restart', {}, 'web restarted\n'],
+    [['freeze', 'web'], 'POST /v1/ves/web/freeze', {}, 'web frozen\n'],
+    [['thaw', 'web'], 'POST /v1/ves/web/thaw', {}, 'web thawed\n'],
+    [['destroy', 'web'], 'DELETE /v1/ves/web', undefined, 'web destroyed\n'],
+    [['rename', 'web', 'shop'], 'POST /v1/ves/web/rename', { name: 'shop' }, 'web is now shop\n'],
+    [['set', 'web', 'memory.limit=1G', 'cpu.weight=200', '--unset', 'pids.limit', '--next-start'], 'PATCH /v1/ves/web/properties',
+      { changes: { 'memory.limit': '1G', 'cpu.weight': '200', 'pids.limit': null }, nextStart: true }, 'web changed: memory.limit=1G cpu.weight=200 pids.limit unset\n'],
+    [['template', 'build', 'noble', '-n', 'shop', '-i', 'nginx,curl', '-i', 'vim'], 'POST /v1/templates/build', { suite: 'noble', name: 'shop', include: ['nginx', 'curl', 'vim'] }, 'template shop built\n'],
+    [['template', 'import', '/tmp/../tmp/a.tar', 'alpine'], 'POST /v1/templates/import', { file: '/tmp/a.tar', name: 'alpine' }, 'template alpine imported\n'],
+    [['template', 'delete', 'alpine'], 'DELETE /v1/templates/alpine', undefined, 'template alpine deleted\n'],
+  ];
+  const daemon = await startTestDaemon(t, Object.fromEntries(cases.map(([, request]) => [request, operation([{}])])));
+  for (const [words, request, body, said] of cases) {
+    const { stdout, stderr, status } = await daemon.veld(words);
+    assert.deepEqual({ stdout, stderr, status }, { stdout: said, stderr: '', status: 0 }, words.join(' '));
+    const asked = daemon.asked.at(-1)!;
+    assert.equal(`${asked.method} ${asked.url.split('?')[0]}`, request);
+    assert.deepEqual(asked.body, body);
+  }
+  await daemon.veld(['destroy', '--force', '--yes', 'web']);
+  assert.match(daemon.asked.at(-1)!.url, /force=1/);
+});
+
+test('templates and operations are listed and shown', async (t) => {
+  const template = { fingerprint: 'cd'.repeat(32), name: 'debian-12', os: 'debian', release: '12', architecture: 'amd64', layers: [{ id: 'l1', uidBase: 0 }], size: 300 << 20,
+    createdAt: '2026-11-23T12:00:00Z', source: { suite: 'bookworm', include: ['a', 'b'] }, uses: 2 };
+  const running = operationRecord({ id: 'op2', state: 'running', percent: 40, message: 'unpacking', endedAt: null, ve: web.uuid });
+  const daemon = await startTestDaemon(t, {
+    'GET /v1/templates': () => [template], 'GET /v1/templates/debian-12': () => template, 'GET /v1/ves': () => [web],
+    'GET /v1/operations': () => [running, operationRecord({})], 'GET /v1/operations/op2': () => running, 'DELETE /v1/operations/op2': () => running,
+  });
+  assert.match((await daemon.veld(['template', 'list'])).stdout, /debian-12 {2}debian 12 {2}amd64 {9}300 MiB {4}2/);
+  assert.match((await daemon.veld(['template', 'show', 'debian-12'])).stdout, /^Source include: +a, b$/m);
+  assert.match((await daemon.veld(['operation', 'list'])).stdout, /op2 {2}start {2}web {2}running .* 40 % unpacking\n/);
+  assert.doesNotMatch((await daemon.veld(['operation', 'list', '-r'])).stdout, /op1/);
+  assert.match((await daemon.veld(['operation', 'show', 'op2'])).stdout, /^Progress: +40 % {2}unpacking$/m);
+  assert.equal((await daemon.veld(['operation', 'cancel', 'op2'])).stdout, 'op2 is being cancelled\n');
+});
+
+test('doctor ends with 1 when a check fails, and when there is no daemon', async (t) => {
+  const check = { id: 'a', title: 'Kernel', status: 'ok', message: '6.18' };
+  const checks = [check];
+  const daemon = await startTestDaemon(t, { 'GET /v1/doctor': () => ({ checks }) });
+  assert.deepEqual(await daemon.veld(['doctor']), { status: 0, signal: null, stdout: 'ok    Kernel: 6.18\n', stderr: '' });
+  checks.push({ id: 'b', title: 'lxcfs', status: 'fail', message: 'is not there', remedy: 'Install it.' } as typeof check);
+  const failing = await daemon.veld(['doctor', '-q']);
+  assert.deepEqual([failing.status, failing.stdout], [1, 'FAIL  lxcfs: is not there\n      Remedy: Install it.\n']);
+  const lonely = await runVeld(['doctor', '--json', '--socket', '/nonexistent/veld.sock']);
+  assert.equal(lonely.status, 1);
+  assert.equal((JSON.parse(lonely.stdout) as { checks: { id: string }[] }).checks[0]?.id, 'daemon');
+});
+
+test('logs come whole, from the end, and as JSON lines', async (t) => {
+  const daemon = await startTestDaemon(t, {
+    'GET /v1/ves/web/logs': (_, reply) => { reply.writeHead(200, { 'content-type': 'text/plain; charset=utf-8' }).end('one\n\x1b]0;t\x07two\n'); },
+  });
+  assert.equal((await daemon.veld(['logs', 'web'])).stdout, 'one\n\x1b]0;t\x07two\n'); // not a terminal: as it is
+  assert.equal((await daemon.veld(['logs', '--json', 'web', '--tail', '2'])).stdout, '{"line":"one"}\n{"line":"\\u001b]0;t\\u0007two"}\n');
+  assert.match(daemon.asked.at(-1)!.url, /tail=2/);
+});
+
+test('events of one VE are picked, and a broken connection is an error', async (t) => {
+  const daemon = await startTestDaemon(t, {
+    'GET /v1/ves': () => [web], 'GET /v1/ves/web': () => web,
+    'EVENTS /v1/events': () => [{ seq: 1, time: '2026-11-23T12:00:00Z', type: 've.started', ve: 'other' }, { seq: 2, time: '2026-11-23T12:00:00Z', type: 've.stopped', ve: web.uuid, data: { reason: 'poweroff' } }, null],
+  });
+  const { stdout, status } = await daemon.veld(['events', '--json', '--ve', 'web']);
+  assert.deepEqual(stdout.trim().split('\n').map((line) => (JSON.parse(line) as { seq: number }).seq), [2]);
+  assert.equal(status, ERRORS['daemon.unreachable'].exit);
+});
+
+test('version works without a daemon, and --version asks none', async () => {
+  const { VERSION: version } = await import('../lib/version.ts');
+  assert.equal((await runVeld(['--version'])).stdout, `veld ${version}\n`);
+  const both = await runVeld(['version', '--json', '--socket', '/nonexistent/s']);
+  assert.deepEqual([JSON.parse(both.stdout), both.status], [{ client: version, daemon: null, instance: null }, 0]);
+});
+
+test('wrong usage is told with its help and ends with 2', async () => {
+  const cases: [words: string[], message: RegExp][] = [
+    [['delete', 'web'], /^veld: There is no command 'delete'\.\nHint: Use `veld destroy`\.\n$/],
+    [['strat'], /Did you mean .*`veld start`/],
+    [['template', 'make'], /There is no command 'template make'/],
+    [['--jsn', 'list'], /Unknown option '--jsn' before a command/],
+    [['start'], /start: missing required argument 've'\.\nHint: See `veld help start`/],
+    [['rename', 'a', 'b', 'c'], /too many arguments/],
+    [['create', 'web'], /required option '-t, --template <template>' not specified/],
+    [['stop', '--timeout', 'soon', 'web'], /stop: 'soon' is not a duration such as 30s or 5m\./],
+    [['set', 'web'], /nothing to change/],
+    [['set', 'web', 'memory.limit'], /'memory.limit' is not of the form NAME=VALUE/],
+    [['exec', 'web'], /exec: missing command/],
+    [['list', '--quite'], /unknown option '--quite' \(Did you mean --quiet\?\)/],
+    [['help', 'nothing'], /There is no command 'nothing'/],
+  ];
+  await Promise.all(cases.map(async ([words, message]) => {
+    const { status, stderr, stdout } = await runVeld(words);
+    assert.match(stderr, message);
+    assert.deepEqual([status, stdout], [2, ''], words.join(' '));
+  }));
+  const json = await runVeld(['start', '--json']);
+  assert.equal((JSON.parse(json.stderr) as { code: string }).code, 'usage');
+});
+
+test('an unreachable daemon, and a socket that the settings name', async () => {
+  const { status, stderr } = await runVeld(['list']);
+  assert.equal(status, ERRORS['daemon.unreachable'].exit);
+  assert.match(stderr, /^veld: The daemon cannot be reached at \/run\/veld\/veld\.sock/);
+});
+
+test('every command has help made from its description', async () => {
+  const commands = await loadAllCommands();
+  assert.deepEqual(commands.map((command) => command.name), Object.keys(COMMANDS));
+  const overview = (await runVeld(['help'])).stdout;
+  for (const command of commands) {
+    assert.ok(overview.includes(`  ${command.name} `), command.name);
+    assert.ok(command.examples?.length, `${command.name} has no example`);
+    for (const [line] of command.examples) assert.ok(line.startsWith(command.name), `example '${line}' of ${command.name}`);
+    assert.doesNotMatch(command.summary, /\.$/);
+  }
+  const { stdout } = await runVeld(['stop', '--help']);
+  assert.match(stdout, /^Usage: veld stop \[options\] <ve\.\.\.>\n/);
+  assert.match(stdout, /^ {2}-f, --force +Kill all its processes at once$/m);
+  assert.match(stdout, /^ {2}8 +ve\.not_running$/m);
+  assert.equal((await runVeld(['help', 'stop'])).stdout, stdout);
+  assert.match((await runVeld(['help', 'properties'])).stdout, /^memory\.limit\n {4}/m);
+  assert.match((await runVeld(['template'])).stdout, /template build/);
+});
