@@ -49,8 +49,14 @@ type Closers = (() => void | Promise<void>)[];
 
 async function main(): Promise<void> {
   const { values } = parseArgs({ options: { settings: { type: 'string' }, help: { type: 'boolean', short: 'h' }, version: { type: 'boolean', short: 'V' } } });
-  if (values.help) return void process.stdout.write(USAGE);
-  if (values.version) return void process.stdout.write(`${VERSION}\n`);
+  if (values.help) {
+    process.stdout.write(USAGE);
+    return;
+  }
+  if (values.version) {
+    process.stdout.write(`${VERSION}\n`);
+    return;
+  }
   if (process.geteuid?.() !== 0) throw new VeldError('usage', 'veldd must be run by root.', { hint: 'Use sudo, or the systemd unit.' });
   const settings = loadSettings(values.settings);
   process.chdir('/'); // keeps no file system busy
