@@ -56,7 +56,7 @@ export function allocateRange(store: Store): number {
 }
 
 /** Ranges promised to others, from subuid(5) and subgid(5): `name:start:count`. */
-function promisedRanges(): { start: number; count: number }[] {
+export function promisedRanges(): { start: number; count: number }[] {
   return ['/etc/subuid', '/etc/subgid'].flatMap((file) => (readIfExists(file) ?? '').split('\n')).flatMap((line) => {
     const [, start, count] = line.split(':');
     return start && count ? [{ start: Number(start), count: Number(count) }] : [];
