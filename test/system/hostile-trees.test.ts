@@ -286,17 +286,17 @@ const fs = require('node:fs');
 const [tree, outside] = process.argv.slice(1);
 process.chdir(tree);
 fs.writeFileSync('file.real', 'mine');
-const end = Date.now() + 4000;
+const end = Date.now() + 12000;
 process.stdout.write('going');
 while (Date.now() < end) {
   fs.renameSync('etc', 'etc.real');
   fs.symlinkSync(outside, 'etc');
   fs.unlinkSync('etc');
   fs.renameSync('etc.real', 'etc');
-  try { fs.unlinkSync('file'); } catch {}
-  fs.linkSync('file.real', 'file');
-  fs.unlinkSync('file');
-  fs.symlinkSync(outside + '/secret', 'file');
+  fs.linkSync('file.real', 'file.new');
+  fs.renameSync('file.new', 'file');
+  fs.symlinkSync(outside + '/secret', 'link.new');
+  fs.renameSync('link.new', 'file');
 }`;
 
 test('names swapped under way, for two seconds', { timeout: 20_000 }, async (t) => {
@@ -306,14 +306,21 @@ test('names swapped under way, for two seconds', { timeout: 20_000 }, async (t) 
   t.after(() => swapper.kill('SIGKILL'));
   await once(swapper.stdout, 'data');
 
-  // Without the guard, though it looks before it writes and reads.
+  // Without the guard, though it looks before it writes and reads. Between the two lies whatever a program does there.
+  const work = (): void => {
+    for (const end = performance.now() + Math.random() * 0.1; performance.now() < end;);
+  };
   const broken = { write: false, read: false };
-  for (const end = Date.now() + 2000; Date.now() < end && !(broken.write && broken.read);) {
+  for (const end = Date.now() + 8000; Date.now() < end && !(broken.write && broken.read);) {
     try {
-      if (lstatSync(join(s.tree, 'etc')).isDirectory()) plain.write(s.tree, '/etc/hostname');
+      const good = lstatSync(join(s.tree, 'etc')).isDirectory();
+      work();
+      if (good) plain.write(s.tree, '/etc/hostname');
     } catch { /* it was away at that moment */ }
     try {
-      if (lstatSync(join(s.tree, 'file')).isFile() && plain.read(s.tree, '/file') === 'secret') broken.read = true;
+      const good = lstatSync(join(s.tree, 'file')).isFile();
+      work();
+      if (good && plain.read(s.tree, '/file') === 'secret') broken.read = true;
     } catch { /* the same */ }
     broken.write ||= existsSync(join(s.outside, 'hostname'));
   }
