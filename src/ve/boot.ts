@@ -3,10 +3,12 @@ import { existsSync, mkdirSync, readlinkSync, watch } from 'node:fs';
 import { join } from 'node:path';
 import { faultPoint } from '../lib/faults.ts';
 import { VeldError } from '../lib/errors.ts';
+import { readIfExists } from '../lib/files.ts';
 import { run } from '../lib/run.ts';
 import { findHierarchies } from '../kernel/cgroup.ts';
 import { openGuestRoot } from '../kernel/guest-tree.ts';
-import { isAlive, type ProcessId } from '../kernel/process.ts';
+import { waitProcessEnd } from '../kernel/pidfd.ts';
+import { isAlive, readProcess, type ProcessId } from '../kernel/process.ts';
 import { guestFiles } from '../network/guest-files.ts';
 import type { Task } from '../ops/types.ts';
 import { resolveProperties } from '../spec/properties.ts';
@@ -61,7 +63,7 @@ export function prepareRun(context: VeContext, ve: VeRecord): void {
     ve,
     config: ociConfig({
       ve, properties, rootfs: join(runFolder(settings, ve.number), 'rootfs'), lxcfs: context.lxcfs(),
-      cgroupPath: groups.path, timeNamespace: existsSync('/proc/self/ns/time'),
+      cgroupPath: groups.path,
     }),
     network: context.network.plan(ve),
     mounts: context.volumes.mountPlan(ve.uuid, ve.uidBase, ve.layers),
@@ -162,16 +164,30 @@ export async function cleanUpRun(context: VeContext, ve: VeRecord): Promise<void
   const { settings, resources, network } = context;
   if (existsSync(runFolder(settings, ve.number))) mark(settings, ve.number, 'stopping', true);
   if (existsSync(resources.groups(ve.number).unified)) await resources.kill(ve.number);
-  await exitHandled(context, ve.number);
+  await settled(context, ve.number);
   await resources.kill(ve.number); // a boot script that was under way may have begun a process meanwhile
+  await settled(context, ve.number);
   await Promise.all([network.revoke(ve), resources.remove(ve.number)]);
   removeRunFolder(settings, ve.number);
 }
 
-/** Wait until no script of libexec/ works in the VE's run folder any more (they hold its lock). */
-export async function exitHandled(context: VeContext, number: number): Promise<void> {
-  const lock = join(runFolder(context.settings, number), 'lock');
-  if (existsSync(lock)) await run('flock', ['--timeout', '20', lock, 'true'], { allow: [1] });
+/** How long the scripts and conmon get to do their part, in milliseconds. */
+const SETTLE_TIMEOUT = 20_000;
+
+/**
+ * Wait until what the run folder says is final: no script of libexec/ works in it (they hold its lock), and where init is dead its
+ * conmon has ended too, which is after its exit command (it may be about to run it just now).
+ */
+export async function settled({ settings }: VeContext, number: number): Promise<void> {
+  const folder = runFolder(settings, number);
+  for (let i = 0; i < 10 && existsSync(join(folder, 'lock')); i++) {
+    await run('flock', ['--timeout', String(SETTLE_TIMEOUT / 1000), join(folder, 'lock'), 'true'], { allow: [1] });
+    if (readRunState(settings, number).init) return;
+    const monitor = readProcess(Number(readIfExists(join(folder, 'conmon.pid')) ?? 0));
+    // The file is of this boot of the host, but its pid may be another's by now.
+    if (monitor?.comm !== 'conmon') return;
+    await waitProcessEnd(monitor, AbortSignal.timeout(SETTLE_TIMEOUT));
+  }
 }
 
 /** Where the cgroup2 hierarchy is on a hybrid host; null on a pure one. */

@@ -4,6 +4,7 @@ import { randomBytes } from 'node:crypto';
 import { mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { VeldError } from '../lib/errors.ts';
+import { readIfExists } from '../lib/files.ts';
 import { SAFE_PATH } from '../lib/run.ts';
 import { openConsoleSocket } from '../kernel/console-socket.ts';
 import { openGuestRoot } from '../kernel/guest-tree.ts';
@@ -32,7 +33,7 @@ export async function execInVe(context: VeContext, ve: VeRecord, request: ExecRe
 
   const folder = runFolder(settings, ve.number);
   const id = randomBytes(8).toString('hex');
-  const files = { process: join(folder, 'exec', `${id}.json`), pid: join(folder, 'exec', `${id}.pid`), console: join(folder, 'exec', `${id}.tty`) };
+  const files = { process: join(folder, 'exec', `${id}.json`), pid: join(folder, 'exec', `${id}.pid`), console: join(folder, 'exec', `${id}.tty`), log: join(folder, 'exec', `${id}.log`) };
   mkdirSync(join(folder, 'exec'), { recursive: true, mode: 0o700 });
   writeFileSync(files.process, JSON.stringify(processSpec(request, user)), { mode: 0o600 });
   const terminal = request.tty ? await openConsoleSocket(files.console) : undefined;
@@ -41,7 +42,7 @@ export async function execInVe(context: VeContext, ve: VeRecord, request: ExecRe
   };
 
   const child = spawn(join(settings.libexecDir, 'veld-exec'),
-    [folder, files.process, files.pid, ...(terminal ? ['--tty', '--console-socket', files.console] : [])],
+    [folder, files.process, files.pid, files.log, ...(terminal ? ['--tty', '--console-socket', files.console] : [])],
     { cwd: '/', env: { PATH: SAFE_PATH, LC_ALL: 'C', VELD_EXEC_GROUPS: resources.execGroups(ve.number).join(' ') }, stdio: ['pipe', 'pipe', 'pipe'] });
 
   const exit = new Promise<number>((resolve, reject) => {
@@ -52,9 +53,11 @@ export async function execInVe(context: VeContext, ve: VeRecord, request: ExecRe
     });
     // `close`: all output has been read. A background process that keeps the pipes open keeps the session open, as with ssh.
     child.on('close', (code, signal) => {
+      const complaint = (readIfExists(files.log) ?? '').trim();
       removeFiles();
       terminal?.close();
-      resolve(code ?? 128 + (signal === 'SIGKILL' ? 9 : 15));
+      if (code !== 0 && complaint !== '') reject(execError(complaint, request));
+      else resolve(code ?? 128 + (signal === 'SIGKILL' ? 9 : 15));
     });
   });
   exit.catch(() => {});
@@ -69,16 +72,24 @@ export async function execInVe(context: VeContext, ve: VeRecord, request: ExecRe
     return { stdin: child.stdin, stdout: child.stdout, stderr: child.stderr, resize: () => {}, kill, exit };
   }
   child.stdin.end();
-  const { columns, rows } = request.tty!;
-  const pty = await Promise.race([terminal.accepted, exit.then((code) => code)]);
-  if (typeof pty === 'number') {
-    const message = await text(child.stderr);
-    throw new VeldError(pty === 127 ? 'exec.not_found' : 'exec.failed', `The command could not be started: ${message.trim() || `status ${pty}`}.`);
-  }
-  pty.resize(columns, rows);
   child.stdout.resume();
   child.stderr.resume();
+  const { columns, rows } = request.tty!;
+  // Rejected when crun ends before it has sent the terminal: then its own words count.
+  const pty = await terminal.accepted.catch(() => undefined);
+  if (!pty) throw new VeldError('exec.failed', `The command could not be started: status ${await exit}.`);
+  pty.resize(columns, rows);
   return { stdin: pty.stream, stdout: pty.stream, stderr: null, resize: pty.resize, kill, exit, terminal: pty.stream };
+}
+
+/** What crun said when it could not run the command, as an error of the table. */
+function execError(complaint: string, request: ExecRequest): VeldError {
+  const command = JSON.stringify(request.command[0]?.slice(0, 200) ?? '');
+  // With the time, which crun writes first, taken off.
+  const words = complaint.replace(/^\d{4}-\S+: /, '').slice(0, 500);
+  if (/not found in \$PATH|No such file or directory/.test(words)) return new VeldError('exec.not_found', `The VE has no program ${command}: ${words}.`);
+  if (/Permission denied|Exec format error/.test(words)) return new VeldError('exec.not_executable', `${command} cannot be run in the VE: ${words}.`);
+  return new VeldError('exec.failed', `${command} could not be run in the VE: ${words}.`);
 }
 
 function processSpec(request: ExecRequest, user: GuestUser): object {
@@ -126,10 +137,4 @@ function readPid(file: string): ProcessId | undefined {
   } catch {
     return undefined;
   }
-}
-
-async function text(stream: NodeJS.ReadableStream): Promise<string> {
-  let all = '';
-  for await (const chunk of stream) all += String(chunk);
-  return all.slice(0, 2000);
 }

@@ -138,6 +138,7 @@ export function createVeManager(context: VeContext): RunningVeManager {
 
     async adopt(sameBoot) {
       const unfinished = await recover(context, sameBoot, exits);
+      await exits.idle();
       for (const ve of unfinished.stop) begin('stop', ve, null, (task) => stopVe(context, ve.uuid, {}, task));
       for (const ve of unfinished.restart) begin('restart', ve, null, (task) => restartVe(context, ve.uuid, {}, task));
     },

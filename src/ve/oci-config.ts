@@ -14,9 +14,6 @@ export const UID_COUNT = 65536;
 /** Annotation that holds the properties with which a VE was booted. */
 export const PROPERTIES_ANNOTATION = 'veld.properties';
 
-/** Placeholder that veld-boot replaces by the negative uptime of the host, so that the VE's clock of uptime begins at 0 at each boot. */
-export const BOOTTIME_PLACEHOLDER = -4242424242;
-
 /** Kernel-wide information and switches, hidden behind /dev/null or an empty folder. */
 const MASKED_PATHS = [
   '/proc/acpi', '/proc/asound', '/proc/kcore', '/proc/keys', '/proc/latency_stats', '/proc/sched_debug', '/proc/scsi', '/proc/timer_list',
@@ -36,12 +33,10 @@ export interface OciOptions {
   lxcfs: string | null;
   /** As in /proc/PID/cgroup. */
   cgroupPath: string;
-  /** Whether the kernel has time namespaces. */
-  timeNamespace: boolean;
 }
 
 /** The whole configuration, ready for JSON. */
-export function ociConfig({ ve, properties, rootfs, lxcfs, cgroupPath, timeNamespace }: OciOptions): object {
+export function ociConfig({ ve, properties, rootfs, lxcfs, cgroupPath }: OciOptions): object {
   const capabilities = Object.fromEntries(['bounding', 'effective', 'permitted'].map((set) => [set, VE_CAPABILITIES]));
   const map = [{ containerID: 0, hostID: ve.uidBase, size: UID_COUNT }];
   return {
@@ -62,8 +57,8 @@ export function ociConfig({ ve, properties, rootfs, lxcfs, cgroupPath, timeNames
     },
     mounts: mounts(lxcfs),
     linux: {
-      namespaces: ['pid', 'ipc', 'uts', 'mount', 'cgroup', 'user', 'network', ...(timeNamespace ? ['time'] : [])].map((type) => ({ type })),
-      ...(timeNamespace && { timeOffsets: { boottime: { secs: BOOTTIME_PLACEHOLDER, nanosecs: 0 } } }),
+      // The time namespace comes from veld-runtime, which may set its offset; crun may not.
+      namespaces: ['pid', 'ipc', 'uts', 'mount', 'cgroup', 'user', 'network'].map((type) => ({ type })),
       uidMappings: map,
       gidMappings: map,
       cgroupsPath: cgroupPath,

@@ -7,7 +7,7 @@ import { existsSync, readdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { resolveProperties } from '../spec/properties.ts';
 import type { JournalRecord, VeRecord } from '../store/types.ts';
-import { cleanUpRun, exitHandled } from './boot.ts';
+import { cleanUpRun, settled } from './boot.ts';
 import { updateVe, type VeContext } from './context.ts';
 import { removeVe } from './destroy.ts';
 import type { ExitWatcher } from './exits.ts';
@@ -47,7 +47,7 @@ export async function recover(context: VeContext, sameBoot: boolean, exits: Exit
   for (const number of new Set([...listRunFolders(settings), ...resources.list()])) {
     if (known.has(number)) continue;
     log.warn({ number }, 'removing what is left of a VE that is in no record');
-    await exitHandled(context, number);
+    await settled(context, number);
     if (resources.list().includes(number)) {
       await resources.kill(number);
       await resources.remove(number);
@@ -62,7 +62,7 @@ export async function recover(context: VeContext, sameBoot: boolean, exits: Exit
 async function recoverVe(context: VeContext, ve: VeRecord, entry: JournalRecord | undefined, sameBoot: boolean, unfinished: Unfinished): Promise<void> {
   const { settings, log, network, resources, store } = context;
   // A script may still be at work: a boot that the old daemon began, or a reboot.
-  await exitHandled(context, ve.number);
+  await settled(context, ve.number);
   const run = readRunState(settings, ve.number);
   const kind = entry?.kind;
   // After a boot of the host boot.start decides what runs, not what ran.
