@@ -72,7 +72,12 @@ export function terminalStream(fd: number): TerminalStream {
         return;
       }
       waiting = { rest: chunk, done };
-      write();
+      try {
+        write();
+      } catch (error) {
+        waiting = undefined;
+        done(error as Error);
+      }
       wanted();
     },
     destroy(error, done) {
@@ -83,8 +88,12 @@ export function terminalStream(fd: number): TerminalStream {
     },
   });
   const watch = watchDescriptor(fd, { readable: true, writable: false }, (now) => {
-    if (now.writable) write();
-    if (now.readable) read();
+    try {
+      if (now.writable) write();
+      if (now.readable) read();
+    } catch (error) {
+      stream.destroy(error as Error); // an error of one terminal ends this terminal, not the process
+    }
   });
   wanted();
   return Object.assign(stream, {
