@@ -300,10 +300,15 @@ while (Date.now() < end) {
 }`;
 
 test('names swapped under way, for two seconds', { timeout: 20_000 }, async (t) => {
+  let end = async (): Promise<void> => {};
+  t.after(() => end()); // before the scene is removed: hooks run in the order in which they were registered
   const s = await scene(t);
   const swapper = spawn(process.execPath, ['-e', SWAPPER, s.tree, s.outside], { stdio: ['ignore', 'pipe', 'inherit'] });
   const ended = once(swapper, 'exit');
-  t.after(() => swapper.kill('SIGKILL'));
+  end = async () => {
+    swapper.kill('SIGKILL');
+    await ended;
+  };
   await once(swapper.stdout, 'data');
 
   // Without the guard, though it looks before it writes and reads. Between the two lies whatever a program does there.
@@ -346,8 +351,7 @@ test('names swapped under way, for two seconds', { timeout: 20_000 }, async (t) 
       count.read += 1;
     });
   }
-  swapper.kill('SIGKILL');
-  await ended;
+  await end();
   s.unharmed();
   t.diagnostic(`${count.written} written, ${count.read} read, ${count.refused} refused`);
   assert.ok(count.written > 0 && count.read > 0 && count.refused > 0, 'both sides of the race were met');
