@@ -49,6 +49,7 @@ function declare(koffi: Koffi) {
     recvmsg: lib.func('int64_t recvmsg(int, void *, int)'),
     // ioctl is variadic in C; its third argument travels in a register like a fixed one (see above).
     ioctl: lib.func('int ioctl(int, unsigned long, void *)'),
+    pipe2: lib.func('int pipe2(void *, int)'),
     mkdirat: lib.func('int mkdirat(int, str, uint32_t)'),
     renameat: lib.func('int renameat(int, str, int, str)'),
     unlinkat: lib.func('int unlinkat(int, str, int)'),
@@ -118,6 +119,14 @@ export function renameat(dirfd: number, from: string, to: string): void {
 export function unlinkat(dirfd: number, name: string): void {
   // Safe: integers and a copied string.
   checked('unlinkat', native().c.unlinkat(dirfd, text(name), 0), name);
+}
+
+/** A pipe: descriptors of its reading and its writing end. Both are close-on-exec. Throws EMFILE, ENFILE. */
+export function makePipe(): { read: number; write: number } {
+  // Safe: the kernel writes exactly two ints into the array, which lives until the call is over.
+  const ends = new Int32Array(2);
+  checked('pipe2', native().c.pipe2(ends, O_CLOEXEC));
+  return { read: ends[0] as number, write: ends[1] as number };
 }
 
 /** getsockopt(SOL_SOCKET, SO_PEERCRED): who connected, as it was at the time of connect(2). */

@@ -1,7 +1,8 @@
 /** `exec`: a command in a running VE, with the VE's namespaces, capabilities and seccomp filter, and nothing of the host's. */
 import { spawn } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
-import { mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { closeSync, fchownSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { Socket } from 'node:net';
 import { join } from 'node:path';
 import { VeldError } from '../lib/errors.ts';
 import { readIfExists } from '../lib/files.ts';
@@ -10,6 +11,7 @@ import { openConsoleSocket } from '../kernel/console-socket.ts';
 import { openGuestRoot } from '../kernel/guest-tree.ts';
 import { signalProcess } from '../kernel/pidfd.ts';
 import { readProcess, type ProcessId } from '../kernel/process.ts';
+import { makePipe } from '../kernel/syscalls.ts';
 import type { VeRecord } from '../store/types.ts';
 import { VE_CAPABILITIES } from './capabilities.ts';
 import type { VeContext } from './context.ts';
@@ -41,24 +43,32 @@ export async function execInVe(context: VeContext, ve: VeRecord, request: ExecRe
     for (const file of Object.values(files)) rmSync(file, { force: true });
   };
 
+  // Real pipes that belong to the command's user: Node's own are sockets, and `echo >/dev/stderr` cannot open a socket.
+  const pipes = [makePipe(), makePipe(), makePipe()] as const;
+  for (const { read, write } of pipes) for (const fd of [read, write]) fchownSync(fd, ve.uidBase + user.uid, ve.uidBase + user.gid);
   const child = spawn(join(settings.libexecDir, 'veld-exec'),
     [folder, files.process, files.pid, files.log, ...(terminal ? ['--tty', '--console-socket', files.console] : [])],
-    { cwd: '/', env: { PATH: SAFE_PATH, LC_ALL: 'C', VELD_EXEC_GROUPS: resources.execGroups(ve.number).join(' ') }, stdio: ['pipe', 'pipe', 'pipe'] });
+    { cwd: '/', env: { PATH: SAFE_PATH, LC_ALL: 'C', VELD_EXEC_GROUPS: resources.execGroups(ve.number).join(' ') }, stdio: [pipes[0].read, pipes[1].write, pipes[2].write] });
+  for (const fd of [pipes[0].read, pipes[1].write, pipes[2].write]) closeSync(fd);
+  const stdin = new Socket({ fd: pipes[0].write, readable: false, writable: true });
+  const [stdout, stderr] = [pipes[1].read, pipes[2].read].map((fd) => new Socket({ fd, readable: true, writable: false })) as [Socket, Socket];
+  const drained = Promise.all([stdout, stderr].map((stream) => new Promise<void>((done) => stream.once('close', () => done()))));
 
   const exit = new Promise<number>((resolve, reject) => {
     child.on('error', (error) => {
       removeFiles();
       terminal?.close();
+      for (const stream of [stdin, stdout, stderr]) stream.destroy();
       reject(new VeldError('exec.failed', `The command could not be started: ${error.message}`, { cause: error }));
     });
-    // `close`: all output has been read. A background process that keeps the pipes open keeps the session open, as with ssh.
-    child.on('close', (code, signal) => {
+    // All output has been read by then. A background process that keeps the pipes open keeps the session open, as with ssh.
+    child.on('exit', (code, signal) => void drained.then(() => {
       const complaint = (readIfExists(files.log) ?? '').trim();
       removeFiles();
       terminal?.close();
       if (code !== 0 && complaint !== '') reject(execError(complaint, request));
       else resolve(code ?? 128 + (signal === 'SIGKILL' ? 9 : 15));
-    });
+    }));
   });
   exit.catch(() => {});
 
@@ -68,12 +78,12 @@ export async function execInVe(context: VeContext, ve: VeRecord, request: ExecRe
     else child.kill(signal); // not there yet: end the way to it
   };
   if (!terminal) {
-    child.stdin.on('error', () => {}); // the command may end without reading everything
-    return { stdin: child.stdin, stdout: child.stdout, stderr: child.stderr, resize: () => {}, kill, exit };
+    stdin.on('error', () => {}); // the command may end without reading everything
+    return { stdin, stdout, stderr, resize: () => {}, kill, exit };
   }
-  child.stdin.end();
-  child.stdout.resume();
-  child.stderr.resume();
+  stdin.end();
+  stdout.resume();
+  stderr.resume();
   const { columns, rows } = request.tty!;
   // Rejected when crun ends before it has sent the terminal: then its own words count.
   const pty = await terminal.accepted.catch(() => undefined);
