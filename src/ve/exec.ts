@@ -98,7 +98,7 @@ function execError(complaint: string, request: ExecRequest): VeldError {
   // With the time, which crun writes first, taken off.
   const words = complaint.replace(/^\d{4}-\S+: /, '').slice(0, 500);
   if (/not found in \$PATH|No such file or directory/.test(words)) return new VeldError('exec.not_found', `The VE has no program ${command}: ${words}.`);
-  if (/Permission denied|Exec format error/.test(words)) return new VeldError('exec.not_executable', `${command} cannot be run in the VE: ${words}.`);
+  if (/not executable|not a regular file|Permission denied|Exec format error/.test(words)) return new VeldError('exec.not_executable', `${command} cannot be run in the VE: ${words}.`);
   return new VeldError('exec.failed', `${command} could not be run in the VE: ${words}.`);
 }
 

@@ -105,6 +105,10 @@ async function removeOrphans({ store, volumes, settings, log }: VeContext): Prom
     volumes: new Set(store.listVes().map((ve) => ve.uuid)),
     layers: new Set(store.listLayers().map((layer) => layer.id)),
   });
+  for (const { uuid, layer } of orphans.interrupted) {
+    log.warn({ uuid, layer }, 'taking back a layer that a freeze was cut short in making');
+    await volumes.unfreezeUpper(uuid, layer);
+  }
   for (const uuid of orphans.volumes) {
     log.warn({ uuid }, 'removing a volume without a VE');
     await volumes.destroyVolume(uuid);
