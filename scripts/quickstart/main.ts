@@ -189,6 +189,7 @@ async function complaints(settings: Settings): Promise<string> {
   }
 }
 
+process.stdout.on('error', () => {}); // a reader like `head` may leave early: the work goes on
 try {
   await quickstart(loadSettings());
 } catch (thrown) {
