@@ -78,6 +78,8 @@ export interface Instance {
   daemonLog(): string;
   /** Everything on the host that carries the name, its own folder excepted. */
   traces(): string[];
+  /** The same without what goes on inside of running VEs: their processes, private mounts, nested groups. */
+  outline(): string[];
   /** Remove the instance from the host. @returns what resisted */
   destroy(): Promise<string[]>;
 }
@@ -213,6 +215,7 @@ function instanceOf(name: string, dir: string, settings: Settings, settingsFile:
     },
     daemonLog: () => ['daemon.out', 'veldd.log'].map((file) => (existsSync(join(dir, file)) ? readFileSync(join(dir, file), 'utf8') : '')).join('\n'),
     traces: () => traceLines(tracesOf(name, { folder: false })),
+    outline: () => instance.traces().filter((line) => !/^(process|mount private:)/.test(line) && !/^cgroup .*\/veld-[a-z]{5}\/\w+\/./.test(line)),
     async destroy() {
       if (daemon) {
         daemon.kill('SIGKILL');

@@ -105,7 +105,7 @@ export function processesOf(name: string): Trace[] {
   return found;
 }
 
-/** Mounts of the instance in this mount namespace and in those of all processes; each once. */
+/** Mounts of the instance in this mount namespace and in those of all processes; each once, the host's first. */
 function mountsOf(name: string): Trace[] {
   const seen = new Map<string, string>();
   const namespaces = new Set<string>();
@@ -115,7 +115,8 @@ function mountsOf(name: string): Trace[] {
     if (namespace === '' || namespaces.has(namespace)) continue;
     namespaces.add(namespace);
     for (const line of text(`/proc/${entry}/mountinfo`).split('\n')) {
-      if (line.includes(name)) seen.set(line.split(' ').slice(2).join(' '), namespace === host ? 'host' : 'private');
+      const mount = line.split(' ').slice(2).join(' ');
+      if (line.includes(name) && !seen.has(mount)) seen.set(mount, namespace === host ? 'host' : 'private');
     }
   }
   return [...seen].map(([line, where]) => ({ kind: 'mount' as const, what: `${where}: ${line}` }));

@@ -6,6 +6,9 @@ import { inspect } from 'node:util';
 
 const ROOT = join(import.meta.dirname, '../..');
 
+/** Lines of an error that are said; all of it goes to the log. */
+const SHOWN = 25;
+
 export interface Totals {
   passed: number;
   failed: number;
@@ -63,7 +66,7 @@ async function runFile(file: string, options: RunnerOptions): Promise<Totals> {
     // A parent that failed only because its parts did is no failure of its own.
     if (error.failureType === 'subtestsFailed') return;
     result.failed += 1;
-    const text = inspect(error.cause ?? error, { depth: 4 }).replaceAll('\n', '\n       ');
+    const text = inspect(error.cause ?? error, { depth: 2 }).split('\n').slice(0, SHOWN).join('\n       ');
     say(`  ✖  ${data.name} (${relative(ROOT, data.file ?? file)}:${data.line})\n       ${text}`);
     output.push(`\n✖ ${data.name}\n${inspect(error, { depth: 8 })}\n`);
   });

@@ -3,6 +3,7 @@ import assert from 'node:assert/strict';
 import { beforeEach, test } from 'node:test';
 import { TEMPLATE } from '../lib/cache.ts';
 import { ApiError } from '../lib/http.ts';
+import { assertSame } from '../lib/same.ts';
 import { fileInstance } from '../lib/instance.ts';
 
 const veld = await fileInstance();
@@ -34,7 +35,7 @@ test('its last words and status are in the error, and nothing of it runs', async
   const ve = await veld.show('mute');
   assert.ok(['stopped', 'failed'].includes(ve.status), ve.status);
   assert.equal(ve.pid, null);
-  assert.deepEqual(veld.traces(), empty);
+  assertSame(veld.traces(), empty, 'a failed start leaves nothing');
   const result = await veld.cli('start', 'mute');
   assert.equal(result.code, 10);
   assert.match(result.stderr, /giving up/);
@@ -43,7 +44,7 @@ test('its last words and status are in the error, and nothing of it runs', async
 test('an init that is killed at once', async () => {
   await withInit('killed', '#!/bin/sh\nkill -9 $$\nexit 1\n'); // pid 1 is immune to its own signals: it ends by exit
   assert.equal((await startFails('killed')).code, 've.init_died');
-  assert.deepEqual(veld.traces(), empty);
+  assertSame(veld.traces(), empty, 'a failed start leaves nothing');
 });
 
 test('no init at all', async () => {
@@ -53,7 +54,7 @@ test('no init at all', async () => {
   const error = await startFails('headless');
   assert.ok(['ve.start_failed', 've.init_died'].includes(error.code), error.code);
   assert.match(error.message, /init/);
-  assert.deepEqual(veld.traces(), empty);
+  assertSame(veld.traces(), empty, 'a failed start leaves nothing');
 });
 
 test('an init that never comes up is given boot.timeout, no more', async () => {
@@ -64,7 +65,7 @@ test('an init that never comes up is given boot.timeout, no more', async () => {
   const since = Date.now();
   assert.equal((await startFails('slow')).code, 've.start_failed');
   assert.ok(Date.now() - since < 15_000);
-  assert.deepEqual(veld.traces(), empty);
+  assertSame(veld.traces(), empty, 'a failed start leaves nothing');
 });
 
 test('create --start with a broken init leaves no half VE', async () => {
@@ -75,7 +76,7 @@ test('create --start with a broken init leaves no half VE', async () => {
   } catch (error) {
     assert.ok(error instanceof ApiError);
     assert.equal((await veld.list()).length, before, 'a create that failed made nothing');
-    assert.deepEqual(veld.traces(), empty);
+    assertSame(veld.traces(), empty, 'a failed start leaves nothing');
     return;
   }
   // It did come up in 16 MiB: then it is whole.
