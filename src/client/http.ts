@@ -1,5 +1,6 @@
-/** One HTTP exchange over the daemon's socket. Only node:http: the time until a command line answers counts. */
-import { request as httpRequest, type IncomingMessage } from 'node:http';
+/** Requests to the daemon and their answers, in Veld's errors. */
+import type { Readable } from 'node:stream';
+import { exchange, type Answer } from './exchange.ts';
 import { VeldError, type ErrorBody } from '../lib/errors.ts';
 
 /** Largest answer that is taken in whole, in bytes. */
@@ -29,20 +30,16 @@ export function answerError(status: number, text: string): VeldError {
  * @returns the answer once its headers have come; its body is still to be read
  * @throws VeldError `daemon.unreachable`
  */
-export function send(socket: string, method: string, path: string, body?: unknown): Promise<IncomingMessage> {
-  return new Promise((resolve, reject) => {
-    const payload = body === undefined ? undefined : Buffer.from(JSON.stringify(body));
-    const request = httpRequest({
-      socketPath: socket, method, path, agent: false,
-      headers: { host: 'veld', ...payload && { 'content-type': 'application/json', 'content-length': payload.length } },
-    }, resolve);
-    request.on('error', (error) => reject(connectionError(error, socket)));
-    request.end(payload);
-  });
+export async function send(socket: string, method: string, path: string, body?: unknown): Promise<Answer> {
+  try {
+    return await exchange(socket, method, path, body === undefined ? undefined : Buffer.from(JSON.stringify(body)));
+  } catch (error) {
+    throw connectionError(error as NodeJS.ErrnoException, socket);
+  }
 }
 
 /** Read an answer to its end. @throws VeldError `daemon.unreachable` when it breaks off */
-export async function readAll(answer: IncomingMessage, socket: string): Promise<string> {
+export async function readAll(answer: Readable, socket: string): Promise<string> {
   const chunks: Buffer[] = [];
   let size = 0;
   try {
@@ -59,7 +56,7 @@ export async function readAll(answer: IncomingMessage, socket: string): Promise<
 }
 
 /** Lines of an answer as they come. A connection that breaks ends the lines. */
-export async function* readLines(answer: IncomingMessage): AsyncGenerator<string> {
+export async function* readLines(answer: Readable): AsyncGenerator<string> {
   let rest = '';
   answer.setEncoding('utf8');
   try {
