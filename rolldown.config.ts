@@ -3,7 +3,8 @@
  *
  * Outside stay node's own modules and koffi (it loads a native part from beside itself; node finds it in node_modules, from dist/ too).
  */
-import { existsSync } from 'node:fs';
+import { spawnSync } from 'node:child_process';
+import { existsSync, rmSync } from 'node:fs';
 import { dirname, join, relative } from 'node:path';
 import { defineConfig } from 'rolldown';
 import type { Plugin, RolldownOptions } from 'rolldown';
@@ -28,12 +29,21 @@ const keepPlaces: Plugin = {
   },
 };
 
+/** The first run after a build compiles, and bin/veld keeps what it compiled: let that be the build's run, not the user's. */
+const warmUp: Plugin = {
+  name: 'warm-up',
+  closeBundle() {
+    rmSync(join(dist, '.cache'), { recursive: true, force: true });
+    spawnSync(join(root, 'bin/veld'), ['--socket', '/nonexistent', 'list'], { stdio: 'ignore' });
+  },
+};
+
 function bundle(name: string, input: string): RolldownOptions {
   return {
     input: join(root, input),
     platform: 'node',
     external: [/^node:/, 'koffi'],
-    plugins: [keepPlaces],
+    plugins: name === 'veld' ? [keepPlaces, warmUp] : [keepPlaces],
     output: {
       file: join(dist, `${name}.cjs`),
       format: 'cjs',

@@ -1,6 +1,8 @@
 /** Entry of `veld`: finds the command in the table, has its words parsed, runs it, and turns an error into an exit status. */
 import { VeldError } from '../lib/errors.ts';
+import type { Command } from './command.ts';
 import { createContext } from './context.ts';
+import type { Parsed } from './parse.ts';
 import { COMMANDS, SYNONYMS, loadCommand } from './table.ts';
 
 /** Options before the command's name. */
@@ -18,10 +20,9 @@ async function main(argv: readonly string[]): Promise<number> {
   try {
     const { name, rest } = findCommand(leading);
     const command = (await loadCommand(name))!;
-    const { parseCommand } = await import('./parse.ts');
     // Known before parsing ends, because an error of the parsing itself is to be JSON then, too.
     json ||= beforeDashes(rest).includes('--json');
-    const parsed = parseCommand(command, rest);
+    const parsed = rest.length === 0 && takesNothing(command) ? NOTHING : (await import('./parse.ts')).parseCommand(command, rest);
     const context = createContext({ json: leading.json || parsed.json, socket: parsed.socket ?? leading.socket });
     if (!parsed.help) return await command.run(context, parsed.args, parsed.options) ?? 0;
     const { commandHelp } = await import('./help.ts');
@@ -31,6 +32,14 @@ async function main(argv: readonly string[]): Promise<number> {
     const { reportFailure } = await import('./failure.ts');
     return reportFailure({ json, err: (text) => { process.stderr.write(text); } }, error);
   }
+}
+
+/** What parsing no words gives. */
+const NOTHING: Parsed = { help: false, args: {}, options: {}, json: false, socket: undefined };
+
+/** Whether a command may come without any word; then the parser need not be loaded, which would cost more than all else here. */
+function takesNothing({ args = [], options = [] }: Command): boolean {
+  return args.every((spec) => spec.required === false) && options.every((spec) => !spec.mandatory && !spec.flags.includes('--no-'));
 }
 
 function readLeading(argv: readonly string[]): Leading {
