@@ -29,6 +29,7 @@ export const COMMANDS: Record<string, Loader> = {
   'operation cancel': () => import('./commands/operation/cancel.ts'),
   'doctor': () => import('./commands/doctor.ts'),
   'engine show': () => import('./commands/engine/show.ts'),
+  'engine build': () => import('./commands/engine/build.ts'),
   'version': () => import('./commands/version.ts'),
   'help': () => import('./commands/help.ts'),
 };
