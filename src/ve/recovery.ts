@@ -26,7 +26,8 @@ export interface Unfinished {
  */
 export async function recover(context: VeContext, sameBoot: boolean, exits: ExitWatcher): Promise<Unfinished> {
   const { settings, store, log, resources } = context;
-  if (!sameBoot) for (const name of ['ves', 'crun', 'exits', 'events']) rmSync(join(settings.runDir, name), { recursive: true, force: true });
+  // Not `events`: the exit watcher watches that very folder, and what lies in it are empty marks.
+  if (!sameBoot) for (const name of ['ves', 'crun', 'exits']) rmSync(join(settings.runDir, name), { recursive: true, force: true });
   makeSharedRunFolders(settings);
   const unfinished: Unfinished = { stop: [], restart: [] };
   const journal = new Map(store.listJournal().flatMap((entry) => (entry.ve === null ? [] : [[entry.ve, entry] as const])));
