@@ -54,6 +54,10 @@ async function runFile(file: string, options: RunnerOptions): Promise<Totals> {
   const stream = run({ files: [join(ROOT, file)], isolation: 'process', signal: AbortSignal.any([options.signal, deadline.signal]), cwd: ROOT });
   stream.on('test:stdout', (data) => output.push(data.message));
   stream.on('test:stderr', (data) => output.push(data.message));
+  stream.on('test:diagnostic', (data) => {
+    // The summary of a file comes as diagnostics too, at the outermost level.
+    if (data.nesting > 0 || !/^(tests|suites|pass|fail|cancelled|skipped|todo|duration_ms) /.test(data.message)) output.push(`# ${data.message}\n`);
+  });
   stream.on('test:pass', (data) => {
     if (data.details.type === 'suite') return;
     if (data.skip !== undefined || data.todo !== undefined) {

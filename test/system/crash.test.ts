@@ -1,0 +1,208 @@
+/**
+ * The daemon dies anywhere, and the next one leaves every VE wholly there or wholly gone.
+ *
+ * First each verb is done once with VELD_FAULT_LOG to learn its fault points; then it is done again for each of them with a daemon
+ * that is killed there (phases, steps, and after each external command), or in which a step fails. Last come kills at random times.
+ */
+import assert from 'node:assert/strict';
+import { readdirSync } from 'node:fs';
+import { join } from 'node:path';
+import { test } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { TEMPLATE } from '../lib/cache.ts';
+import { faultOf, pointsOf } from '../lib/faults.ts';
+import { fileInstance } from '../lib/instance.ts';
+import { processesOf } from '../lib/leftovers.ts';
+import { SEED, randomFrom } from '../lib/random.ts';
+import { assertSame } from '../lib/same.ts';
+import { until } from '../lib/wait.ts';
+import type { OperationRecord } from '../../src/store/types.ts';
+import type { VeView } from '../../src/ve/types.ts';
+
+const FULL = process.env.VELD_TEST_FULL !== undefined;
+const RANDOM_KILLS = FULL ? 200 : 10;
+
+const veld = await fileInstance();
+const NAME = 'victim';
+const empty = [...veld.traces(), ...volumes()];
+
+type State = 'absent' | 'stopped' | 'running';
+
+interface Verb {
+  from: State;
+  /** States in which it may end when the daemon died meanwhile. */
+  to: State[];
+  request: [method: string, path: string, body?: object];
+}
+
+const VERBS: Record<string, Verb> = {
+  create: { from: 'absent', to: ['absent', 'stopped'], request: ['POST', '/v1/ves', { name: NAME, template: TEMPLATE }] },
+  'create and start': { from: 'absent', to: ['absent', 'stopped', 'running'], request: ['POST', '/v1/ves', { name: NAME, template: TEMPLATE, start: true }] },
+  start: { from: 'stopped', to: ['stopped', 'running'], request: ['POST', `/v1/ves/${NAME}/start`] },
+  stop: { from: 'running', to: ['running', 'stopped'], request: ['POST', `/v1/ves/${NAME}/stop`] },
+  restart: { from: 'running', to: ['running', 'stopped'], request: ['POST', `/v1/ves/${NAME}/restart`] },
+  destroy: { from: 'running', to: ['absent', 'running', 'stopped'], request: ['DELETE', `/v1/ves/${NAME}?force=true`] },
+};
+
+/** Volumes on disk: whole or half, a VE that is gone has none. */
+function volumes(): string[] {
+  return ['ves', 'layers', 'staging'].flatMap((folder) => {
+    try {
+      return readdirSync(join(veld.settings.stateDir, folder)).map((entry) => `${folder}/${entry}`);
+    } catch {
+      return [];
+    }
+  });
+}
+
+/** Do a verb to its end, whatever that is: the daemon may die under it. */
+async function attempt({ request: [method, path, body] }: Verb): Promise<OperationRecord | undefined> {
+  try {
+    return await veld.api.operate(method, path, body);
+  } catch {
+    return undefined;
+  }
+}
+
+/** Bring the one VE of this file into a state, with a healthy daemon. */
+async function bring(state: State): Promise<void> {
+  const now = await settled();
+  if (now === state) return;
+  if (state === 'absent') await veld.api.operate('DELETE', `/v1/ves/${NAME}?force=true`);
+  else {
+    if (now === 'absent') await veld.api.operate('POST', '/v1/ves', { name: NAME, template: TEMPLATE });
+    if (state === 'running') await veld.api.operate('POST', `/v1/ves/${NAME}/start`);
+    if (state === 'stopped' && now === 'running') await veld.api.operate('POST', `/v1/ves/${NAME}/stop`, { force: true });
+  }
+}
+
+/** Wait until no operation is under way, then say what is. */
+async function settled(): Promise<State> {
+  await until('all operations to end', async () => {
+    const operations = await veld.api.call<OperationRecord[]>('GET', '/v1/operations');
+    return operations.every((operation) => operation.state !== 'running');
+  }, 60_000);
+  const ves = await veld.list();
+  assert.ok(ves.length <= 1, `${ves.length} VEs where one was made`);
+  const status = ves[0]?.status ?? 'absent';
+  assert.ok(status === 'absent' || status === 'stopped' || status === 'running', `the VE is ${status}`);
+  return status;
+}
+
+/** Whole: running and usable once, or stopped with nothing on the host, or gone without a trace. @returns its state */
+async function assertWhole(what: string): Promise<State> {
+  const state = await settled();
+  const monitors = processesOf(veld.name).filter((process) => /\/conmon /.test(process.what));
+  assert.equal(monitors.length, state === 'running' ? 1 : 0, `${what}: ${monitors.length} monitors of a VE that is ${state}`);
+  if (state === 'running') {
+    const said = await veld.exec(NAME, 'sh', '-c', 'echo alive');
+    assert.equal(said.stdout, 'alive\n', `${what}: ${said.stderr}`);
+  } else {
+    const [ve] = await veld.list();
+    assertSame([...veld.traces(), ...volumes()], ve ? [...empty, `ves/${ve.uuid}`] : empty, `${what}: traces of a VE that is ${state}`);
+  }
+  return state;
+}
+
+/** A VE can be made, started and destroyed afterwards, and nothing stays. */
+async function assertUsable(what: string): Promise<void> {
+  await bring('running');
+  assert.equal((await veld.exec(NAME, 'true')).exitCode, 0, what);
+  await bring('absent');
+  assertSame([...veld.traces(), ...volumes()], empty, `${what}: after a destroy`);
+}
+
+for (const [name, verb] of Object.entries(VERBS)) {
+  test(`killed anywhere in ${name}`, async (t) => {
+    await bring(verb.from);
+    const points = await pointsOf(veld, () => attempt(verb), () => true);
+    assert.ok(points.length > 0, 'no fault points');
+    let missed = 0;
+    for (const point of points) {
+      const fault = faultOf('kill', point);
+      await bring(verb.from);
+      const uuid = (await veld.list())[0]?.uuid;
+      await veld.restart({ VELD_FAULT: fault });
+      await attempt(verb);
+      if (veld.pid !== undefined && !(await veld.died(2000).then(() => true, () => false))) {
+        missed += 1;
+        t.diagnostic(`${fault} was not reached`);
+        await veld.restart();
+        continue;
+      }
+      await veld.start();
+      const state = await assertWhole(fault);
+      assert.ok(verb.to.includes(state), `${fault}: the VE is ${state}`);
+      if (uuid !== undefined && state !== 'absent') assert.equal((await veld.list())[0]?.uuid, uuid, `${fault}: another VE`);
+      await assertInterrupted(fault);
+    }
+    await assertUsable(`after ${name}`);
+    assert.ok(missed <= points.length / 4, `${missed} of ${points.length} points were not reached`);
+    t.diagnostic(`${points.length - missed} points: ${points.map((p) => p.name).join(' ')}`);
+  });
+}
+
+/** No operation of an earlier daemon is shown as succeeded or running when it was cut short. */
+async function assertInterrupted(what: string): Promise<void> {
+  const [latest] = (await veld.api.call<OperationRecord[]>('GET', '/v1/operations')).filter((operation) => operation.requestId !== null);
+  assert.notEqual(latest?.state, 'running', what);
+}
+
+for (const name of ['create and start', 'start', 'stop', 'restart', 'destroy'] as const) {
+  const verb = VERBS[name]!;
+  test(`a failure at any step of ${name}`, async (t) => {
+    await bring(verb.from);
+    const points = await pointsOf(veld, () => attempt(verb), (point) => FULL || !point.startsWith('phase:'));
+    for (const point of points) {
+      const fault = faultOf('fail', point);
+      await bring(verb.from);
+      await veld.restart({ VELD_FAULT: fault });
+      const done = await attempt(verb);
+      const state = await assertWhole(fault);
+      // Either it was rolled back, or it could only be finished.
+      if (done === undefined && name !== 'destroy' && name !== 'restart') assert.equal(state, verb.from === 'running' ? state : verb.from, `${fault}: a failed ${name} changed the VE`);
+      if (name === 'destroy' && done !== undefined) assert.equal(state, 'absent', fault);
+    }
+    await veld.restart();
+    await assertUsable(`after failures in ${name}`);
+    t.diagnostic(`${points.length} points`);
+  });
+}
+
+test(`killed ${RANDOM_KILLS} times at random (seed ${SEED})`, async (t) => {
+  const random = randomFrom(SEED);
+  const verbs = Object.entries(VERBS);
+  await veld.restart();
+  for (let round = 0; round < RANDOM_KILLS; round++) {
+    const state = await assertWhole(`before round ${round}`);
+    const possible = verbs.filter(([, verb]) => verb.from === state || (state === 'stopped' && verb.request[0] === 'DELETE'));
+    const [name, verb] = possible[Math.floor(random() * possible.length)]!;
+    const delay = Math.floor(random() * 700);
+    const what = `round ${round}: ${name}, killed after ${delay} ms`;
+    const ended = attempt(verb);
+    await sleep(delay);
+    await veld.kill9();
+    await ended;
+    await veld.start();
+    const after = await assertWhole(what);
+    assert.ok(verb.to.includes(after) || after === state, `${what}: the VE is ${after}`);
+  }
+  await assertUsable('after all');
+  t.diagnostic(`seed ${SEED}`);
+});
+
+test('a daemon that dies again and again while it recovers gets there in the end', async () => {
+  await bring('running');
+  const before: VeView = (await veld.list())[0]!;
+  await veld.stop();
+  for (let i = 0; i < 5; i++) {
+    const starting = veld.start({ VELD_FAULT: '' }).catch(() => undefined);
+    await sleep(40 + 60 * i);
+    await veld.kill9();
+    await starting;
+  }
+  await veld.start();
+  assert.equal((await veld.list())[0]?.pid, before.pid, 'the VE never noticed');
+  assert.equal(await assertWhole('after five deaths at start'), 'running');
+  await bring('absent');
+});
