@@ -15,7 +15,7 @@ import { debianArchitecture } from './package-sources.ts';
 import { criuSelfTest } from './criu-selftest.ts';
 
 /** busybox-static is the guest of the self-test. */
-const PACKAGES = ['criu', 'libcriu2', 'crun', 'conmon', 'mount', 'util-linux', 'libc-bin', 'busybox-static'];
+const PACKAGES = ['criu', 'libcriu2', 'crun', 'conmon', 'mount', 'util-linux', 'libc-bin', 'tini', 'busybox-static'];
 
 /** The oldest CRIU that dumps and restores on current kernels (before: the vdso of 6.16, SO_PASSCRED). */
 const CRIU_MINIMUM = [4, 2] as const;

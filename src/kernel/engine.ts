@@ -4,7 +4,7 @@
  * Each lies in `STATE/engine/<fingerprint>/`, complete with its libraries, and never changes; `STATE/engine/current` is a symbolic link to the
  * one for new starts. A VE goes on with the engine it was started with, so older ones stay until no VE uses them.
  */
-import { lstatSync, readdirSync, readlinkSync, renameSync, rmSync, symlinkSync } from 'node:fs';
+import { existsSync, lstatSync, readdirSync, readlinkSync, renameSync, rmSync, symlinkSync } from 'node:fs';
 import { join } from 'node:path';
 import { readIfExists } from '../lib/files.ts';
 import { VeldError } from '../lib/errors.ts';
@@ -24,10 +24,12 @@ export interface Engine {
   unshare: string;
   nsenter: string;
   setpriv: string;
+  /** A minimal init: waits for what a command leaves behind. */
+  tini: string;
 }
 
 /** The programs of an engine, each made runnable as `bin/NAME`. */
-export const ENGINE_PROGRAMS = ['crun', 'conmon', 'criu', 'mount', 'umount', 'unshare', 'nsenter', 'setpriv'] as const;
+export const ENGINE_PROGRAMS = ['crun', 'conmon', 'criu', 'mount', 'umount', 'unshare', 'nsenter', 'setpriv', 'tini'] as const;
 
 /** How an engine came to be: `manifest.json` in its folder. */
 export interface EngineManifest {
@@ -68,7 +70,10 @@ export function currentEngine(stateDir: string): Engine {
 /** An engine by its fingerprint. @throws VeldError `engine.missing` */
 export function engineByFingerprint(stateDir: string, fingerprint: string): Engine {
   engineManifest(stateDir, fingerprint);
-  return engineAt(join(engineFolder(stateDir), fingerprint), fingerprint);
+  const engine = engineAt(join(engineFolder(stateDir), fingerprint), fingerprint);
+  const lacking = ENGINE_PROGRAMS.filter((name) => !existsSync(engine[name]));
+  if (lacking.length > 0) throw new VeldError('engine.missing', `The engine ${fingerprint.slice(0, 12)} was built by another version of Veld: it lacks ${lacking.join(', ')}.`);
+  return engine;
 }
 
 /** The engine that lies in a folder; nothing is checked. */

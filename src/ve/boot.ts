@@ -63,7 +63,7 @@ export function prepareRun(context: VeContext, ve: VeRecord): void {
     ve,
     config: ociConfig({
       ve, properties, rootfs: join(runFolder(settings, ve.number), 'rootfs'), lxcfs: context.lxcfs(),
-      cgroupPath: groups.path,
+      cgroupPath: groups.path, timeNamespace: existsSync('/proc/self/ns/time'),
     }),
     network: context.network.plan(ve),
     mounts: context.volumes.mountPlan(ve.uuid, ve.uidBase, ve.layers),

@@ -14,7 +14,7 @@ export function consoleLog(settings: Settings, uuid: string, tail?: number): str
   const lines: string[] = [];
   let open = '';
   for (const row of (readIfExists(consoleLogFile(settings, uuid)) ?? '').split('\n')) {
-    const match = /^(\S+) std(?:out|err) ([FP]) ?(.*)$/.exec(row);
+    const match = /^(\S+) std(?:out|err) ([FP]) ?(.*?)\r?$/.exec(row);
     if (!match) continue;
     open += open === '' ? `${match[1]} ${match[3]}` : match[3];
     if (match[2] === 'P') continue;

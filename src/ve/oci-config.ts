@@ -22,7 +22,7 @@ const MASKED_PATHS = [
 const READONLY_PATHS = ['/proc/bus', '/proc/fs', '/proc/irq', '/proc/sysrq-trigger'];
 
 /** What lxcfs serves in place of the kernel's own files. */
-export const LXCFS_FILES = ['cpuinfo', 'diskstats', 'loadavg', 'meminfo', 'stat', 'swaps'];
+export const LXCFS_FILES = ['cpuinfo', 'diskstats', 'loadavg', 'meminfo', 'stat', 'swaps', 'uptime'];
 
 export interface OciOptions {
   ve: VeRecord;
@@ -33,10 +33,12 @@ export interface OciOptions {
   lxcfs: string | null;
   /** As in /proc/PID/cgroup. */
   cgroupPath: string;
+  /** Whether the kernel has time namespaces. */
+  timeNamespace: boolean;
 }
 
 /** The whole configuration, ready for JSON. */
-export function ociConfig({ ve, properties, rootfs, lxcfs, cgroupPath }: OciOptions): object {
+export function ociConfig({ ve, properties, rootfs, lxcfs, cgroupPath, timeNamespace }: OciOptions): object {
   const capabilities = Object.fromEntries(['bounding', 'effective', 'permitted'].map((set) => [set, VE_CAPABILITIES]));
   const map = [{ containerID: 0, hostID: ve.uidBase, size: UID_COUNT }];
   return {
@@ -46,7 +48,7 @@ export function ociConfig({ ve, properties, rootfs, lxcfs, cgroupPath }: OciOpti
     annotations: { [PROPERTIES_ANNOTATION]: JSON.stringify(properties) },
     root: { path: rootfs, readonly: false },
     process: {
-      terminal: false,
+      terminal: true, // from the VE's own devpts: init's console, its master is conmon's
       user: { uid: 0, gid: 0 },
       cwd: '/',
       args: ['/sbin/init'],
@@ -57,8 +59,9 @@ export function ociConfig({ ve, properties, rootfs, lxcfs, cgroupPath }: OciOpti
     },
     mounts: mounts(lxcfs),
     linux: {
-      // The time namespace comes from veld-runtime, which may set its offset; crun may not.
-      namespaces: ['pid', 'ipc', 'uts', 'mount', 'cgroup', 'user', 'network'].map((type) => ({ type })),
+      // A dump wants every namespace to belong to the VE's user namespace: so crun makes the time namespace too (without offsets, which
+      // it may not write there; uptime comes from lxcfs).
+      namespaces: ['pid', 'ipc', 'uts', 'mount', 'cgroup', 'user', 'network', ...(timeNamespace ? ['time'] : [])].map((type) => ({ type })),
       uidMappings: map,
       gidMappings: map,
       cgroupsPath: cgroupPath,

@@ -84,7 +84,7 @@ export function writeRunFolder(settings: Settings, plan: BootPlan): string {
     VELD_CRUN: plan.engine.crun,
     VELD_CONMON: plan.engine.conmon,
     VELD_MOUNT: plan.engine.mount,
-    VELD_UNSHARE: plan.engine.unshare,
+    VELD_TINI: plan.engine.tini,
     VELD_HYBRID: plan.hybridMount ?? '',
     VELD_GROUPS: directories(plan.groups),
     VELD_MONITOR_GROUPS: directories(plan.monitors),

@@ -32,7 +32,10 @@ const FORBIDDEN = [
 
 const IO_URING = ['io_uring_setup', 'io_uring_enter', 'io_uring_register'];
 
-/** Address families without a namespace: the hypervisor's channel (AF_VSOCK) and the kernel's own cipher code (AF_ALG). */
+/**
+ * Address families without a namespace: the hypervisor's channel (AF_VSOCK) and the kernel's own cipher code (AF_ALG).
+ * i386 programs may make sockets through socketcall(2), whose family is behind a pointer: libseccomp then refuses every socket made that way.
+ */
 const UNCONFINED_FAMILIES = [38, 40];
 
 interface Rule {
