@@ -137,7 +137,7 @@ test('doctor ends with 1 when a check fails, and when there is no daemon', async
 
 test('logs come whole, from the end, and as JSON lines', async (t) => {
   const daemon = await startTestDaemon(t, {
-    'GET /v1/ves/web/logs': (_, reply) => { reply.writeHead(200, { 'content-type': 'text/plain; charset=utf-8' }).end('one\n\x1b]0;t\x07two\n'); },
+    'GET /v1/ves/web/logs': (_, reply) => { reply.writeHead(200, { 'content-type': 'application/json' }).end(JSON.stringify({ log: 'one\n\x1b]0;t\x07two\n' })); },
   });
   assert.equal((await daemon.veld(['logs', 'web'])).stdout, 'one\n\x1b]0;t\x07two\n'); // not a terminal: as it is
   assert.equal((await daemon.veld(['logs', '--json', 'web', '--tail', '2'])).stdout, '{"line":"one"}\n{"line":"\\u001b]0;t\\u0007two"}\n');

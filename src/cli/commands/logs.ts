@@ -25,7 +25,7 @@ export const command = defineCommand<{ ve: string }, { tail?: number; follow?: b
   async run(context, { ve }, { tail, follow }) {
     const client = await context.client();
     const fetch = async (lines?: number): Promise<string[]> => {
-      const log = await client.request<string>('GET', `/v1/ves/${segment(ve)}/logs${lines === undefined ? '' : `?tail=${lines}`}`);
+      const { log } = await client.request<{ log: string }>('GET', `/v1/ves/${segment(ve)}/logs${lines === undefined ? '' : `?tail=${lines}`}`);
       const split = log.split('\n');
       if (split.at(-1) === '') split.pop();
       return split;
