@@ -4,12 +4,14 @@
  */
 import { createHash } from 'node:crypto';
 import { spawnSync } from 'node:child_process';
-import { existsSync, mkdirSync, readFileSync, readdirSync, renameSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync, readdirSync, renameSync, rmSync, statSync, symlinkSync, utimesSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { buildEngine } from '../../src/kernel/engine-build.ts';
 import { buildLxcfs } from '../../src/kernel/lxcfs-build.ts';
 import { debianMirror } from '../../src/kernel/package-sources.ts';
 import { openStore } from '../../src/store/sqlite.ts';
+import { takeLock } from '../../src/lib/lock.ts';
+import { until } from './wait.ts';
 import type { Instance } from './instance.ts';
 
 const ROOT = join(import.meta.dirname, '../..');
@@ -49,41 +51,58 @@ function templateCache(): string {
   return join(CACHE, `template-${key([...sources('src/templates', /\.ts$/), 'src/kernel/mmdebstrap.ts'], INCLUDE.join(','))}`);
 }
 
-/** Build what is missing, and tell the tests by the environment where it is (sources may change while they run). @param start makes an instance without template (given by the caller: instance.ts imports this file) */
+/** Milliseconds after its last use when an engine or template of other sources is removed: another run may still stand on it. */
+const KEPT = 24 * 3_600_000;
+
+/**
+ * Build what is missing, and tell the tests by the environment where it is (sources may change while they run).
+ * @param start makes an instance without template (given by the caller: instance.ts imports this file)
+ */
 export async function buildCache(start: () => Promise<Instance>, say: (line: string) => void): Promise<void> {
   mkdirSync(CACHE, { recursive: true, mode: 0o700 });
-  const engine = engineCache();
-  const template = templateCache();
-  process.env.VELD_TEST_ENGINE = engine;
-  process.env.VELD_TEST_TEMPLATE = template;
-  if (!existsSync(join(engine, 'ready'))) {
-    say('test cache: building the engine');
-    rmSync(engine, { recursive: true, force: true });
-    mkdirSync(engine, { recursive: true, mode: 0o700 });
-    // Programs of an engine know their own path: it is built where it stays, and counts once `ready` is there.
-    const source = { stateDir: engine, mirror: debianMirror(''), expiredRelease: 'record' as const };
-    const { manifest } = await buildEngine({ ...source, suites: ENGINE_SUITES, progress: (percent, message) => say(`test cache: engine ${percent} % ${message}`) });
-    say('test cache: building lxcfs');
-    await buildLxcfs({ ...source, engineSuite: manifest.suite });
-    writeFileSync(join(engine, 'ready'), '');
-  }
-  if (!existsSync(join(template, 'ready'))) {
-    say('test cache: building the template');
-    const instance = await start();
-    try {
-      await instance.api.operate('POST', '/v1/templates/build', { suite: 'host', name: TEMPLATE, include: INCLUDE });
-      await instance.stop();
-      for (const name of ['engine', 'lxcfs']) rmSync(join(instance.settings.stateDir, name));
-      rmSync(template, { recursive: true, force: true });
-      renameSync(instance.settings.stateDir, template);
-      writeFileSync(join(template, 'ready'), '');
-    } finally {
-      await instance.destroy();
+  const lock = await until('another run to build the test cache', () => takeLock(join(CACHE, 'lock')), 600_000, 500);
+  try {
+    const engine = engineCache();
+    const template = templateCache();
+    process.env.VELD_TEST_ENGINE = engine;
+    process.env.VELD_TEST_TEMPLATE = template;
+    if (!existsSync(join(engine, 'ready'))) await makeEngine(engine, say);
+    if (!existsSync(join(template, 'ready'))) await makeTemplate(template, start, say);
+    const now = new Date();
+    for (const folder of [engine, template]) utimesSync(join(folder, 'ready'), now, now);
+    for (const entry of readdirSync(CACHE)) {
+      const used = statSync(join(CACHE, entry, 'ready'), { throwIfNoEntry: false })?.mtimeMs ?? 0;
+      if (/^(engine|template)-/.test(entry) && now.getTime() - used > KEPT) rmSync(join(CACHE, entry), { recursive: true, force: true });
     }
+  } finally {
+    lock.release();
   }
-  for (const entry of readdirSync(CACHE)) {
-    const path = join(CACHE, entry);
-    if (/^(engine|template)-/.test(entry) && path !== engine && path !== template) rmSync(path, { recursive: true, force: true });
+}
+
+async function makeEngine(folder: string, say: (line: string) => void): Promise<void> {
+  say('test cache: building the engine');
+  rmSync(folder, { recursive: true, force: true });
+  mkdirSync(folder, { recursive: true, mode: 0o700 });
+  // Programs of an engine know their own path: it is built where it stays, and counts once `ready` is there.
+  const source = { stateDir: folder, mirror: debianMirror(''), expiredRelease: 'record' as const };
+  const { manifest } = await buildEngine({ ...source, suites: ENGINE_SUITES, progress: (percent, message) => say(`test cache: engine ${percent} % ${message}`) });
+  say('test cache: building lxcfs');
+  await buildLxcfs({ ...source, engineSuite: manifest.suite });
+  writeFileSync(join(folder, 'ready'), '');
+}
+
+async function makeTemplate(folder: string, start: () => Promise<Instance>, say: (line: string) => void): Promise<void> {
+  say('test cache: building the template');
+  const instance = await start();
+  try {
+    await instance.api.operate('POST', '/v1/templates/build', { suite: 'host', name: TEMPLATE, include: INCLUDE });
+    await instance.stop();
+    for (const name of ['engine', 'lxcfs']) rmSync(join(instance.settings.stateDir, name));
+    rmSync(folder, { recursive: true, force: true });
+    renameSync(instance.settings.stateDir, folder);
+    writeFileSync(join(folder, 'ready'), '');
+  } finally {
+    await instance.destroy();
   }
 }
 

@@ -16,10 +16,10 @@ export function faultOf(action: 'kill' | 'fail', { name, nth }: FaultPoint): str
 }
 
 /**
- * Start the daemon anew, do the work, and list the points that the work reached.
- * @param keep which points; of a `ran:` point each time counts, since each is another command
+ * Start the daemon anew, do the work, and list the points that the work reached; of a `ran:` point each time counts, since each is
+ * another command.
  */
-export async function pointsOf(veld: Instance, work: () => Promise<unknown>, keep: (name: string) => boolean): Promise<FaultPoint[]> {
+export async function pointsOf(veld: Instance, work: () => Promise<unknown>): Promise<FaultPoint[]> {
   const log = join(veld.dir, `faults.${Date.now()}`);
   const lines = (): string[] => (existsSync(log) ? readFileSync(log, 'utf8').split('\n').filter((line) => line !== '') : []);
   await veld.restart({ VELD_FAULT_LOG: log });
@@ -29,5 +29,5 @@ export async function pointsOf(veld: Instance, work: () => Promise<unknown>, kee
     name, nth: [...before, ...all.slice(0, i + 1)].filter((other) => other === name).length,
   }));
   await veld.restart();
-  return points.filter(({ name }) => keep(name));
+  return points;
 }

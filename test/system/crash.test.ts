@@ -11,6 +11,8 @@ import { test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { TEMPLATE } from '../lib/cache.ts';
 import { faultOf, pointsOf } from '../lib/faults.ts';
+import type { FaultPoint } from '../lib/faults.ts';
+import { ApiError } from '../lib/http.ts';
 import { fileInstance } from '../lib/instance.ts';
 import { processesOf } from '../lib/leftovers.ts';
 import { SEED, randomFrom } from '../lib/random.ts';
@@ -44,6 +46,14 @@ const VERBS: Record<string, Verb> = {
   destroy: { from: 'running', to: ['absent', 'running', 'stopped'], request: ['DELETE', `/v1/ves/${NAME}?force=true`] },
 };
 
+/** Of a command that runs many times in one operation (waiting, mostly) the first two times and the last are enough. */
+function thinned(points: readonly FaultPoint[]): FaultPoint[] {
+  return FULL ? [...points] : points.filter((point) => {
+    const same = points.filter((other) => other.name === point.name);
+    return same.length <= 3 || same.indexOf(point) < 2 || point === same.at(-1);
+  });
+}
+
 /** Volumes on disk: whole or half, a VE that is gone has none. */
 function volumes(): string[] {
   return ['ves', 'layers', 'staging'].flatMap((folder) => {
@@ -64,15 +74,24 @@ async function attempt({ request: [method, path, body] }: Verb): Promise<Operati
   }
 }
 
+/** Do something by a healthy daemon; it may be cleaning up after an exit just now, so busy means wait. */
+async function operate(method: string, path: string, body?: object): Promise<void> {
+  const refused = await until(`${method} ${path}`, async () => {
+    const outcome = await veld.api.operate(method, path, body).catch((error: unknown) => error as Error);
+    return outcome instanceof ApiError && outcome.code === 've.busy' ? undefined : outcome;
+  }, 20_000);
+  if (refused instanceof Error) throw refused;
+}
+
 /** Bring the one VE of this file into a state, with a healthy daemon. */
 async function bring(state: State): Promise<void> {
   const now = await settled();
   if (now === state) return;
-  if (state === 'absent') await veld.api.operate('DELETE', `/v1/ves/${NAME}?force=true`);
+  if (state === 'absent') await operate('DELETE', `/v1/ves/${NAME}?force=true`);
   else {
-    if (now === 'absent') await veld.api.operate('POST', '/v1/ves', { name: NAME, template: TEMPLATE });
-    if (state === 'running') await veld.api.operate('POST', `/v1/ves/${NAME}/start`);
-    if (state === 'stopped' && now === 'running') await veld.api.operate('POST', `/v1/ves/${NAME}/stop`, { force: true });
+    if (now === 'absent') await operate('POST', '/v1/ves', { name: NAME, template: TEMPLATE });
+    if (state === 'running') await operate('POST', `/v1/ves/${NAME}/start`);
+    if (state === 'stopped' && now === 'running') await operate('POST', `/v1/ves/${NAME}/stop`, { force: true });
   }
 }
 
@@ -85,6 +104,8 @@ async function settled(): Promise<State> {
   const ves = await veld.list();
   assert.ok(ves.length <= 1, `${ves.length} VEs where one was made`);
   const status = ves[0]?.status ?? 'absent';
+  // `failed`: it should run, and does not, as after a restart whose start failed. On the host that is the same as stopped.
+  if (status === 'failed') return 'stopped';
   assert.ok(status === 'absent' || status === 'stopped' || status === 'running', `the VE is ${status}`);
   return status;
 }
@@ -115,7 +136,7 @@ async function assertUsable(what: string): Promise<void> {
 for (const [name, verb] of Object.entries(VERBS)) {
   test(`killed anywhere in ${name}`, async (t) => {
     await bring(verb.from);
-    const points = await pointsOf(veld, () => attempt(verb), () => true);
+    const points = thinned(await pointsOf(veld, () => attempt(verb)));
     assert.ok(points.length > 0, 'no fault points');
     let missed = 0;
     for (const point of points) {
@@ -152,16 +173,20 @@ for (const name of ['create and start', 'start', 'stop', 'restart', 'destroy'] a
   const verb = VERBS[name]!;
   test(`a failure at any step of ${name}`, async (t) => {
     await bring(verb.from);
-    const points = await pointsOf(veld, () => attempt(verb), (point) => FULL || !point.startsWith('phase:'));
+    const points = thinned(await pointsOf(veld, () => attempt(verb)));
     for (const point of points) {
       const fault = faultOf('fail', point);
       await bring(verb.from);
       await veld.restart({ VELD_FAULT: fault });
       const done = await attempt(verb);
-      const state = await assertWhole(fault);
-      // Either it was rolled back, or it could only be finished.
-      if (done === undefined && name !== 'destroy' && name !== 'restart') assert.equal(state, verb.from === 'running' ? state : verb.from, `${fault}: a failed ${name} changed the VE`);
-      if (name === 'destroy' && done !== undefined) assert.equal(state, 'absent', fault);
+      // What has begun to tear a VE down cannot go back: where a command fails there, the next verb must still find its way.
+      if (verb.from === 'running' && !point.name.startsWith('did:')) await settled();
+      else {
+        const state = await assertWhole(fault);
+        if (done === undefined) assert.equal(state, verb.from, `${fault}: a failed ${name} changed the VE`);
+      }
+      await bring('absent');
+      assertSame([...veld.traces(), ...volumes()], empty, `${fault}: after a destroy`);
     }
     await veld.restart();
     await assertUsable(`after failures in ${name}`);
