@@ -165,8 +165,11 @@ export async function cleanUpRun(context: VeContext, ve: VeRecord): Promise<void
   if (existsSync(runFolder(settings, ve.number))) mark(settings, ve.number, 'stopping', true);
   if (existsSync(resources.groups(ve.number).unified)) await resources.kill(ve.number);
   await settled(context, ve.number);
-  await resources.kill(ve.number); // a boot script that was under way may have begun a process meanwhile
-  await settled(context, ve.number);
+  // A boot script that was under way may have begun processes meanwhile.
+  for (let i = 0; i < 3 && resources.pids(ve.number).length > 0; i++) {
+    await resources.kill(ve.number);
+    await settled(context, ve.number);
+  }
   await Promise.all([network.revoke(ve), resources.remove(ve.number)]);
   removeRunFolder(settings, ve.number);
 }

@@ -95,6 +95,7 @@ export function writeRunFolder(settings: Settings, plan: BootPlan): string {
     VELD_CONSOLE_LOG: plan.consoleLog,
   }));
   put('config.template', JSON.stringify(plan.config));
+  put('lock', ''); // made here and closed, or any user of the host could hold the lock that the scripts make
   put('lowers', plan.mounts.lowers.map((l) => `${l.map ?? '-'} ${l.source}\n`).join(''));
   put('host.batch', plan.network.hostBatch);
   put('guest.batch', plan.network.guestBatch);
