@@ -65,7 +65,10 @@ export function makeLinks(root: string, made: MadeByQuickstart): string[] {
 
 /** Write the units. @returns whether one changed */
 export function writeUnits(root: string, settings: Settings, made: MadeByQuickstart): boolean {
-  const values: Record<string, string> = { ROOT: root, INSTANCE: settings.instance, SETTINGS: process.env.VELD_SETTINGS ?? DEFAULT_SETTINGS_FILE };
+  const values: Record<string, string> = {
+    ROOT: root, INSTANCE: settings.instance, SETTINGS: process.env.VELD_SETTINGS ?? DEFAULT_SETTINGS_FILE,
+    STATE: settings.stateDir, RUN: settings.runDir,
+  };
   const units: [string, string][] = [
     ['veldd.service', daemonUnit(settings)], ['veld-ves.service', `veld-${settings.instance}-ves.service`], ['veld.slice', `veld-${settings.instance}.slice`],
   ];

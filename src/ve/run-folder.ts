@@ -16,6 +16,7 @@ import type { VeRecord } from '../store/types.ts';
 import type { NetworkPlan } from '../network/types.ts';
 import type { MountPlan } from '../storage/types.ts';
 import type { VeGroups } from '../resources/types.ts';
+import { resolveProperties } from '../spec/properties.ts';
 import type { Properties } from '../spec/types.ts';
 import { PROPERTIES_ANNOTATION } from './oci-config.ts';
 
@@ -93,6 +94,7 @@ export function writeRunFolder(settings: Settings, plan: BootPlan): string {
     VELD_UPPER: plan.mounts.upper,
     VELD_WORK: plan.mounts.work,
     VELD_CONSOLE_LOG: plan.consoleLog,
+    VELD_STOP_TIMEOUT: String(resolveProperties(plan.ve.properties)['stop.timeout']),
   }));
   put('config.template', JSON.stringify(plan.config));
   put('lock', ''); // made here and closed, or any user of the host could hold the lock that the scripts make
