@@ -5,6 +5,7 @@ import { checkTemplateName } from '../spec/names.ts';
 import { findVe, reload, type VeContext } from './context.ts';
 import { createVe, forgetRecord, reserveVe } from './create.ts';
 import { checkDestroyable, destroyVe } from './destroy.ts';
+import { dropUnusedEngines } from './engines.ts';
 import { execInVe } from './exec.ts';
 import { watchExits } from './exits.ts';
 import { checkRunning, freezeVe, thawVe } from './freeze.ts';
@@ -39,6 +40,7 @@ export function createVeManager(context: VeContext): RunningVeManager {
         return await work(task);
       } finally {
         exits.look(ve.number); // so that a later init is known to be another one
+        if (kind !== 'create' && kind !== 'set') dropUnusedEngines(context);
       }
     });
 
@@ -139,6 +141,7 @@ export function createVeManager(context: VeContext): RunningVeManager {
     async adopt(sameBoot) {
       const unfinished = await recover(context, sameBoot, exits);
       await exits.idle();
+      dropUnusedEngines(context);
       for (const ve of unfinished.stop) begin('stop', ve, null, (task) => stopVe(context, ve.uuid, {}, task));
       for (const ve of unfinished.restart) begin('restart', ve, null, (task) => restartVe(context, ve.uuid, {}, task));
     },
