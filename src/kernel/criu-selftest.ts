@@ -124,7 +124,8 @@ async function prepare(folder: string, box: string, engine: Engine, name: string
   chmodSync(join(folder, 'images'), 0o755);
   writeFileSync(join(folder, 'network'), `#!/bin/sh
 [ "$CRTOOLS_SCRIPT_ACTION" = setup-namespaces ] || exit 0
-exec nsenter -t "$CRTOOLS_INIT_PID" -n ip link set lo up
+# Not -t PID -n: from util-linux 2.41 on, that enters the host's namespace at this stage of a restore.
+exec nsenter --net="/proc/$CRTOOLS_INIT_PID/ns/net" ip link set lo up
 `, { mode: 0o700 });
   writeFileSync(join(folder, 'config.json'), JSON.stringify(bundle(name)));
 }
