@@ -183,8 +183,11 @@ for (const name of ['create and start', 'start', 'stop', 'restart', 'destroy'] a
       if (verb.from === 'running' && !point.name.startsWith('did:')) await settled();
       else {
         const state = await assertWhole(fault);
-        if (done === undefined) assert.equal(state, verb.from, `${fault}: a failed ${name} changed the VE`);
+        // A restart that fails after its stop leaves a stopped VE, which is not made to run again behind the operator's back.
+        if (done === undefined && name !== 'restart') assert.equal(state, verb.from, `${fault}: a failed ${name} changed the VE`);
       }
+      // A destroy that has begun is finished by the next daemon, if not by this one.
+      if (name === 'destroy') await veld.restart();
       await bring('absent');
       assertSame([...veld.traces(), ...volumes()], empty, `${fault}: after a destroy`);
     }
