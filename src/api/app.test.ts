@@ -46,6 +46,14 @@ test('an unexpected error fails one request, tells nothing of the inside, and is
   assert.equal((await ask({ method: 'GET', url: '/v1' })).status, 200);
 });
 
+test('a name that cannot be one is refused by the rules of names', async () => {
+  bench.addVe('named', 'running');
+  for (const name of ['a\n', 'UX BAD', '', '../x', 'ä']) {
+    const { status, body } = await ask({ method: 'POST', url: '/v1/ves', payload: { name, template: 't' } });
+    assert.deepEqual([status, body.error?.code], [400, 'name.invalid'], JSON.stringify(name));
+  }
+});
+
 test('requests that are not valid are refused, and the field is named', async () => {
   bench.addVe('valid', 'running');
   const cases: [Inject, RegExp][] = [
@@ -53,7 +61,7 @@ test('requests that are not valid are refused, and the field is named', async ()
     [{ method: 'POST', url: '/v1/ves', payload: { name: 'a' } }, /template is missing/],
     [{ method: 'POST', url: '/v1/ves', payload: { name: 5, template: 't' } }, /name must be string/],
     [{ method: 'POST', url: '/v1/ves', payload: { name: 'a', template: 't', start: 'true' } }, /start must be boolean/],
-    [{ method: 'POST', url: '/v1/ves', payload: { name: 'a\n', template: 't' } }, /name/],
+    [{ method: 'POST', url: '/v1/ves', payload: { name: 'a'.repeat(201), template: 't' } }, /name/],
     [{ method: 'POST', url: '/v1/ves', payload: { name: 'a', template: 't', properties: { 'Bad Name': 1 } } }, /properties\.Bad Name is not known/],
     [{ method: 'POST', url: '/v1/ves', payload: [] }, /must be object/],
     [{ method: 'POST', url: '/v1/ves', payload: 'null' }, /must be object/],
@@ -68,6 +76,7 @@ test('requests that are not valid are refused, and the field is named', async ()
     [{ method: 'GET', url: '/v1/ves/..%2f..%2fetc' }, /in the path ve/],
     [{ method: 'GET', url: '/v1/ves/%00' }, /in the path ve/],
     [{ method: 'GET', url: '/v1/ves/%ff' }, /not valid/],
+    [{ method: 'GET', url: `/v1/ves/${'a'.repeat(3000)}` }, /^.{1,400}$/],
     [{ method: 'GET', url: '/v1/ves/valid/logs?tail=-1' }, /tail/],
     [{ method: 'POST', url: '/v1/ves/valid/exec', payload: { command: [] } }, /command/],
     [{ method: 'POST', url: '/v1/ves/valid/exec', payload: { command: ['a\0b'] } }, /command\.0/],

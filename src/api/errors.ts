@@ -47,6 +47,11 @@ function explain(error: FastifyError): VeldError {
   return new VeldError('request.invalid', `The request is not valid: in ${where} ${why}.`, { details: { in: part, field } });
 }
 
+/** Messages repeat the path, which may be long. */
+function clip(text: string): string {
+  return text.length > 300 ? `${text.slice(0, 300)}...` : text;
+}
+
 /** Any error of a request, fastify's own included, as a row of the table. */
 export function toApiError(error: unknown): VeldError {
   if (error instanceof VeldError) return error;
@@ -54,7 +59,7 @@ export function toApiError(error: unknown): VeldError {
   if (e?.validation !== undefined) return explain(e);
   if (e?.code === 'FST_ERR_CTP_BODY_TOO_LARGE') return new VeldError('request.invalid', 'The request is not valid: the body is too large.', { cause: error });
   const refused = typeof e?.statusCode === 'number' && e.statusCode >= 400 && e.statusCode < 500;
-  if (refused) return new VeldError('request.invalid', `The request is not valid: ${e.message.replace(/\.$/, '')}.`, { cause: error });
+  if (refused) return new VeldError('request.invalid', `The request is not valid: ${clip(e.message).replace(/\.$/, '')}.`, { cause: error });
   const known = toVeldError(error);
   if (known.code !== 'internal') return known;
   // What an unexpected error says may hold anything: the log has it, the client gets the way to it.

@@ -14,6 +14,8 @@ export function nullable<T extends TSchema>(schema: T) {
 }
 
 const printable = (maxLength: number) => Type.String({ minLength: 1, maxLength, pattern: '^[!-~]+$' });
+/** A name to be: what it may hold is told by the rules of names (`name.invalid`), which say it better than a pattern. */
+const newName = Type.String({ maxLength: 200 });
 const withoutNul = (maxLength: number) => Type.String({ maxLength, pattern: '^[^\\u0000]*$' });
 const time = Type.String({ description: 'ISO 8601' });
 
@@ -44,7 +46,7 @@ const PropertyChanges = Type.Record(Type.String({ pattern: '^[!-~]{1,100}$' }), 
 
 export const NoBody = Type.Object({}, closed);
 export const CreateBody = Type.Object({
-  name: printable(64),
+  name: newName,
   template: printable(64),
   properties: Type.Optional(PropertyChanges),
   start: Type.Optional(Type.Boolean()),
@@ -53,7 +55,7 @@ export const StopBody = Type.Object({
   force: Type.Optional(Type.Boolean({ description: 'Do not ask, kill' })),
   timeout: Type.Optional(Type.Number({ minimum: 0, maximum: 86_400, description: 'Seconds before it is forced; default stop.timeout' })),
 }, { ...closed, title: 'StopRequest' });
-export const RenameBody = Type.Object({ name: printable(64) }, { ...closed, title: 'RenameRequest' });
+export const RenameBody = Type.Object({ name: newName }, { ...closed, title: 'RenameRequest' });
 export const SetBody = Type.Object({
   changes: PropertyChanges,
   nextStart: Type.Optional(Type.Boolean({ description: 'Accept properties that need a restart' })),
@@ -86,13 +88,13 @@ export type ControlMessage = Static<typeof ControlMessage>;
 const packageName = Type.String({ pattern: '^[a-z0-9][a-z0-9+.:-]{0,99}$' });
 export const BuildBody = Type.Object({
   suite: Type.String({ pattern: '^[a-z0-9][a-z0-9._-]{0,63}$' }),
-  name: Type.Optional(printable(64)),
+  name: Type.Optional(newName),
   include: Type.Optional(Type.Array(packageName, { maxItems: 500 })),
   mirror: Type.Optional(Type.String({ maxLength: 500, pattern: '^(https?|file)://[!-~]+$' })),
 }, { ...closed, title: 'BuildRequest' });
 export const ImportBody = Type.Object({
   file: Type.String({ maxLength: 4095, pattern: '^/[^\\u0000-\\u001f]+$', description: 'Absolute path on the node' }),
-  name: printable(64),
+  name: newName,
 }, { ...closed, title: 'ImportRequest' });
 
 export const ErrorBodySchema = Type.Object({
