@@ -1,4 +1,5 @@
 /** The user's terminal in raw mode, and its way back. */
+import { spawnSync } from 'node:child_process';
 import type { ReadStream, WriteStream } from 'node:tty';
 
 /** Signals that would end this process with the terminal still raw. SIGKILL cannot be met. */
@@ -39,11 +40,21 @@ export function rawTerminal(input: ReadStream & { isRaw?: boolean }, output: Wri
   // The shell that had the terminal meanwhile put it back into its own mode.
   const onContinue = (): void => {
     input.setRawMode(false);
-    input.setRawMode(true);
+    makeRaw(input);
   };
   process.on('exit', onExit);
   process.on('SIGCONT', onContinue);
   for (const signal of DEADLY) process.on(signal, onSignal);
-  input.setRawMode(true);
+  makeRaw(input);
   return restore;
+}
+
+/**
+ * Node's raw mode still turns each line feed that is put out into carriage return and line feed. The VE's terminal has done that where it is
+ * wanted; a full-screen program that moves the cursor down by a line feed would find it at the left edge. Without stty it stays so.
+ * The way back needs nothing more: Node restores all settings that it found.
+ */
+function makeRaw(input: ReadStream): void {
+  input.setRawMode(true);
+  spawnSync('/usr/bin/stty', ['-opost'], { stdio: ['inherit', 'ignore', 'ignore'], env: { PATH: '/usr/bin:/bin', LC_ALL: 'C' } });
 }
