@@ -146,7 +146,7 @@ function openArchive(file: string): { fd: number; size: number; program: string[
   try {
     fd = openSync(file, constants.O_RDONLY | constants.O_NONBLOCK);
   } catch (error) {
-    throw new VeldError('template.invalid', `${file} cannot be read: ${(error as Error).message}.`, { cause: error });
+    throw new VeldError('template.invalid', `${file} cannot be read: ${(error as Error).message}.`, { hint: 'The daemon reads the file, on this node.', cause: error });
   }
   const stat = fstatSync(fd);
   const head = Buffer.alloc(6);
