@@ -1,5 +1,10 @@
 /** Every command as its user meets it: the real program in a process of its own, against a server that answers in the API's shapes. */
 import assert from 'node:assert/strict';
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdtempSync, openSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { test } from 'node:test';
 import { ERRORS, VeldError } from '../lib/errors.ts';
 import { COMMANDS, loadAllCommands } from './table.ts';
@@ -186,10 +191,14 @@ test('wrong usage is told with its help and ends with 2', async () => {
   assert.equal((JSON.parse(json.stderr) as { code: string }).code, 'usage');
 });
 
-test('an unreachable daemon, and a socket that the settings name', async () => {
-  const { status, stderr } = await runVeld(['list']);
+test('an unreachable daemon, and a socket that the settings name', async (t) => {
+  const folder = mkdtempSync(join(tmpdir(), 'veld-'));
+  t.after(() => rmSync(folder, { recursive: true }));
+  // A daemon may run on this machine: the settings name a socket that nobody listens on.
+  writeFileSync(join(folder, 'settings.json'), JSON.stringify({ socket: '/nonexistent/veld.sock' }));
+  const { status, stderr } = await runVeld(['list'], { env: { VELD_SETTINGS: join(folder, 'settings.json') } });
   assert.equal(status, ERRORS['daemon.unreachable'].exit);
-  assert.match(stderr, /^veld: The daemon cannot be reached at \/run\/veld\/veld\.sock/);
+  assert.match(stderr, /^veld: The daemon cannot be reached at \/nonexistent\/veld\.sock/);
 });
 
 test('every command has help made from its description', async () => {
@@ -209,4 +218,61 @@ test('every command has help made from its description', async () => {
   assert.equal((await runVeld(['help', 'stop'])).stdout, stdout);
   assert.match((await runVeld(['help', 'properties'])).stdout, /^memory\.limit\n {4}/m);
   assert.match((await runVeld(['template'])).stdout, /template build/);
+});
+
+test('what cannot be meant is refused before the daemon is asked', async (t) => {
+  const daemon = await startTestDaemon(t, {});
+  const cases: [words: string[], said: RegExp][] = [
+    [['create', 'web', '-t', 'x', '--wait'], /--wait goes with --start/],
+    [['create', 'web', '-t', 'x', '--start', '--timeout', '5s'], /--timeout goes with --wait/],
+    [['create', 'web', '-t', 'x', '--set', 'hostname=a', '--hostname', 'b'], /hostname is given twice/],
+    [['start', 'web', '--timeout', '5s'], /--timeout goes with --wait/],
+    [['set', 'web', 'cpu.weight=1', 'cpu.weight=2'], /cpu\.weight is given twice/],
+    [['set', 'web', 'cpu.weight=1', '-u', 'cpu.weight'], /cpu\.weight is given twice/],
+    [['exec', '-u', 'a:b', 'web', 'id'], /"a:b" is neither the name of a user nor a uid/],
+    [['exec', '-e', '1A=x', 'web', 'id'], /'1A' cannot be the name of a variable/],
+    [['exec', '-C', 'srv', 'web', 'id'], /"srv" is not an absolute path/],
+    [['operation', 'list', '-n', '0'], /'0' is not a number of at least 1/],
+    [['--socket', '', 'list'], /--socket needs a path/],
+  ];
+  for (const [words, said] of cases) {
+    const { status, stderr } = await daemon.veld(words);
+    assert.match(stderr, said, words.join(' '));
+    assert.equal(status, 2);
+  }
+  assert.equal(daemon.asked.length, 0);
+});
+
+test('a VE that is named twice is worked on once', async (t) => {
+  const daemon = await startTestDaemon(t, { 'DELETE /v1/ves/web': operation([{}]) });
+  const { stdout, stderr, status } = await daemon.veld(['destroy', 'web', 'web']);
+  assert.deepEqual({ stdout, stderr, status }, { stdout: 'web destroyed\n', stderr: '', status: 0 });
+  assert.equal(daemon.asked.length, 1);
+});
+
+test('an operation that has ended cannot be cancelled', async (t) => {
+  const daemon = await startTestDaemon(t, {
+    'DELETE /v1/operations/op1': () => operationRecord({ state: 'succeeded' }), 'DELETE /v1/operations/op2': () => operationRecord({ state: 'running' }),
+  });
+  const late = await daemon.veld(['operation', 'cancel', 'op1']);
+  assert.match(late.stderr, /op1 has ended already: succeeded/);
+  assert.equal(late.status, ERRORS['operation.committed'].exit);
+  assert.equal((await daemon.veld(['operation', 'cancel', 'op2'])).stdout, 'op2 is being cancelled\n');
+});
+
+test('output that cannot be written is a failure', async (t) => {
+  const daemon = await startTestDaemon(t, { 'GET /v1/ves': () => [web] });
+  const child = spawn(process.execPath, [join(import.meta.dirname, 'main.ts'), '--socket', daemon.socket, 'list'], { stdio: ['ignore', openSync('/dev/full', 'w'), 'pipe'] });
+  let stderr = '';
+  child.stderr!.on('data', (chunk: Buffer) => { stderr += chunk.toString(); });
+  const [status] = await once(child, 'close') as [number];
+  assert.match(stderr, /standard output cannot be written: ENOSPC/);
+  assert.equal(status, 1);
+});
+
+test('help speaks JSON, too', async () => {
+  const names = (JSON.parse((await runVeld(['help', '--json'])).stdout) as { name: string }[]).map(({ name }) => name);
+  assert.deepEqual(names, Object.keys(COMMANDS));
+  assert.equal((JSON.parse((await runVeld(['create', '--help', '--json'])).stdout) as { name: string }).name, 'create');
+  assert.equal((JSON.parse((await runVeld(['help', 'properties', 'cpu.limit', '--json'])).stdout) as { name: string }).name, 'cpu.limit');
 });

@@ -1,5 +1,6 @@
 /** What every command's action gets: the streams, the way of showing things, and the daemon's client (made when first asked for). */
 import type { Client } from '../client/client.ts';
+import { VeldError } from '../lib/errors.ts';
 
 export interface Context {
   /** `--json` was given. */
@@ -27,8 +28,12 @@ export interface ContextOptions {
   socket: string | undefined;
 }
 
-/** The context of this process. Nothing is opened or looked at before it is needed. */
+/**
+ * The context of this process. Nothing is opened or looked at before it is needed.
+ * @throws VeldError `usage` for a socket without a path
+ */
 export function createContext(options: ContextOptions): Context {
+  if (options.socket === '') throw new VeldError('usage', '--socket needs a path.');
   let client: Promise<Client> | undefined;
   let socket: Promise<string> | undefined;
   let known = options.socket ?? (process.env.VELD_SOCKET || undefined);

@@ -26,7 +26,8 @@ async function main(argv: readonly string[]): Promise<number> {
     const context = createContext({ json: leading.json || parsed.json, socket: parsed.socket ?? leading.socket });
     if (!parsed.help) return await command.run(context, parsed.args, parsed.options) ?? 0;
     const { commandHelp } = await import('./help.ts');
-    context.out(commandHelp(command, context));
+    if (json) context.printJson(command);
+    else context.out(commandHelp(command, context));
     return 0;
   } catch (error) {
     const { reportFailure } = await import('./failure.ts');
@@ -96,8 +97,12 @@ function beforeDashes(words: readonly string[]): readonly string[] {
   return at === -1 ? words : words.slice(0, at);
 }
 
-// `veld list | head -1`: the reader has what it wanted. 141 is what a shell shows for SIGPIPE.
-process.stdout.on('error', (error: NodeJS.ErrnoException) => process.exit(error.code === 'EPIPE' ? 141 : 1));
+// `veld list | head -1`: the reader has what it wanted. 141 is what a shell shows for SIGPIPE. A full disk is a failure like any other.
+process.stdout.on('error', (error: NodeJS.ErrnoException) => {
+  if (error.code === 'EPIPE') process.exit(141);
+  process.stderr.write(`veld: standard output cannot be written: ${error.message}.\n`);
+  process.exit(1);
+});
 
 /** End with a status once everything written has left: connections that are still open are nobody's business any more. */
 function leave(status: number): void {
@@ -107,7 +112,8 @@ function leave(status: number): void {
   for (const stream of pending) stream.once('drain', () => leave(status));
 }
 
-main(process.argv.slice(2)).then(leave, (error: unknown) => {
+// A write to a file fails at once but is told a tick later: ending before that would be a success without its output.
+main(process.argv.slice(2)).then((status) => setImmediate(leave, status), (error: unknown) => {
   process.stderr.write(`veld: ${(error as Error).stack ?? String(error)}\n`);
   leave(1);
 });

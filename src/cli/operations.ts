@@ -99,12 +99,13 @@ export async function runJobs(context: Context, jobs: readonly Job[], { wait = t
 }
 
 /**
- * Do the same verb to several VEs and say how each went.
+ * Do the same verb to several VEs and say how each went. One that is named twice is worked on once.
  * @param said what to print for one that succeeded, e.g. `web started`
  * @returns exit status: of the first that failed
  */
-export async function runForEach(context: Context, jobs: readonly Job[], options: WaitOptions, said: (label: string) => string,
+export async function runForEach(context: Context, given: readonly Job[], options: WaitOptions, said: (label: string) => string,
   afterwards?: (label: string) => Promise<void>): Promise<number> {
+  const jobs = given.filter((job, i) => given.findIndex((other) => other.path === job.path) === i);
   const outcomes = await runJobs(context, jobs, options);
   if (afterwards && options.wait !== false) {
     await Promise.all(outcomes.map(async (outcome) => {

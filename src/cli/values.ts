@@ -23,6 +23,33 @@ export function parsePair(text: string): [name: string, value: string] {
   return [text.slice(0, at), text.slice(at + 1)];
 }
 
+/** A count of at least 1. */
+export function parsePositive(text: string): number {
+  const count = parseCount(text);
+  if (count < 1) throw new VeldError('usage', `'${text}' is not a number of at least 1.`);
+  return count;
+}
+
+/** `NAME=VALUE` with the name of an environment variable. */
+export function parseVariable(text: string): [name: string, value: string] {
+  const pair = parsePair(text);
+  if (!/^[A-Za-z_][A-Za-z0-9_]{0,255}$/.test(pair[0])) throw new VeldError('usage', `'${pair[0]}' cannot be the name of a variable.`);
+  return pair;
+}
+
+/**
+ * Properties as an object, each given once: of two values for one name, neither is certainly the one that was meant.
+ * @throws VeldError `usage` for a name given twice
+ */
+export function propertiesOf<T>(pairs: readonly (readonly [string, T])[], command: string): Record<string, T> {
+  const seen = new Set<string>();
+  for (const [name] of pairs) {
+    if (seen.has(name)) throw new VeldError('usage', `${command}: ${name} is given twice.`, { hint: `See \`veld help ${command}\`.` });
+    seen.add(name);
+  }
+  return fromPairs(pairs);
+}
+
 /** Pairs as an object without a prototype's names in the way. A name given twice: the last wins. */
 export function fromPairs<T>(pairs: readonly (readonly [string, T])[]): Record<string, T> {
   return Object.fromEntries(pairs);

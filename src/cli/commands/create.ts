@@ -1,8 +1,9 @@
 /** `veld create` */
 import type { VeDetail } from '../../ve/types.ts';
+import { VeldError } from '../../lib/errors.ts';
 import { defineCommand } from '../command.ts';
 import { NO_WAIT, runJob } from '../operations.ts';
-import { fromPairs, parseDuration, parsePair, segment } from '../values.ts';
+import { parseDuration, parsePair, propertiesOf, segment } from '../values.ts';
 import { waitUntilUp } from '../wait-until-up.ts';
 
 interface Options {
@@ -40,9 +41,13 @@ export const command = defineCommand<{ name: string }, Options>({
     'uid.none_free', 'disk.full', 've.start_failed', 'engine.missing', 'network.failed', 'storage.failed', 'operation.cancelled', 'operation.interrupted', 'timeout'],
   json: 'the new VE as `veld show` prints it; with --no-wait the operation',
   async run(context, { name }, options) {
-    const properties: Record<string, unknown> = fromPairs(options.set ?? []);
-    if (options.address) properties['network.addresses'] = options.address;
-    if (options.hostname !== undefined) properties.hostname = options.hostname;
+    const hint = 'See `veld help create`.';
+    if (options.wait && !options.start) throw new VeldError('usage', 'create: --wait goes with --start.', { hint });
+    if (options.timeout !== undefined && !options.wait) throw new VeldError('usage', 'create: --timeout goes with --wait.', { hint });
+    const pairs: [string, unknown][] = [...options.set ?? []];
+    if (options.address) pairs.push(['network.addresses', options.address]);
+    if (options.hostname !== undefined) pairs.push(['hostname', options.hostname]);
+    const properties = propertiesOf(pairs, 'create');
     const body = { name, template: options.template, properties, start: Boolean(options.start) };
     const record = await runJob(context, { label: name, method: 'POST', path: '/v1/ves', body }, options);
     if (options.wait === false) {

@@ -1,9 +1,10 @@
 /** `veld exec` */
 import type { ExecSession } from '../../client/client.ts';
+import { VeldError } from '../../lib/errors.ts';
 import type { Context } from '../context.ts';
 import { defineCommand } from '../command.ts';
 import { rawTerminal } from '../raw-terminal.ts';
-import { fromPairs, parsePair } from '../values.ts';
+import { fromPairs, parseVariable } from '../values.ts';
 
 interface Options {
   /** `-t` true, `-T` false, neither: as the streams are. */
@@ -29,9 +30,9 @@ export const command = defineCommand<{ ve: string; command: string[] }, Options>
   options: [
     { flags: '-t, --tty', help: 'With a terminal' },
     { flags: '-T, --no-tty', help: 'Without a terminal' },
-    { flags: '-u, --user <user>', help: 'User name or uid in the VE; default root' },
-    { flags: '-e, --env <name=value>', help: 'Set a variable of the environment', parse: parsePair, repeat: true },
-    { flags: '-C, --cwd <path>', help: 'Folder in the VE to start in' },
+    { flags: '-u, --user <user>', help: 'User name or uid in the VE; default root', parse: parseUser },
+    { flags: '-e, --env <name=value>', help: 'Set a variable of the environment', parse: parseVariable, repeat: true },
+    { flags: '-C, --cwd <path>', help: 'Folder in the VE to start in', parse: parseFolder },
     { flags: '-n, --no-stdin', help: 'Standard input is empty' },
   ],
   examples: [
@@ -55,6 +56,17 @@ export const command = defineCommand<{ ve: string; command: string[] }, Options>
     return tty ? withTerminal(session, options.stdin) : withStreams(session, options.stdin, context);
   },
 });
+
+/** What may name a user, as the API takes it. */
+function parseUser(text: string): string {
+  if (!/^[A-Za-z0-9_][A-Za-z0-9_.$-]{0,63}$/.test(text)) throw new VeldError('usage', `${JSON.stringify(text)} is neither the name of a user nor a uid.`);
+  return text;
+}
+
+function parseFolder(text: string): string {
+  if (!text.startsWith('/')) throw new VeldError('usage', `${JSON.stringify(text)} is not an absolute path.`);
+  return text;
+}
 
 /** Keys, output and size changes of the user's terminal to and from the VE's; the user's is restored on every way out. */
 async function withTerminal(session: ExecSession, input: boolean): Promise<number> {

@@ -2,7 +2,7 @@
 import { VeldError } from '../../lib/errors.ts';
 import { defineCommand } from '../command.ts';
 import { NO_WAIT, runJob } from '../operations.ts';
-import { fromPairs, parsePair, segment } from '../values.ts';
+import { parsePair, propertiesOf, segment } from '../values.ts';
 
 export const command = defineCommand<{ 've': string; 'name=value': string[] | undefined }, { wait: boolean; nextStart?: boolean; unset?: string[] }>({
   name: 'set',
@@ -23,7 +23,7 @@ export const command = defineCommand<{ 've': string; 'name=value': string[] | un
   errors: ['ve.not_found', 've.busy', 'property.unknown', 'property.invalid', 'property.not_live', 'property.unsupported', 'address.taken', 'network.failed'],
   json: 'the operation',
   async run(context, { ve, 'name=value': pairs = [] }, { unset = [], nextStart, wait }) {
-    const changes: Record<string, string | null> = { ...fromPairs(pairs.map(parsePair)), ...fromPairs(unset.map((name) => [name, null] as const)) };
+    const changes = propertiesOf<string | null>([...pairs.map(parsePair), ...unset.map((name) => [name, null] as const)], 'set');
     if (Object.keys(changes).length === 0) throw new VeldError('usage', 'set: nothing to change.', { hint: 'See `veld help set`.' });
     const job = { label: ve, method: 'PATCH' as const, path: `/v1/ves/${segment(ve)}/properties`, body: { changes, nextStart } };
     const record = await runJob(context, job, { wait });

@@ -23,6 +23,12 @@ export const command = defineCommand<{ ve: string }, { properties?: boolean }>({
   },
 });
 
+/** ` of 1G`, or nothing when there is no limit. */
+function limitOf(ve: VeDetail): string {
+  const limit = ve.properties['memory.limit'];
+  return limit === null ? '' : ` of ${formatProperty('memory.limit', limit)}`;
+}
+
 function describe(ve: VeDetail, style: { width: number; colour: boolean }): string {
   const { usage, traffic } = ve;
   const facts = layoutFacts([
@@ -39,7 +45,7 @@ function describe(ve: VeDetail, style: { width: number; colour: boolean }): stri
     ['Init', ve.pid === null ? undefined : `process ${ve.pid}`],
     ['Last exit', ve.lastExit === null ? undefined : `${ve.lastExit.reason}, status ${ve.lastExit.code}, ${formatTime(ve.lastExit.at)}`],
     ['CPU time', usage ? formatSeconds(usage.cpuSeconds) : undefined],
-    ['Memory', usage ? `${formatBytes(usage.memoryBytes)} of ${formatProperty('memory.limit', ve.properties['memory.limit'])}` : undefined],
+    ['Memory', usage ? `${formatBytes(usage.memoryBytes)}${limitOf(ve)}` : undefined],
     ['Tasks', usage ? String(usage.tasks) : undefined],
     ['Received', traffic ? `${formatBytes(traffic.rxBytes)} in ${traffic.rxPackets} packets` : undefined],
     ['Sent', traffic ? `${formatBytes(traffic.txBytes)} in ${traffic.txPackets} packets` : undefined],

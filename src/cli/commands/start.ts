@@ -1,4 +1,5 @@
 /** `veld start` */
+import { VeldError } from '../../lib/errors.ts';
 import { defineCommand } from '../command.ts';
 import { NO_WAIT, runForEach } from '../operations.ts';
 import { parseDuration, segment } from '../values.ts';
@@ -19,7 +20,8 @@ export const command = defineCommand<{ ve: string[] }, { wait?: boolean; timeout
   errors: ['ve.not_found', 've.busy', 've.running', 've.frozen', 've.start_failed', 've.init_died', 'engine.missing', 'network.failed', 'storage.failed',
     'property.unsupported', 'operation.cancelled', 'operation.interrupted', 'timeout'],
   json: 'an array of the operations',
-  run(context, { ve }, options) {
+  async run(context, { ve }, options) {
+    if (options.timeout !== undefined && !options.wait) throw new VeldError('usage', 'start: --timeout goes with --wait.', { hint: 'See `veld help start`.' });
     const jobs = ve.map((label) => ({ label, method: 'POST' as const, path: `/v1/ves/${segment(label)}/start`, body: {} }));
     return runForEach(context, jobs, options, (label) => `${label} started`,
       options.wait ? (label) => waitUntilUp(context, label, options.timeout) : undefined);

@@ -1,4 +1,6 @@
 /** `veld operation cancel` */
+import { VeldError } from '../../../lib/errors.ts';
+import type { OperationRecord } from '../../../store/types.ts';
 import { defineCommand } from '../../command.ts';
 import { segment } from '../../values.ts';
 
@@ -12,8 +14,12 @@ export const command = defineCommand<{ operation: string }>({
   errors: ['operation.not_found', 'operation.committed'],
   json: 'the operation',
   async run(context, { operation }) {
-    const record: unknown = await (await context.client()).request('DELETE', `/v1/operations/${segment(operation)}`);
-    if (context.json) context.printJson(record ?? null);
+    const record = await (await context.client()).request<OperationRecord>('DELETE', `/v1/operations/${segment(operation)}`);
+    if (record.state !== 'running' && record.state !== 'cancelled') {
+      throw new VeldError('operation.committed', `Operation ${operation} has ended already: ${record.state}.`, { hint: 'There is nothing left to cancel.' });
+    }
+    if (context.json) context.printJson(record);
+    else if (record.state === 'cancelled') context.out(`${operation} is cancelled already\n`);
     else context.out(`${operation} is being cancelled\n`);
   },
 });
