@@ -62,7 +62,7 @@ export function run(file: string, args: readonly string[], options: RunOptions =
       child.stderr?.destroy();
       const result = { code, stdout: out(), stderr: err() };
       const name = basename(file);
-      try { faultPoint(`ran:${name}`); } catch (error) { reject(error as Error); return; }
+      try { faultPoint(`ran:${name}`); } catch (error) { reject(error); return; }
       if (timedOut) reject(new VeldError('timeout', `${name} did not end within ${options.timeout} ms.`, { details: { args } }));
       else if (code === 0 || options.allow === true || options.allow?.includes(code)) resolve(result);
       else reject(new VeldError('command.failed', `${name} ended with status ${code}: ${lastLines(result.stderr || result.stdout)}`,

@@ -127,6 +127,8 @@ test('an operation that was under way is shown as interrupted, never as running 
   await veld.createRunning('slow');
   await veld.exec('slow', 'sh', '-c', 'printf "[Service]\\nType=oneshot\\nRemainAfterExit=yes\\nExecStop=/bin/sleep 4\\n" > /etc/systemd/system/slow.service && systemctl start slow');
   const { id } = await veld.api.call<{ id: string }>('POST', '/v1/ves/slow/stop');
+  // Before its first phase is in the journal a stop is only a wish, which dies with the daemon.
+  await until('the stop to be under way', async () => (await veld.show('slow')).status === 'stopping');
   await veld.kill9();
   await veld.start();
   const record = await until('its end', async () => {
