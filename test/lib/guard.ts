@@ -2,7 +2,7 @@
  * The guard of destructive tests: they run only as root, and only when `./check` says so by a guard file that names its own living
  * process. A stray `node --test` on somebody's server does nothing.
  */
-import { mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 
 const GUARD_DIR = '/run/veld-test';
 
@@ -31,6 +31,11 @@ export function lives(id: string): boolean {
 /** Allow destructive tests to processes that get `VELD_TEST_OK` with the returned path. */
 export function writeGuard(): string {
   mkdirSync(GUARD_DIR, { recursive: true, mode: 0o700 });
+  for (const name of readdirSync(GUARD_DIR)) {
+    // Of runs that were killed.
+    const owner = readFileSync(`${GUARD_DIR}/${name}`, 'utf8');
+    if (owner !== '' && !lives(owner)) rmSync(`${GUARD_DIR}/${name}`, { force: true });
+  }
   const file = `${GUARD_DIR}/guard.${process.pid}`;
   writeFileSync(file, identity(), { mode: 0o600 });
   return file;
