@@ -1,6 +1,6 @@
 /** Removes an instance from the host by force, without any help of Veld: for tests that failed or were interrupted. */
 import { spawnSync } from 'node:child_process';
-import { existsSync, readFileSync, rmdirSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, readFileSync, rmdirSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { lives } from './guard.ts';
 import { cgroupsOf, processesOf, tracesOf } from './leftovers.ts';
@@ -51,9 +51,10 @@ export async function sweepAll(owner?: string): Promise<string[]> {
   const swept: string[] = [];
   for (const name of instanceNames()) {
     const file = `${FOLDER_PREFIX}${name}/owner`;
-    // A folder without an owner is being made just now, or belongs to a crash before the owner was written.
     const its = existsSync(file) ? readFileSync(file, 'utf8') : '';
-    if (its === owner || (its !== '' && !lives(its))) {
+    // A folder without an owner is being made or removed just now, or was left half removed.
+    const forgotten = its === '' && Date.now() - (statSync(FOLDER_PREFIX + name, { throwIfNoEntry: false })?.mtimeMs ?? Infinity) > 600_000;
+    if (its === owner || forgotten || (its !== '' && !lives(its))) {
       await sweepInstance(name);
       swept.push(name);
     }
