@@ -66,6 +66,8 @@ export async function openExecSession(socket: string, secret: string, tty: boole
     full.add(stream);
     ws?.pause();
   };
+  // Everything may have come, the end too, before the caller has the session and can begin to read.
+  const given = Promise.withResolvers<void>();
   let ended = false;
   const end = async (settle: () => void): Promise<void> => {
     if (ended) return;
@@ -74,7 +76,9 @@ export async function openExecSession(socket: string, secret: string, tty: boole
       if (stream.destroyed || stream.readableEnded) done();
       stream.once('close', done);
       stream.push(null);
-      if (stream.readableFlowing === null && stream.listenerCount('readable') === 0) stream.resume(); // nobody reads it
+      void given.promise.then(() => {
+        if (stream.readableFlowing === null && stream.listenerCount('readable') === 0) stream.resume(); // nobody reads it
+      });
     })));
     settle();
   };
@@ -94,6 +98,8 @@ export async function openExecSession(socket: string, secret: string, tty: boole
     opening.on('message', (raw) => onFrame(raw));
     opening.on('close', () => void end(() => reject(new VeldError('daemon.unreachable', `The connection to the daemon at ${socket} broke before the command ended.`))));
   });
+
+  setImmediate(given.resolve);
 
   const transmit = (channel: number, payload: Uint8Array, done: (error?: Error) => void = () => {}): void => {
     if (opened.readyState !== opened.OPEN) done(); // the command is gone: so is its input
