@@ -15,7 +15,7 @@ export interface GuestIdentity {
   search?: readonly string[];
 }
 
-const NOTE = '# Written by Veld at each start of this VE; change it with `veld set` on the host.';
+const NOTE = '# Written by Veld when the name or the network properties of this VE change: use `veld set` on the host.';
 
 /** glibc reads three resolvers (resolv.conf(5), MAXNS). */
 const RESOLVERS_MAX = 3;
