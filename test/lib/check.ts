@@ -87,7 +87,7 @@ async function vm(wanted: readonly string[]): Promise<void> {
   }
   process.env.VELD_TEST_LOGS = LOGS;
   try {
-    const { prepareVms } = await import('../vm/prepare.ts');
+    const { prepareVms } = await import('./prepare-vms.ts');
     await prepareVms(filesOf('vm', wanted), (line) => say(`     ${line}`), abort.signal);
     await suite('vm', wanted, { concurrency: 1, timeout: 1_800_000 });
   } catch (error) {

@@ -103,7 +103,7 @@ export async function testHost({ suite, template, subgroups }: HostFacts): Promi
     await veld('exec demo -- timeout 4 sh -c "while :; do :; done"', true);
     assert.ok((await used()) - before < 2_000_000, 'the loop took more CPU than the limit allows');
     assert.ok(Number(/nr_throttled (\d+)/.exec(await control(demo, 'cpu.stat'))?.[1]) > 10);
-    await veld('set demo cpu.limit=none');
+    await veld('set demo cpu.limit=unlimited');
     assert.equal(await control(demo, 'cpu.max'), 'max 100000');
 
     const eater = await machine.run(`veld exec demo -- perl -e '$x = "x" x (400 << 20)'`, { allow: true });
@@ -116,7 +116,7 @@ export async function testHost({ suite, template, subgroups }: HostFacts): Promi
     const checks = await doctor();
     assert.match(checks.find(({ id }) => id === 'lxcfs')?.message ?? '', /a VE sees its memory limit/);
     await sleep(3000);
-    await veld('set demo memory.limit=none memory.swap=none pids.limit=none cpu.weight=100');
+    await veld('set demo memory.limit=unlimited memory.swap=unlimited pids.limit=unlimited cpu.weight=100');
     assert.equal(await control(demo, 'memory.max'), 'max');
     assert.equal(await veld('exec demo -- systemctl is-system-running'), 'running');
   });
@@ -207,7 +207,7 @@ export async function testHost({ suite, template, subgroups }: HostFacts): Promi
     if (subgroups) assert.equal(await machine.ask('systemctl is-active veld-main-ves'), 'active');
     await machine.run('systemctl restart veldd');
     assert.equal(await state(), as, 'after a restart of the daemon');
-    await veld('set demo memory.limit=none pids.limit=none');
+    await veld('set demo memory.limit=unlimited pids.limit=unlimited');
   });
 
   test('stop and destroy leave nothing', async () => {

@@ -1,9 +1,9 @@
 /** What the machines are made of, built before the first one boots, and said. */
-import { forgetOld } from './build.ts';
-import { stateDisk } from './disks.ts';
-import { findImage } from './image.ts';
-import type { Suite } from './image.ts';
-import { findQemu } from './qemu.ts';
+import { forgetOld } from '../vm/build.ts';
+import { stateDisk } from '../vm/disks.ts';
+import { findImage } from '../vm/image.ts';
+import type { Suite } from '../vm/image.ts';
+import { findQemu } from '../vm/qemu.ts';
 
 /** Releases by the test file that boots them. */
 const SUITES: Record<string, Suite> = { 'debian-12': 'bookworm', 'debian-13': 'trixie' };
