@@ -28,7 +28,6 @@ export async function bootVe(context: VeContext, ve: VeRecord, task: Task): Prom
   const properties = resolveProperties(ve.properties);
 
   task.undo('boot', () => cleanUpRun(context, ve));
-  task.phase('boot');
   task.progress(10, 'preparing');
   resources.create(ve.number, ve.uidBase, properties);
   faultPoint('boot.groups');
@@ -45,11 +44,11 @@ export async function bootVe(context: VeContext, ve: VeRecord, task: Task): Prom
   ]);
   if (boot.code !== 0) throw startFailed(context, ve, boot.stdout);
   const { init } = readRunState(settings, ve.number);
-  if (!init) throw initDied(context, ve);
+  if (!init) throw await initDied(context, ve);
   if (ve.guestDirty) await writeGuestFiles(context, ve, properties, init);
 
   task.progress(60, 'waiting for init');
-  await provenAlive(context, ve, init, properties);
+  await provenAlive(context, ve, init, properties, task.signal);
   return init;
 }
 
@@ -58,13 +57,16 @@ export function prepareRun(context: VeContext, ve: VeRecord): void {
   const { settings, resources } = context;
   const properties = resolveProperties(ve.properties);
   const groups = resources.groups(ve.number);
+  const lxcfs = context.lxcfs();
+  const options = {
+    ve, properties, rootfs: join(runFolder(settings, ve.number), 'rootfs'), cgroupPath: groups.path, timeNamespace: existsSync('/proc/self/ns/time'),
+  };
   mkdirSync(join(settings.stateDir, 'logs'), { recursive: true, mode: 0o700 });
   writeRunFolder(settings, {
     ve,
-    config: ociConfig({
-      ve, properties, rootfs: join(runFolder(settings, ve.number), 'rootfs'), lxcfs: context.lxcfs(),
-      cgroupPath: groups.path, timeNamespace: existsSync('/proc/self/ns/time'),
-    }),
+    config: ociConfig({ ...options, lxcfs }),
+    plainConfig: ociConfig({ ...options, lxcfs: null }),
+    lxcfs,
     network: context.network.plan(ve),
     mounts: context.volumes.mountPlan(ve.uuid, ve.uidBase, ve.layers),
     groups,
@@ -77,16 +79,16 @@ export function prepareRun(context: VeContext, ve: VeRecord): void {
 
 /** Write host name, hosts and resolver into the created VE, then let it run. */
 async function writeGuestFiles(context: VeContext, ve: VeRecord, properties: Properties, init: ProcessId): Promise<void> {
-  await updateGuestFiles(ve, properties, init.pid);
+  await updateGuestFiles(ve, properties, init);
   faultPoint('boot.guest-files');
   mark(context.settings, ve.number, 'hold', false);
   await run(join(context.settings.libexecDir, 'veld-runtime-start'), [runFolder(context.settings, ve.number)], { timeout: 10_000 });
   updateVe(context.store, ve.uuid, { guestDirty: false });
 }
 
-/** Write the files that carry the VE's network identity, through its own root. @param pid a process of the VE */
-export async function updateGuestFiles(ve: VeRecord, properties: Properties, pid: number): Promise<void> {
-  const root = await openGuestRoot({ pid });
+/** Write the files that carry the VE's network identity, through its own root. @throws VeldError `path.refused` when init has ended */
+export async function updateGuestFiles(ve: VeRecord, properties: Properties, init: ProcessId): Promise<void> {
+  const root = await openGuestRoot(init);
   try {
     for (const file of filesOf(ve, properties)) {
       if (file.ifFolder !== undefined && !(await root.folderExists(file.ifFolder))) continue;
@@ -109,7 +111,7 @@ export function filesOf(ve: VeRecord, properties: Properties): ReturnType<typeof
  * Wait until init has shown that it lives: systemd by the groups that it makes, any other init by not ending at once.
  * @throws VeldError `ve.init_died` with its last words, `ve.start_failed` when nothing came within boot.timeout
  */
-async function provenAlive(context: VeContext, ve: VeRecord, init: ProcessId, properties: Properties): Promise<void> {
+async function provenAlive(context: VeContext, ve: VeRecord, init: ProcessId, properties: Properties, signal: AbortSignal): Promise<void> {
   const group = context.resources.groups(ve.number).unified;
   const started = performance.now();
   const limit = properties['boot.timeout'] * 1000;
@@ -118,7 +120,8 @@ async function provenAlive(context: VeContext, ve: VeRecord, init: ProcessId, pr
     const look = (): void => {
       const elapsed = performance.now() - started;
       const program = programOf(init);
-      if (!isAlive(init)) finish(initDied(context, ve));
+      if (signal.aborted) finish(signal.reason as Error);
+      else if (!isAlive(init)) void initDied(context, ve).then(finish, finish);
       else if (/\/systemd$/.test(program) ? existsSync(join(group, 'system.slice')) : program !== '' && elapsed >= GRACE) finish();
       else if (elapsed > limit) finish(new VeldError('ve.start_failed', `The init of ${ve.name} has not set up its groups within ${limit / 1000} s.`));
     };
@@ -144,7 +147,8 @@ function programOf(init: ProcessId): string {
   }
 }
 
-function initDied(context: VeContext, ve: VeRecord): VeldError {
+async function initDied(context: VeContext, ve: VeRecord): Promise<VeldError> {
+  await settled(context, ve.number); // veld-exit writes its status only after conmon has seen the end
   const { exited } = readRunState(context.settings, ve.number);
   const words = lastWords(context.settings, ve.uuid);
   return new VeldError('ve.init_died', `The init of ${ve.name} died at boot${exited ? ` with status ${exited.code}` : ''}${words ? `: ${words}` : ' without a word'}.`,
@@ -154,7 +158,7 @@ function initDied(context: VeContext, ve: VeRecord): VeldError {
 function startFailed(context: VeContext, ve: VeRecord, sync: string): VeldError {
   let reason = sync.trim();
   try {
-    reason = (JSON.parse(reason) as { message?: string }).message?.trim() || reason;
+    reason = (JSON.parse(reason) as { message?: string }).message?.trim().replace(/^\d{4}-\S+Z?: /gm, '') || reason;
   } catch { /* not JSON: shown as it is */ }
   return new VeldError('ve.start_failed', `${ve.name} could not be started: ${reason || lastWords(context.settings, ve.uuid) || 'its monitor ended without a word'}.`);
 }
@@ -183,12 +187,13 @@ const SETTLE_TIMEOUT = 20_000;
  */
 export async function settled({ settings }: VeContext, number: number): Promise<void> {
   const folder = runFolder(settings, number);
+  if (readRunState(settings, number).init) return;
   for (let i = 0; i < 10 && existsSync(join(folder, 'lock')); i++) {
     await run('flock', ['--timeout', String(SETTLE_TIMEOUT / 1000), join(folder, 'lock'), 'true'], { allow: [1] });
     if (readRunState(settings, number).init) return;
     const monitor = readProcess(Number(readIfExists(join(folder, 'conmon.pid')) ?? 0));
-    // The file is of this boot of the host, but its pid may be another's by now.
-    if (monitor?.comm !== 'conmon') return;
+    // The file is of this boot of the host, but its pid may be another's by now, even another VE's conmon.
+    if (monitor?.comm !== 'conmon' || !isAlive(monitor) || !(readIfExists(`/proc/${monitor.pid}/cmdline`) ?? '').includes(`\0${folder}\0`)) return;
     await waitProcessEnd(monitor, AbortSignal.timeout(SETTLE_TIMEOUT));
   }
 }

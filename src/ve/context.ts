@@ -29,11 +29,12 @@ export interface VeContext {
 
 /**
  * The VE that a user means: by name, number or UUID.
+ * @param half also one that is half made or half gone, for those who take it away
  * @throws VeldError `ve.not_found`
  */
-export function findVe(store: Store, key: string): VeRecord {
+export function findVe(store: Store, key: string, half = false): VeRecord {
   const ve = store.veByName(key) ?? (/^[1-9]\d{0,8}$/.test(key) ? store.veByNumber(Number(key)) : undefined) ?? store.veByUuid(key);
-  if (!ve?.ready) throw new VeldError('ve.not_found', `There is no VE ${JSON.stringify(key.slice(0, 80))}.`);
+  if (!ve || (!ve.ready && !half)) throw new VeldError('ve.not_found', `There is no VE ${JSON.stringify(key.slice(0, 80))}.`);
   return ve;
 }
 

@@ -2,14 +2,15 @@
 import { VeldError } from '../lib/errors.ts';
 import type { Task } from '../ops/types.ts';
 import type { VeRecord } from '../store/types.ts';
-import { cleanUpRun } from './boot.ts';
+import { cleanUpRun, settled } from './boot.ts';
 import { forgetRecord } from './create.ts';
 import { reload, updateVe, type VeContext } from './context.ts';
 import { readRunState } from './run-folder.ts';
 
 /** @throws VeldError `ve.running` unless forced */
 export function checkDestroyable(context: VeContext, ve: VeRecord, force: boolean): void {
-  if (!force && readRunState(context.settings, ve.number).init) {
+  const { init, between } = readRunState(context.settings, ve.number);
+  if (!force && (init || between)) {
     throw new VeldError('ve.running', `${ve.name} is running.`, { hint: 'Stop it first, or use --force.' });
   }
 }
@@ -17,6 +18,7 @@ export function checkDestroyable(context: VeContext, ve: VeRecord, force: boolea
 /** Kill the VE if it runs and remove all that it is. */
 export async function destroyVe(context: VeContext, uuid: string, force: boolean, task: Task): Promise<void> {
   const ve = reload(context.store, uuid);
+  await settled(context, ve.number); // it may be rebooting itself just now
   checkDestroyable(context, ve, force);
   task.phase('destroy');
   task.commit();

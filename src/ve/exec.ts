@@ -1,8 +1,7 @@
 /** `exec`: a command in a running VE, with the VE's namespaces, capabilities and seccomp filter, and nothing of the host's. */
 import { spawn } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
-import { closeSync, fchownSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { Socket } from 'node:net';
+import { mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { VeldError } from '../lib/errors.ts';
 import { readIfExists } from '../lib/files.ts';
@@ -11,10 +10,10 @@ import { openConsoleSocket } from '../kernel/console-socket.ts';
 import { openGuestRoot } from '../kernel/guest-tree.ts';
 import { signalProcess } from '../kernel/pidfd.ts';
 import { readProcess, type ProcessId } from '../kernel/process.ts';
-import { makePipe } from '../kernel/syscalls.ts';
 import type { VeRecord } from '../store/types.ts';
 import { VE_CAPABILITIES } from './capabilities.ts';
 import type { VeContext } from './context.ts';
+import { makeCommandPipes } from './exec-pipes.ts';
 import { findUser, type GuestUser } from './guest-users.ts';
 import { readRunState, runFolder } from './run-folder.ts';
 import type { ExecRequest, ExecSession } from './types.ts';
@@ -32,6 +31,7 @@ export async function execInVe(context: VeContext, ve: VeRecord, request: ExecRe
   if (!init) throw new VeldError('ve.not_running', `${ve.name} is not running.`);
   if (resources.isFrozen(ve.number)) throw new VeldError('ve.frozen', `${ve.name} is frozen: nothing can run in it.`);
   const user = await resolveUser(init, request.user ?? 'root');
+  const groups = resources.execGroups(ve.number).join(' '); // may throw: before anything is opened
 
   const folder = runFolder(settings, ve.number);
   const id = randomBytes(8).toString('hex');
@@ -43,26 +43,23 @@ export async function execInVe(context: VeContext, ve: VeRecord, request: ExecRe
     for (const file of Object.values(files)) rmSync(file, { force: true });
   };
 
-  // Real pipes that belong to the command's user: Node's own are sockets, and `echo >/dev/stderr` cannot open a socket.
-  const pipes = [makePipe(), makePipe(), makePipe()] as const;
-  for (const { read, write } of pipes) for (const fd of [read, write]) fchownSync(fd, ve.uidBase + user.uid, ve.uidBase + user.gid);
+  const pipes = makeCommandPipes(ve.uidBase + user.uid, ve.uidBase + user.gid);
+  const { stdin, stdout, stderr } = pipes;
   const child = spawn(join(settings.libexecDir, 'veld-exec'),
     [folder, files.process, files.pid, files.log, ...(terminal ? ['--tty', '--console-socket', files.console] : [])],
-    { cwd: '/', env: { PATH: SAFE_PATH, LC_ALL: 'C', VELD_EXEC_GROUPS: resources.execGroups(ve.number).join(' ') }, stdio: [pipes[0].read, pipes[1].write, pipes[2].write] });
-  for (const fd of [pipes[0].read, pipes[1].write, pipes[2].write]) closeSync(fd);
-  const stdin = new Socket({ fd: pipes[0].write, readable: false, writable: true });
-  const [stdout, stderr] = [pipes[1].read, pipes[2].read].map((fd) => new Socket({ fd, readable: true, writable: false })) as [Socket, Socket];
-  const drained = Promise.all([stdout, stderr].map((stream) => new Promise<void>((done) => stream.once('close', () => done()))));
+    { cwd: '/', env: { PATH: SAFE_PATH, LC_ALL: 'C', VELD_EXEC_GROUPS: groups }, stdio: pipes.childEnds });
+  pipes.closeChildEnds();
 
+  let ended = false;
   const exit = new Promise<number>((resolve, reject) => {
     child.on('error', (error) => {
       removeFiles();
       terminal?.close();
-      for (const stream of [stdin, stdout, stderr]) stream.destroy();
+      pipes.destroy();
       reject(new VeldError('exec.failed', `The command could not be started: ${error.message}`, { cause: error }));
     });
-    // All output has been read by then. A background process that keeps the pipes open keeps the session open, as with ssh.
-    child.on('exit', (code, signal) => void drained.then(() => {
+    child.on('exit', () => { ended = true; });
+    child.on('exit', (code, signal) => void pipes.drained().then(() => {
       const complaint = (readIfExists(files.log) ?? '').trim();
       removeFiles();
       terminal?.close();
@@ -73,12 +70,12 @@ export async function execInVe(context: VeContext, ve: VeRecord, request: ExecRe
   exit.catch(() => {});
 
   const kill = (signal: NodeJS.Signals): void => {
-    const process_ = readPid(files.pid);
-    if (process_) signalProcess(process_, signal);
+    if (ended) return; // its pid may be another's by now
+    const command = readPid(files.pid);
+    if (command) signalGroup(command, signal);
     else child.kill(signal); // not there yet: end the way to it
   };
   if (!terminal) {
-    stdin.on('error', () => {}); // the command may end without reading everything
     return { stdin, stdout, stderr, resize: () => {}, kill, exit };
   }
   stdin.end();
@@ -97,12 +94,13 @@ function execError(complaint: string, request: ExecRequest): VeldError {
   const command = JSON.stringify(request.command[0]?.slice(0, 200) ?? '');
   // With the time, which crun writes first, taken off.
   const words = complaint.replace(/^\d{4}-\S+: /, '').slice(0, 500);
+  if (/^chdir to/.test(words)) return new VeldError('request.invalid', `The VE has no folder ${JSON.stringify(request.cwd ?? '/')}: ${words}.`, { hint: 'Name a folder of the VE.' });
   if (/not found in \$PATH|No such file or directory/.test(words)) return new VeldError('exec.not_found', `The VE has no program ${command}: ${words}.`);
   if (/not executable|not a regular file|Permission denied|Exec format error/.test(words)) return new VeldError('exec.not_executable', `${command} cannot be run in the VE: ${words}.`);
   return new VeldError('exec.failed', `${command} could not be run in the VE: ${words}.`);
 }
 
-function processSpec(request: ExecRequest, user: GuestUser): object {
+function processSpec(request: ExecRequest, user: GuestUser & { start: string }): object {
   const capabilities = user.uid === 0
     ? Object.fromEntries(['bounding', 'effective', 'permitted'].map((set) => [set, VE_CAPABILITIES]))
     : { bounding: VE_CAPABILITIES, effective: [], permitted: [] };
@@ -118,15 +116,15 @@ function processSpec(request: ExecRequest, user: GuestUser): object {
     user: { uid: user.uid, gid: user.gid, additionalGids: user.groups },
     args: request.command,
     env: Object.entries(environment).map(([name, value]) => `${name}=${value}`),
-    cwd: request.cwd ?? (user.home || '/'),
+    cwd: request.cwd ?? user.start,
     capabilities,
     noNewPrivileges: false,
   };
 }
 
 /** The user as the VE's own files say, read through the VE's root with limits. */
-async function resolveUser(init: ProcessId, wanted: string): Promise<GuestUser> {
-  const root = await openGuestRoot({ pid: init.pid });
+async function resolveUser(init: ProcessId, wanted: string): Promise<GuestUser & { start: string }> {
+  const root = await openGuestRoot(init);
   try {
     const read = async (path: string): Promise<string> => {
       try {
@@ -135,10 +133,20 @@ async function resolveUser(init: ProcessId, wanted: string): Promise<GuestUser> 
         return ''; // none, or not an ordinary file: root and numbers still work
       }
     };
-    return findUser(wanted, await read('/etc/passwd'), await read('/etc/group'));
+    const user = findUser(wanted, await read('/etc/passwd'), await read('/etc/group'));
+    // As su does: a user without a home begins at the top.
+    return { ...user, start: (await root.folderExists(user.home)) ? user.home : '/' };
   } finally {
     root.close();
   }
+}
+
+/** Signal the command and its children: as a terminal does, the whole process group that it leads. */
+function signalGroup(command: ProcessId, signal: NodeJS.Signals): void {
+  if (!signalProcess(command, signal)) return;
+  try {
+    process.kill(-command.pid, signal); // its leader lived a moment ago, so the number is not another's
+  } catch { /* it leads no group, or all have ended */ }
 }
 
 function readPid(file: string): ProcessId | undefined {

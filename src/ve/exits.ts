@@ -4,9 +4,11 @@
  */
 import { mkdirSync, watch } from 'node:fs';
 import { join } from 'node:path';
+import { waitProcessEnd } from '../kernel/pidfd.ts';
+import type { ProcessId } from '../kernel/process.ts';
 import { resolveProperties } from '../spec/properties.ts';
 import type { VeRecord } from '../store/types.ts';
-import { cleanUpRun } from './boot.ts';
+import { cleanUpRun, settled } from './boot.ts';
 import { updateVe, type VeContext } from './context.ts';
 import { readRunState } from './run-folder.ts';
 import { startVe } from './start.ts';
@@ -25,61 +27,80 @@ const STABLE = 600_000;
 export interface ExitWatcher {
   /** Look at one VE now. Idempotent. */
   look(number: number): void;
+  /** Schedule anew the starts that an earlier daemon of this boot owed by restart policies. */
+  resume(): void;
   /** Settles when no exit is being handled. */
   idle(): Promise<void>;
   close(): void;
 }
 
-/** Begin to watch the notes that the scripts leave in `<runDir>/events/`. */
+/** Begin to watch the notes that the scripts leave in `<runDir>/events/`, and the inits themselves. */
 export function watchExits(context: VeContext): ExitWatcher {
   const { settings, store, log, operations } = context;
   /** Pid and start time of the inits last seen, by VE number: another one means a reboot. */
   const seen = new Map<number, string>();
   const restarts = new Map<string, { count: number; last: number; timer?: NodeJS.Timeout }>();
   const pending = new Set<Promise<void>>();
-  let closed = false;
+  const closing = new AbortController();
+  const closed = (): boolean => closing.signal.aborted;
+
+  /** Callbacks of watches and timers end here: nothing that goes wrong for one VE may end the daemon. */
+  const guarded = (ve: string, work: () => Promise<void>): void => {
+    const running = work().catch((error: unknown) => {
+      if (!closed()) log.error({ ve, err: error }, 'the end of a VE could not be handled');
+    });
+    pending.add(running);
+    void running.finally(() => pending.delete(running));
+  };
 
   const look = (number: number): void => {
-    if (closed) return;
+    if (closed()) return;
     const ve = store.veByNumber(number);
     if (!ve?.ready) return;
     const run = readRunState(settings, number);
-    if (run.init) {
-      const id = `${run.init.pid} ${run.init.startTime}`;
-      if (seen.has(number) && seen.get(number) !== id && !operations.isBusy(ve.uuid)) {
-        context.events.emit('ve.rebooted', { ve: ve.uuid, data: { name: ve.name, pid: run.init.pid } });
-        log.info({ ve: ve.uuid, name: ve.name }, 'VE rebooted itself');
-      }
-      seen.set(number, id);
-      return;
-    }
-    seen.delete(number);
-    if (!run.exited) return;
-    const work = handle(ve).catch((error: unknown) => log.error({ ve: ve.uuid, err: error }, 'the end of a VE could not be handled'));
-    pending.add(work);
-    void work.finally(() => pending.delete(work));
+    if (run.init) noteInit(ve, run.init);
+    else if (run.exited || seen.has(number) || run.between) guarded(ve.uuid, () => handle(ve));
+  };
+
+  const noteInit = (ve: VeRecord, init: ProcessId): void => {
+    const id = `${init.pid} ${init.startTime}`;
+    const before = seen.get(ve.number);
+    if (before === id) return;
+    seen.set(ve.number, id);
+    // The note of its end may never come: conmon and the scripts can be killed. The kernel tells in any case.
+    void waitProcessEnd(init, closing.signal).then(() => look(ve.number)).catch(() => {});
+    if (before === undefined || operations.isBusy(ve.uuid)) return;
+    context.events.emit('ve.rebooted', { ve: ve.uuid, data: { name: ve.name, pid: init.pid } });
+    log.info({ ve: ve.uuid, name: ve.name }, 'VE rebooted itself');
   };
 
   const handle = async (record: VeRecord): Promise<void> => {
+    const { number } = record;
     // An operation on this VE (a stop, a failing start) sees the end by itself; afterwards nothing is left to do here.
     while (operations.isBusy(record.uuid)) await operations.whenFree(record.uuid);
+    await settled(context, number);
+    while (operations.isBusy(record.uuid)) await operations.whenFree(record.uuid);
     const ve = store.veByUuid(record.uuid);
-    if (closed || !ve?.ready) return;
-    const { init, exited } = readRunState(settings, ve.number);
-    if (init || !exited) return;
+    if (closed() || !ve?.ready) return;
+    const { init, exited, between } = readRunState(settings, number);
+    if (init) return noteInit(ve, init); // a reboot
+    seen.delete(number);
+    if (!exited && !between) return; // an operation has cleaned up
     const unlock = operations.lockVe(ve.uuid, 'exit');
     try {
-      const poweroff = exited.code === POWEROFF;
+      const ended = exited ?? { code: 137, at: new Date() };
+      const poweroff = ended.code === POWEROFF;
       const policy = resolveProperties(ve.properties)['restart.policy'];
       const again = policy === 'always' || (policy === 'on-failure' && !poweroff);
-      await cleanUpRun(context, ve);
-      const reason = poweroff ? 'powered off from inside' : exited.code === 200 ? 'its reboot failed' : 'its init ended';
+      const reason = poweroff ? 'powered off from inside' : ended.code === 200 ? 'its reboot failed' : 'its init ended';
+      // The record first: the clean-up takes the note away.
       const after = updateVe(store, ve.uuid, {
-        lastExit: { code: exited.code, at: exited.at.toISOString(), reason },
+        lastExit: { code: ended.code, at: ended.at.toISOString(), reason },
         ...(poweroff && !again && { desired: 'stopped' as const }),
       });
-      context.events.emit('ve.stopped', { ve: ve.uuid, data: { name: ve.name, reason, code: exited.code } });
-      log.info({ ve: ve.uuid, name: ve.name, code: exited.code, reason }, 'VE ended');
+      await cleanUpRun(context, ve);
+      context.events.emit('ve.stopped', { ve: ve.uuid, data: { name: ve.name, reason, code: ended.code } });
+      log.info({ ve: ve.uuid, name: ve.name, code: ended.code, reason }, 'VE ended');
       if (again) schedule(after);
     } finally {
       unlock();
@@ -89,25 +110,29 @@ export function watchExits(context: VeContext): ExitWatcher {
   const schedule = (ve: VeRecord): void => {
     const now = Date.now();
     const entry = restarts.get(ve.uuid);
+    clearTimeout(entry?.timer);
     const count = entry && now - entry.last < STABLE ? entry.count : 0;
     const wait = backOff(count);
     log.info({ ve: ve.uuid, name: ve.name, wait }, 'VE will be started again');
     context.events.emit('ve.restart-scheduled', { ve: ve.uuid, data: { name: ve.name, seconds: wait / 1000 } });
-    const timer = setTimeout(() => {
-      const current = store.veByUuid(ve.uuid);
-      if (closed || !current?.ready || current.desired !== 'running' || readRunState(settings, ve.number).init || operations.isBusy(ve.uuid)) return;
-      restarts.set(ve.uuid, { count: count + 1, last: Date.now() });
-      const operation = operations.start({ kind: 'start', ve: ve.uuid, requestId: null }, async (task) => {
-        await startVe(context, ve.uuid, task);
-        look(ve.number);
-      });
-      // A start that fails rolls `desired` back to running only when it was: try again, later each time.
-      void operations.wait(operation.id).then((ended) => {
-        if (ended.state === 'failed' && !closed && store.veByUuid(ve.uuid)?.desired === 'running') schedule(ve);
-      });
-    }, wait);
+    const timer = setTimeout(() => guarded(ve.uuid, () => startAgain(ve, count)), wait);
     timer.unref();
     restarts.set(ve.uuid, { count, last: entry?.last ?? now, timer });
+  };
+
+  const startAgain = async ({ uuid, number }: VeRecord, count: number): Promise<void> => {
+    const ve = store.veByUuid(uuid);
+    const run = readRunState(settings, number);
+    if (closed() || !ve?.ready || ve.desired !== 'running' || run.init || run.between || operations.isBusy(uuid)) return;
+    restarts.set(uuid, { count: count + 1, last: Date.now() });
+    const operation = operations.start({ kind: 'start', ve: uuid, requestId: null }, async (task) => {
+      await startVe(context, uuid, task);
+      look(number);
+    });
+    const ended = await operations.wait(operation.id, closing.signal);
+    // Later each time. (A start that fails leaves `desired` as it was: running.)
+    const after = store.veByUuid(uuid);
+    if (ended.state === 'failed' && !closed() && after?.desired === 'running') schedule(after);
   };
 
   const folder = join(settings.runDir, 'events');
@@ -118,11 +143,18 @@ export function watchExits(context: VeContext): ExitWatcher {
 
   return {
     look,
+    resume() {
+      for (const ve of store.listVes()) {
+        const run = readRunState(settings, ve.number);
+        const policy = resolveProperties(ve.properties)['restart.policy'];
+        if (ve.ready && ve.desired === 'running' && policy !== 'never' && !run.init && !run.exited && !run.between) schedule(ve);
+      }
+    },
     async idle() {
       while (pending.size > 0) await Promise.all(pending);
     },
     close() {
-      closed = true;
+      closing.abort();
       watcher.close();
       for (const { timer } of restarts.values()) clearTimeout(timer);
     },

@@ -1,4 +1,5 @@
 /** The manager of VEs: turns each wish into an operation on a locked VE. What the verbs do is in their own files. */
+import { VeldError } from '../lib/errors.ts';
 import type { OperationRecord, VeRecord } from '../store/types.ts';
 import type { Task } from '../ops/types.ts';
 import { checkTemplateName } from '../spec/names.ts';
@@ -54,7 +55,7 @@ export function createVeManager(context: VeContext): RunningVeManager {
       try {
         return begin('create', ve, requestId, async (task) => {
           const made = await createVe(context, ve, task);
-          if (request.start) await startVe(context, made.uuid, task);
+          if (request.start) await startVe(context, made.uuid, task).catch((error: unknown) => { throw asCreateError(error); });
           task.commit();
           context.events.emit('ve.created', { ve: ve.uuid, data: { name: ve.name, number: ve.number } });
           return viewVe(context, reload(store, ve.uuid));
@@ -98,7 +99,7 @@ export function createVeManager(context: VeContext): RunningVeManager {
     },
 
     destroy(key, options, requestId) {
-      const ve = findVe(store, key);
+      const ve = findVe(store, key, true);
       checkDestroyable(context, ve, options.force === true);
       return begin('destroy', ve, requestId, (task) => destroyVe(context, ve.uuid, options.force === true, task));
     },
@@ -142,8 +143,9 @@ export function createVeManager(context: VeContext): RunningVeManager {
       const unfinished = await recover(context, sameBoot, exits);
       await exits.idle();
       dropUnusedEngines(context);
-      for (const ve of unfinished.stop) begin('stop', ve, null, (task) => stopVe(context, ve.uuid, {}, task));
-      for (const ve of unfinished.restart) begin('restart', ve, null, (task) => restartVe(context, ve.uuid, {}, task));
+      for (const { ve, force } of unfinished.stop) begin('stop', ve, null, (task) => stopVe(context, ve.uuid, { force }, task));
+      for (const { ve, force } of unfinished.restart) begin('restart', ve, null, (task) => restartVe(context, ve.uuid, { force }, task));
+      if (sameBoot) exits.resume();
     },
 
     async startAtBoot() {
@@ -166,4 +168,12 @@ export function createVeManager(context: VeContext): RunningVeManager {
     },
   };
   return manager;
+}
+
+/** A start that fails takes the new VE with it, and its logs: say so. */
+function asCreateError(error: unknown): unknown {
+  if (!(error instanceof VeldError)) return error;
+  return new VeldError(error.code, error.message, {
+    hint: 'Nothing was made. Create the VE without --start to look into it, then start it and read `veld logs`.', details: { ...error.details }, cause: error,
+  });
 }

@@ -16,8 +16,8 @@ import { follow } from './set.ts';
 
 /** What is left to do by ordinary operations, once the daemon serves. */
 export interface Unfinished {
-  stop: VeRecord[];
-  restart: VeRecord[];
+  stop: { ve: VeRecord; force: boolean }[];
+  restart: { ve: VeRecord; force: boolean }[];
 }
 
 /**
@@ -82,22 +82,24 @@ async function recoverVe(context: VeContext, ve: VeRecord, entry: JournalRecord 
   }
   if (kind === 'stop') {
     updateVe(store, ve.uuid, { desired: 'stopped' });
-    if (run.init) unfinished.stop.push(ve);
+    if (run.init) unfinished.stop.push({ ve, force: entry?.data.force === true });
     else await cleanUpRun(context, ve);
   }
   if (kind === 'restart') {
-    unfinished.restart.push(ve);
+    unfinished.restart.push({ ve, force: entry?.data.force === true });
     if (!run.init) await cleanUpRun(context, ve);
   }
   if (run.init) {
     log.info({ ve: ve.uuid, name: ve.name, pid: run.init.pid }, 'adopted a running VE');
     await network.admit(ve);
-    if (kind === 'set' || kind === 'rename') await follow(context, entry?.data.before as VeRecord, ve, run.init.pid, true);
+    if (kind === 'set' || kind === 'rename') await follow(context, entry?.data.before as VeRecord, ve, run.init, true);
     else resources.apply(ve.number, resolveProperties(ve.properties));
     return;
   }
-  // Neither alive nor a note of its end: the boot was cut short, or the host's kernel killed init and conmon alike.
-  if (!run.exited && (existsSync(runFolder(settings, ve.number)) || resources.list().includes(ve.number))) await cleanUpRun(context, ve);
+  if (kind === 'set' || kind === 'rename') updateVe(store, ve.uuid, { guestDirty: true });
+  // A note of its end, or none because whoever should have left it was killed: the exit watcher draws the consequences. Groups without a
+  // run folder are what a start left behind that was cut short at its very beginning.
+  if (!existsSync(runFolder(settings, ve.number)) && resources.list().includes(ve.number)) await cleanUpRun(context, ve);
 }
 
 /** Volumes and layers that no record names. */

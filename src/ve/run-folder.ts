@@ -2,11 +2,11 @@
  * A VE's run folder (`<runDir>/ves/<number>/`): what the scripts in libexec/ need to boot the VE without the daemon, and what they
  * leave for the daemon to read. It belongs to one boot of the host.
  *
- * Written here: `env` (shell variables), `config.json`, `lowers` (lines `MAP SOURCE`, lowest first, `-` for no map), `host.batch`,
+ * Written here: `env` (shell variables), `config.template` and `config.plain` (with and without lxcfs), `lowers` (lines `MAP SOURCE`, lowest first, `-` for no map), `host.batch`,
  * `guest.batch`, `hold` (create, but let the daemon start), `stopping` (a reboot is not wanted).
- * Left by the scripts: `init` (`PID STARTTIME`), `exited` (`CODE EPOCHSECONDS`), `history`, `lock`.
+ * Left by the scripts: `init` (`PID STARTTIME`), `exited` (`CODE EPOCHSECONDS`), `config.json` (of this boot).
  */
-import { mkdirSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { chmodSync, closeSync, existsSync, mkdirSync, openSync, readdirSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { readIfExists } from '../lib/files.ts';
 import type { Settings } from '../lib/settings.ts';
@@ -23,6 +23,10 @@ import { PROPERTIES_ANNOTATION } from './oci-config.ts';
 export interface BootPlan {
   ve: VeRecord;
   config: object;
+  /** The same without lxcfs, for a reboot while that is dead. */
+  plainConfig: object;
+  /** Folder of lxcfs' mount, or null. */
+  lxcfs: string | null;
   network: NetworkPlan;
   mounts: MountPlan;
   groups: VeGroups;
@@ -39,6 +43,8 @@ export interface RunState {
   init: ProcessId | undefined;
   /** How init ended, when it did and was not booted again. */
   exited: { code: number; at: Date } | undefined;
+  /** Neither: a boot is under way (the VE reboots itself, most likely), or whoever should have left the note was killed. See `settled`. */
+  between: boolean;
 }
 
 /** Name of the VE for crun and conmon. */
@@ -64,8 +70,10 @@ const WALK_ONLY = 0o711;
 
 /** Make the folders that all VEs share. */
 export function makeSharedRunFolders(settings: Settings): void {
-  mkdirSync(settings.runDir, { recursive: true, mode: WALK_ONLY });
-  mkdirSync(join(settings.runDir, 'ves'), { recursive: true, mode: WALK_ONLY });
+  for (const folder of [settings.runDir, join(settings.runDir, 'ves')]) {
+    mkdirSync(folder, { recursive: true });
+    chmodSync(folder, WALK_ONLY); // whatever the umask, or whoever made it
+  }
   for (const name of ['crun', 'exits', 'events']) mkdirSync(join(settings.runDir, name), { recursive: true, mode: 0o700 });
 }
 
@@ -74,7 +82,11 @@ export function writeRunFolder(settings: Settings, plan: BootPlan): string {
   const folder = runFolder(settings, plan.ve.number);
   mkdirSync(folder, { recursive: true, mode: WALK_ONLY });
   for (const name of ['rootfs', ...plan.mounts.lowers.map((_, i) => `lower${i}`)]) mkdirSync(join(folder, name), { recursive: true, mode: 0o711 });
-  const put = (name: string, text: string): void => writeFileSync(join(folder, name), text, { mode: 0o600 });
+  // Whole or not at all: a script may read it just now.
+  const put = (name: string, text: string): void => {
+    writeFileSync(join(folder, `${name}.new`), text, { mode: 0o600 });
+    renameSync(join(folder, `${name}.new`), join(folder, name));
+  };
   put('env', shellVariables({
     VELD_ID: runtimeId(settings, plan.ve.number),
     VELD_NUMBER: String(plan.ve.number),
@@ -94,10 +106,13 @@ export function writeRunFolder(settings: Settings, plan: BootPlan): string {
     VELD_UPPER: plan.mounts.upper,
     VELD_WORK: plan.mounts.work,
     VELD_CONSOLE_LOG: plan.consoleLog,
+    VELD_LXCFS: plan.lxcfs ?? '',
     VELD_STOP_TIMEOUT: String(resolveProperties(plan.ve.properties)['stop.timeout']),
   }));
   put('config.template', JSON.stringify(plan.config));
-  put('lock', ''); // made here and closed, or any user of the host could hold the lock that the scripts make
+  put('config.plain', JSON.stringify(plan.plainConfig));
+  // Made here, or any user of the host could hold the lock that the scripts make; never by rename: another inode would be another lock.
+  closeSync(openSync(join(folder, 'lock'), 'a', 0o600));
   put('lowers', plan.mounts.lowers.map((l) => `${l.map ?? '-'} ${l.source}\n`).join(''));
   put('host.batch', plan.network.hostBatch);
   put('guest.batch', plan.network.guestBatch);
@@ -129,9 +144,10 @@ export function readRunState(settings: Settings, number: number): RunState {
   const folder = runFolder(settings, number);
   const [pid, startTime] = (readIfExists(join(folder, 'init')) ?? '').trim().split(' ');
   const id = pid && startTime ? { pid: Number(pid), startTime: Number(startTime) } : undefined;
-  if (id && isAlive(id)) return { init: id, exited: undefined };
+  if (id && isAlive(id)) return { init: id, exited: undefined, between: false };
   const [code, at] = (readIfExists(join(folder, 'exited')) ?? '').trim().split(' ');
-  return { init: undefined, exited: code ? { code: Number(code), at: new Date(Number(at) * 1000) } : undefined };
+  const exited = code ? { code: Number(code), at: new Date(Number(at) * 1000) } : undefined;
+  return { init: undefined, exited, between: !exited && existsSync(join(folder, 'env')) };
 }
 
 /** The properties with which the VE was last booted, or undefined. */

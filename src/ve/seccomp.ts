@@ -48,6 +48,8 @@ interface Rule {
 /** The profile for a VE with these features. */
 export function seccompProfile(features: Pick<Properties, 'features.nesting' | 'features.io_uring'>): object {
   const rules: Rule[] = [{ names: FORBIDDEN, action: 'SCMP_ACT_ERRNO', errnoRet: EPERM }];
+  // Keyrings have no namespace: a command from outside would bring along the keys of the host's session. Programs carry on without.
+  rules.push({ names: ['add_key', 'keyctl', 'request_key'], action: 'SCMP_ACT_ERRNO', errnoRet: ENOSYS });
   if (!features['features.io_uring']) rules.push({ names: IO_URING, action: 'SCMP_ACT_ERRNO', errnoRet: ENOSYS });
   if (!features['features.nesting']) {
     for (const [name, flag] of Object.entries(NESTED_NAMESPACES)) {

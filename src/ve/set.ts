@@ -4,7 +4,8 @@ import type { Task } from '../ops/types.ts';
 import { checkName } from '../spec/names.ts';
 import { findProperty, parseProperty, resolveProperties } from '../spec/properties.ts';
 import type { VeRecord } from '../store/types.ts';
-import { prepareRun, updateGuestFiles } from './boot.ts';
+import { isAlive, type ProcessId } from '../kernel/process.ts';
+import { prepareRun, settled, updateGuestFiles } from './boot.ts';
 import { reload, updateVe, type VeContext } from './context.ts';
 import { readRunState } from './run-folder.ts';
 
@@ -42,6 +43,7 @@ export function checkChanges(context: VeContext, ve: VeRecord, changes: Record<s
 
 /** Change properties: all of them or none. */
 export async function setProperties(context: VeContext, uuid: string, { values }: ParsedChanges, task: Task): Promise<void> {
+  await settled(context, reload(context.store, uuid).number); // it may be rebooting itself just now
   const before = reload(context.store, uuid);
   const properties = { ...before.properties };
   for (const [name, value] of Object.entries(values)) {
@@ -54,6 +56,7 @@ export async function setProperties(context: VeContext, uuid: string, { values }
 
 /** Give a VE another name. Its host name follows at the next start unless it has one of its own. */
 export async function renameVe(context: VeContext, uuid: string, name: string, task: Task): Promise<void> {
+  await settled(context, reload(context.store, uuid).number);
   const before = reload(context.store, uuid);
   await change(context, before, { name }, ['hostname'], task);
   context.events.emit('ve.renamed', { ve: uuid, data: { name, before: before.name } });
@@ -68,22 +71,27 @@ export function checkNewName(context: VeContext, ve: VeRecord, name: string): vo
 /** Write the record, then make the running VE follow; on failure both go back. */
 async function change(context: VeContext, before: VeRecord, fields: Partial<VeRecord>, names: string[], task: Task): Promise<void> {
   const { init } = readRunState(context.settings, before.number);
-  const inFiles = names.some((name) => IN_GUEST_FILES.includes(name));
+  // What needs a restart waits for it in the files, too.
+  const inFiles = names.filter((name) => IN_GUEST_FILES.includes(name));
+  const now = inFiles.some((name) => findProperty(name).change === 'live');
   task.phase('change', { before });
   task.undo('record', () => context.store.updateVe(before));
-  const after = updateVe(context.store, before.uuid, { ...fields, ...(inFiles && !init && { guestDirty: true }) });
+  const after = updateVe(context.store, before.uuid, { ...fields, ...(inFiles.length > 0 && (!init || !now) && { guestDirty: true }) });
   if (!init) return;
-  task.undo('running', () => follow(context, after, before, init.pid, inFiles));
-  await follow(context, before, after, init.pid, inFiles);
+  task.undo('running', () => follow(context, after, before, init, now));
+  await follow(context, before, after, init, now);
 }
 
 /** Make a running VE, and its next boot, what its record says. */
-export async function follow(context: VeContext, before: VeRecord, after: VeRecord, pid: number, inFiles: boolean): Promise<void> {
+export async function follow(context: VeContext, before: VeRecord, after: VeRecord, init: ProcessId, inFiles: boolean): Promise<void> {
   const properties = resolveProperties(after.properties);
   context.resources.apply(after.number, properties);
-  if (before.addresses.join() !== after.addresses.join()) await context.network.readdress(before, after, pid);
+  if (before.addresses.join() !== after.addresses.join()) {
+    if (!isAlive(init)) throw new VeldError('ve.not_running', `${after.name} has just ended.`);
+    await context.network.readdress(before, after, init.pid);
+  }
   prepareRun(context, after);
-  if (inFiles) await updateGuestFiles(after, properties, pid);
+  if (inFiles) await updateGuestFiles(after, properties, init);
 }
 
 function newAddresses(context: VeContext, ve: VeRecord, properties: Record<string, unknown>, values: Record<string, unknown>): string[] {

@@ -2,7 +2,7 @@
 import { VeldError } from '../lib/errors.ts';
 import type { Task } from '../ops/types.ts';
 import type { VeRecord } from '../store/types.ts';
-import { bootVe } from './boot.ts';
+import { bootVe, settled } from './boot.ts';
 import { reload, updateVe, type VeContext } from './context.ts';
 import { readRunState } from './run-folder.ts';
 
@@ -14,11 +14,14 @@ export function checkStopped(context: VeContext, ve: VeRecord): void {
 /** Boot a stopped VE. */
 export async function startVe(context: VeContext, uuid: string, task: Task): Promise<void> {
   const ve = reload(context.store, uuid);
+  await settled(context, ve.number); // it may be rebooting itself just now
   checkStopped(context, ve);
   const before = ve.desired;
   task.undo('desired', () => { updateVe(context.store, uuid, { desired: before }); });
-  task.phase('start', { desired: before });
-  const wanted = updateVe(context.store, uuid, { desired: 'running' });
+  const wanted = context.store.transaction(() => {
+    task.phase('start', { desired: before });
+    return updateVe(context.store, uuid, { desired: 'running' });
+  });
   const init = await bootVe(context, wanted, task);
   task.commit();
   context.events.emit('ve.started', { ve: uuid, data: { name: ve.name, pid: init.pid } });

@@ -6,7 +6,7 @@ import type { ProcessId } from '../kernel/process.ts';
 import type { Task } from '../ops/types.ts';
 import { resolveProperties } from '../spec/properties.ts';
 import type { VeRecord } from '../store/types.ts';
-import { cleanUpRun } from './boot.ts';
+import { cleanUpRun, settled } from './boot.ts';
 import { reload, updateVe, type VeContext } from './context.ts';
 import { mark, readRunState } from './run-folder.ts';
 
@@ -21,9 +21,9 @@ export interface StopOptions {
 const SYSTEMD_POWEROFF = 34 + 4;
 
 /** Refuse what cannot be stopped in this way. @throws VeldError `ve.not_running`, `ve.frozen` */
-export function checkStoppable(context: VeContext, ve: VeRecord, options: StopOptions): ProcessId {
-  const { init } = readRunState(context.settings, ve.number);
-  if (!init) throw new VeldError('ve.not_running', `${ve.name} is not running.`, { hint: 'Nothing to do.' });
+export function checkStoppable(context: VeContext, ve: VeRecord, options: StopOptions): ProcessId | undefined {
+  const { init, between } = readRunState(context.settings, ve.number);
+  if (!init && !between) throw new VeldError('ve.not_running', `${ve.name} is not running.`, { hint: 'Nothing to do.' });
   if (!options.force && context.resources.isFrozen(ve.number)) {
     throw new VeldError('ve.frozen', `${ve.name} is frozen: its init cannot hear the wish to stop.`, { hint: 'Thaw it first, or use --force.' });
   }
@@ -36,10 +36,11 @@ export function checkStoppable(context: VeContext, ve: VeRecord, options: StopOp
  */
 export async function stopVe(context: VeContext, uuid: string, options: StopOptions, task: Task): Promise<{ forced: boolean }> {
   const ve = reload(context.store, uuid);
+  await settled(context, ve.number); // it may be rebooting itself just now
   const init = checkStoppable(context, ve, options);
   task.phase('stop', { force: options.force === true });
   updateVe(context.store, uuid, { desired: 'stopped' });
-  const forced = await endInit(context, ve, init, options, task);
+  const forced = init ? await endInit(context, ve, init, options, task) : true;
   task.commit();
   task.progress(80, 'cleaning up');
   await cleanUpRun(context, ve);

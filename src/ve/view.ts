@@ -47,6 +47,7 @@ export function detailVe(context: VeContext, ve: VeRecord): VeDetail {
 function statusOf(context: VeContext, ve: VeRecord, run: RunState, busy: OperationRecord | undefined): VeStatus {
   if (busy?.kind === 'start' || busy?.kind === 'restart' || busy?.kind === 'create') return 'starting';
   if (busy?.kind === 'stop' && run.init) return 'stopping';
+  if (run.between) return 'starting';
   if (run.init) return context.resources.isFrozen(ve.number) ? 'frozen' : 'running';
   return ve.desired === 'running' ? 'failed' : 'stopped';
 }
