@@ -4,7 +4,7 @@ import { existsSync, mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync 
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fingerprintTree } from './engine-build.ts';
-import { currentEngine, listEngines, pruneEngines, setCurrentEngine } from './engine.ts';
+import { currentEngine, ENGINE_PROGRAMS, listEngines, pruneEngines, setCurrentEngine } from './engine.ts';
 
 const [A, B, C] = ['a', 'b', 'c'].map((digit) => digit.repeat(64)) as [string, string, string];
 
@@ -17,6 +17,7 @@ function state(t: { after: (f: () => void) => void }): string {
 function put(stateDir: string, fingerprint: string): void {
   mkdirSync(join(stateDir, 'engine', fingerprint, 'bin'), { recursive: true });
   writeFileSync(join(stateDir, 'engine', fingerprint, 'manifest.json'), JSON.stringify({ fingerprint }));
+  for (const name of ENGINE_PROGRAMS) writeFileSync(join(stateDir, 'engine', fingerprint, 'bin', name), '');
 }
 
 test('without an engine, or with a link to one that is gone, engine.missing', (t) => {
@@ -35,6 +36,8 @@ test('several lie side by side; one is current; prune keeps it and those in use,
   setCurrentEngine(stateDir, A);
   setCurrentEngine(stateDir, B);
   assert.equal(currentEngine(stateDir).criu, join(stateDir, 'engine', B, 'bin/criu'));
+  rmSync(join(stateDir, 'engine', B, 'bin/tini'));
+  assert.throws(() => currentEngine(stateDir), { code: 'engine.missing', message: /lacks tini/ });
   mkdirSync(join(stateDir, 'engine', 'd'.repeat(64), 'bin'), { recursive: true });
   mkdirSync(join(stateDir, 'engine', `.build-${2 ** 30}`));
   mkdirSync(join(stateDir, 'engine', `.build-${process.pid}`));

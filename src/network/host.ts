@@ -99,8 +99,11 @@ export async function removeGateway(names: Names): Promise<void> {
  */
 export function setSysctls(uplinks: readonly string[], ipv6: boolean): SysctlChange[] {
   const changes: (SysctlChange | undefined)[] = [writeSysctl(['net', 'ipv4', 'ip_forward'], '1')];
+  // Answers for proxied addresses would be held back for up to 0.8 s, to let the owner answer first: here the host is the way to the owner.
+  for (const link of uplinks) changes.push(writeSysctl(['net', 'ipv4', 'neigh', link, 'proxy_delay'], '0'));
   if (ipv6) {
     for (const link of uplinks) {
+      changes.push(writeSysctl(['net', 'ipv6', 'neigh', link, 'proxy_delay'], '0'));
       if (readSysctl('net', 'ipv6', 'conf', link, 'accept_ra') === '1') changes.push(writeSysctl(['net', 'ipv6', 'conf', link, 'accept_ra'], '2'));
       changes.push(writeSysctl(['net', 'ipv6', 'conf', link, 'proxy_ndp'], '1')); // without proxy entries it does nothing
     }

@@ -281,7 +281,6 @@ describe('the lock of a VE', () => {
 
   it('serves work that is no operation', async () => {
     const unlock = operations.lockVe('u1', 'exit');
-    assert.throws(() => begin(async () => {}, 'u1'), /own work \(exit\)/);
     assert.throws(() => operations.lockVe('u1', 'exit'), code('ve.busy'));
     assert.deepEqual([operations.isBusy('u1')?.kind, operations.isBusy('u1')?.id], ['exit', '']);
     const order: string[] = [];
@@ -296,6 +295,20 @@ describe('the lock of a VE', () => {
     unlock(); // an old key opens no new lock
     assert.equal(operations.isBusy('u1')?.kind, 'exit');
     other();
+  });
+
+  it('lets an operation wait for work that is none, and nobody overtake it', async () => {
+    const order: string[] = [];
+    const unlock = operations.lockVe('u1', 'exit');
+    const record = begin(async () => { order.push('operation'); }, 'u1');
+    assert.throws(() => begin(async () => {}, 'u1'), code('ve.busy'));
+    assert.throws(() => operations.lockVe('u1', 'exit'), code('ve.busy'));
+    await sleep(5);
+    order.push('unlock');
+    unlock();
+    await end(record);
+    assert.deepEqual(order, ['unlock', 'operation']);
+    assert.equal(operations.isBusy('u1'), undefined);
   });
 
   it('never lets two in, whatever the order of starts, cancels and ends', async () => {

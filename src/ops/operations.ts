@@ -55,7 +55,7 @@ export interface OperationManager {
   watch(id: string, listener: (record: OperationRecord) => void): () => void;
   /** What holds the VE's lock; for the daemon's own work a record with the id ''. */
   isBusy(ve: string): OperationRecord | undefined;
-  /** Lock a VE for work that is no operation. @returns the way to unlock it @throws VeldError `ve.busy` */
+  /** Lock a VE for short work that is no operation; operations that come meanwhile begin when it is done. @returns the way to unlock it @throws VeldError `ve.busy` */
   lockVe(ve: string, kind: string): () => void;
   /** Settles when nobody holds the VE's lock (take it in the same turn). */
   whenFree(ve: string): Promise<void>;
@@ -207,7 +207,7 @@ export function createOperations(parts: { store: Store; events: EventBus; log: P
     start(request, work) {
       if (closing) throw new VeldError('daemon.unreachable', 'The daemon is stopping.');
       const record = newRecord(request);
-      const unlock = record.ve === null ? (): void => {} : locks.take(record.ve, record);
+      const { unlock, turn } = record.ve === null ? { unlock: (): void => {}, turn: Promise.resolve() } : locks.take(record.ve, record);
       const controller = new AbortController();
       const state: TaskState = {
         id: record.id, kind: record.kind, ve: record.ve, signal: controller.signal, undo: createUndoStack(),
@@ -223,7 +223,7 @@ export function createOperations(parts: { store: Store; events: EventBus; log: P
       running.set(record.id, entry);
       log.info(about(record), 'operation began');
       tell(entry, 'created');
-      setImmediate(() => void carryOut(entry, work).then((outcome) => finish(entry, outcome)));
+      setImmediate(() => void turn.then(() => carryOut(entry, work)).then((outcome) => finish(entry, outcome)));
       return { ...record };
     },
     get,
@@ -260,7 +260,7 @@ export function createOperations(parts: { store: Store; events: EventBus; log: P
       const holder = locks.holder(ve);
       return holder === undefined ? undefined : { ...(running.get(holder.id)?.record ?? holder) };
     },
-    lockVe: (ve, kind) => locks.take(ve, { ...newRecord({ kind, ve, requestId: null }), id: '' }),
+    lockVe: (ve, kind) => locks.take(ve, { ...newRecord({ kind, ve, requestId: null }), id: '' }).unlock,
     whenFree: (ve) => locks.whenFree(ve),
     idle,
     markInterrupted() {

@@ -82,7 +82,8 @@ test('a poweroff inside while the daemon is down is recorded, and leaves nothing
   });
   assert.equal(ve.lastExit?.code, 130);
   assert.match(ve.lastExit.reason, /power|off|halt/i);
-  await until('its traces to be gone', () => JSON.stringify(veld.traces()) === JSON.stringify(empty));
+  await until('its traces to be gone', () => JSON.stringify(veld.traces()) === JSON.stringify(empty), 20_000)
+    .catch(() => assert.deepEqual(veld.traces(), empty));
   await veld.api.operate('POST', '/v1/ves/leaves/start');
   await veld.api.operate('DELETE', '/v1/ves/leaves?force=true');
 });
