@@ -145,6 +145,7 @@ export async function stopDaemon(settings: Settings): Promise<void> {
 export async function removeUnits(made: MadeByQuickstart): Promise<void> {
   if (made.units.length === 0) return;
   if (isSystemd()) await run('systemctl', ['disable', '--quiet', '--now', ...made.units.filter((name) => name.endsWith('.service'))], { allow: true });
+  if (isSystemd()) await run('systemctl', ['stop', ...made.units], { allow: true }); // the slice, too, whose group would stay
   for (const name of made.units) rmSync(join(UNIT_FOLDER, name), { force: true });
   if (isSystemd()) await run('systemctl', ['daemon-reload'], { allow: true });
 }

@@ -144,8 +144,10 @@ export function createResources(options: ResourcesOptions): ResourceManager {
 
     async teardown() {
       for (const number of list()) await remove(number);
+      // A delegated group and what is left in it go with its unit, whose own process stands among the monitors.
+      if (layout.delegated) return;
       for (const directory of directoriesOf(groupsOf(layout, MONITORS))) await removeGroup(directory);
-      if (!layout.delegated) for (const directory of directoriesOf(base)) await removeGroup(directory);
+      for (const directory of directoriesOf(base)) await removeGroup(directory);
     },
 
     list,

@@ -110,7 +110,7 @@ export async function testHost({ suite, template, subgroups }: HostFacts): Promi
     assert.notEqual(eater.code, 0);
     assert.match(await control(demo, 'memory.events'), /oom_kill [1-9]/);
 
-    const forks = await machine.run('veld exec demo -- sh -c "for i in $(seq 100); do sleep 3 & done"', { allow: true });
+    const forks = await machine.run("veld exec demo -- sh -c 'for i in $(seq 100); do sleep 3 & done'", { allow: true });
     assert.match(forks.stderr, /fork/i);
     assert.match(await control(demo, 'pids.events'), /max [1-9]/);
     const checks = await doctor();
