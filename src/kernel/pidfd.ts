@@ -63,11 +63,14 @@ export function waitProcessEnd(id: ProcessId, signal?: AbortSignal): Promise<voi
     const finish = (settle: () => void): void => {
       signal?.removeEventListener('abort', aborted);
       watch.close();
-      closeSync(fd);
+      // Later: an event for this number that is already on its way must not meet another descriptor of the same number.
+      setImmediate(() => closeSync(fd));
       settle();
     };
     const aborted = (): void => finish(() => reject(abortError(id, signal as AbortSignal)));
-    const watch = watchDescriptor(fd, { readable: true, writable: false }, () => finish(resolve));
+    const watch = watchDescriptor(fd, { readable: true, writable: false }, () => {
+      if (!isAlive(id)) finish(resolve); // else the event was for an earlier descriptor of this number
+    });
     signal?.addEventListener('abort', aborted, { once: true });
   });
 }

@@ -47,7 +47,8 @@ export function detailVe(context: VeContext, ve: VeRecord): VeDetail {
 function statusOf(context: VeContext, ve: VeRecord, run: RunState, busy: OperationRecord | undefined): VeStatus {
   if (busy?.kind === 'start' || busy?.kind === 'restart' || busy?.kind === 'create') return 'starting';
   if (busy?.kind === 'stop' && run.init) return 'stopping';
-  if (run.between) return 'starting';
+  // Between two boots, or at its end, until the exit watcher has seen which.
+  if (run.between) return ve.desired === 'running' ? 'starting' : 'stopping';
   if (run.init) return context.resources.isFrozen(ve.number) ? 'frozen' : 'running';
   return ve.desired === 'running' ? 'failed' : 'stopped';
 }

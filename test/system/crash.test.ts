@@ -101,7 +101,11 @@ async function settled(): Promise<State> {
     const operations = await veld.api.call<OperationRecord[]>('GET', '/v1/operations');
     return operations.every((operation) => operation.state !== 'running');
   }, 60_000);
-  const ves = await veld.list();
+  // The end of an init that no operation has seen is dealt with in the background.
+  const ves = await until('a VE that neither starts nor stops', async () => {
+    const now = await veld.list();
+    return now.every((ve) => ve.status !== 'starting' && ve.status !== 'stopping') ? now : undefined;
+  }, 30_000);
   assert.ok(ves.length <= 1, `${ves.length} VEs where one was made`);
   const status = ves[0]?.status ?? 'absent';
   // `failed`: it should run, and does not, as after a restart whose start failed. On the host that is the same as stopped.
