@@ -71,6 +71,7 @@ export function writeUnits(root: string, settings: Settings, made: MadeByQuickst
   };
   const units: [string, string][] = [
     ['veldd.service', daemonUnit(settings)], ['veld-ves.service', `veld-${settings.instance}-ves.service`], ['veld.slice', `veld-${settings.instance}.slice`],
+    ['veld-shutdown.service', `veld-${settings.instance}-shutdown.service`],
   ];
   let changed = false;
   for (const [source, name] of units) {
@@ -101,7 +102,7 @@ export async function isDaemonUp(settings: Settings): Promise<boolean> {
  */
 export async function startDaemon(root: string, settings: Settings): Promise<void> {
   if (isSystemd()) {
-    await run('systemctl', ['enable', '--quiet', '--now', `veld-${settings.instance}-ves.service`]);
+    await run('systemctl', ['enable', '--quiet', '--now', `veld-${settings.instance}-ves.service`, `veld-${settings.instance}-shutdown.service`]);
     await run('systemctl', ['enable', '--quiet', daemonUnit(settings)]);
     await run('systemctl', ['restart', daemonUnit(settings)]);
     if (await isDaemonUp(settings)) return;
