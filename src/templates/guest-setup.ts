@@ -49,7 +49,10 @@ ConditionPathExists=!/etc/ssh/ssh_host_ed25519_key
 
 [Service]
 Type=oneshot
-ExecStart=/usr/bin/ssh-keygen -A
+# No RSA key: making one takes most of a first boot, and every client of the last ten years knows these two.
+ExecStart=/bin/rm -f /etc/ssh/ssh_host_ecdsa_key
+ExecStart=/usr/bin/ssh-keygen -q -N "" -t ecdsa -f /etc/ssh/ssh_host_ecdsa_key
+ExecStart=/usr/bin/ssh-keygen -q -N "" -t ed25519 -f /etc/ssh/ssh_host_ed25519_key
 
 [Install]
 WantedBy=multi-user.target ssh.service ssh.socket
