@@ -124,6 +124,13 @@ export const PROPERTIES: readonly PropertyRow[] = [
     help: 'Allow io_uring; such a VE cannot be checkpointed while a program uses it.',
   },
   {
+    name: 'features.sockets32',
+    type: { kind: 'boolean' },
+    default: false,
+    change: 'restart',
+    help: 'Let 32-bit programs use the network; AF_VSOCK and AF_ALG, which have no namespaces, are then within reach too.',
+  },
+  {
     name: 'boot.start',
     type: { kind: 'boolean' },
     default: false,

@@ -53,6 +53,7 @@ export interface Properties {
   'network.mtu': number;
   'features.nesting': boolean;
   'features.io_uring': boolean;
+  'features.sockets32': boolean;
   'boot.start': boolean;
   /** Higher starts earlier. */
   'boot.order': number;

@@ -4,7 +4,7 @@ import { seccompProfile } from './seccomp.ts';
 
 interface Rule { names: string[]; errnoRet: number; args?: { value: number }[] }
 const rules = (nesting: boolean, ioUring: boolean): Rule[] =>
-  (seccompProfile({ 'features.nesting': nesting, 'features.io_uring': ioUring }) as { syscalls: Rule[] }).syscalls;
+  (seccompProfile({ 'features.nesting': nesting, 'features.io_uring': ioUring, 'features.sockets32': false }) as { syscalls: Rule[] }).syscalls;
 const flags = (call: string, list: Rule[]): number => list.filter((r) => r.names.includes(call)).reduce((sum, r) => sum | (r.args?.[0]?.value ?? 0), 0) >>> 0;
 
 test('nested uts, ipc, user, cgroup and time namespaces are refused, others are not', () => {
@@ -23,4 +23,11 @@ test('io_uring is absent unless asked for', () => {
 test('what reaches past namespaces is refused whatever the features', () => {
   const names = new Set(rules(true, true).flatMap((r) => r.names));
   for (const call of ['bpf', 'kexec_load', 'open_by_handle_at', 'userfaultfd', 'perf_event_open', 'finit_module', 'syslog', 'clock_settime']) assert.ok(names.has(call), call);
+});
+
+test('families without a namespace are refused, unless 32-bit programs shall have sockets', () => {
+  const families = (sockets32: boolean): (number | undefined)[] => (seccompProfile({ 'features.nesting': false, 'features.io_uring': false, 'features.sockets32': sockets32 }) as { syscalls: Rule[] })
+    .syscalls.filter((r) => r.names.includes('socket')).map((r) => r.args?.[0]?.value);
+  assert.deepEqual(families(false), [38, 40]);
+  assert.deepEqual(families(true), []);
 });

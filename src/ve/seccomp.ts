@@ -34,7 +34,8 @@ const IO_URING = ['io_uring_setup', 'io_uring_enter', 'io_uring_register'];
 
 /**
  * Address families without a namespace: the hypervisor's channel (AF_VSOCK) and the kernel's own cipher code (AF_ALG).
- * i386 programs may make sockets through socketcall(2), whose family is behind a pointer: libseccomp then refuses every socket made that way.
+ * i386 programs may make sockets through socketcall(2), whose family is behind a pointer: libseccomp then refuses every socket made that way. So
+ * `features.sockets32` takes these rules away.
  */
 const UNCONFINED_FAMILIES = [38, 40];
 
@@ -46,7 +47,7 @@ interface Rule {
 }
 
 /** The profile for a VE with these features. */
-export function seccompProfile(features: Pick<Properties, 'features.nesting' | 'features.io_uring'>): object {
+export function seccompProfile(features: Pick<Properties, 'features.nesting' | 'features.io_uring' | 'features.sockets32'>): object {
   const rules: Rule[] = [{ names: FORBIDDEN, action: 'SCMP_ACT_ERRNO', errnoRet: EPERM }];
   // Keyrings have no namespace: a command from outside would bring along the keys of the host's session. Programs carry on without.
   rules.push({ names: ['add_key', 'keyctl', 'request_key'], action: 'SCMP_ACT_ERRNO', errnoRet: ENOSYS });
@@ -64,7 +65,7 @@ export function seccompProfile(features: Pick<Properties, 'features.nesting' | '
     // clone3 passes its flags by pointer, out of a filter's sight; C libraries fall back to clone on ENOSYS.
     rules.push({ names: ['clone3'], action: 'SCMP_ACT_ERRNO', errnoRet: ENOSYS });
   }
-  for (const family of UNCONFINED_FAMILIES) {
+  for (const family of features['features.sockets32'] ? [] : UNCONFINED_FAMILIES) {
     rules.push({ names: ['socket'], action: 'SCMP_ACT_ERRNO', errnoRet: EAFNOSUPPORT, args: [{ index: 0, value: family, op: 'SCMP_CMP_EQ' }] });
   }
   return {
