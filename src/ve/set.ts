@@ -97,6 +97,8 @@ export async function follow(context: VeContext, before: VeRecord, after: VeReco
 function newAddresses(context: VeContext, ve: VeRecord, properties: Record<string, unknown>, values: Record<string, unknown>): string[] {
   if (!('network.addresses' in values)) return ve.addresses;
   const wanted = resolveProperties(properties)['network.addresses'];
+  // Left to the pools before and now: it keeps what it has.
+  if (wanted === null && resolveProperties(ve.properties)['network.addresses'] === null) return ve.addresses;
   const taken = new Set(context.store.listVes().filter((other) => other.uuid !== ve.uuid).flatMap((other) => other.addresses));
   return context.network.allocate(wanted ?? undefined, taken);
 }

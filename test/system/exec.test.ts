@@ -98,7 +98,7 @@ test('a client that goes away takes its command along', async () => {
 
 test('commands sit in the groups of the VE, not of the daemon', async () => {
   const session = await openSession(veld.api, 'box', { command: ['sleep', '1234'] });
-  const line = await until('its pid', async () => (await veld.exec('box', 'pgrep', '-fx', 'sleep 1234')).stdout.trim());
+  const line = await until('its pid', async () => (await veld.exec('box', 'pgrep', '-fx', 'sleep 1234')).stdout.trim() || undefined);
   assert.match(line, /^\d+$/);
   const groups = await veld.exec('box', 'cat', `/proc/${line}/cgroup`);
   assert.doesNotMatch(groups.stdout, /\.\.\//, 'outside of the VE\'s own cgroup namespace root');

@@ -82,8 +82,8 @@ export const hostAttacks: Attack[] = [
       const prey = join(lab.dir, 'prey');
       writeFileSync(prey, 'untouched');
       await inside(lab, 'ln -sf "$1" /etc/hostname; ln -sf "$1" /etc/hosts; rm -f /etc/resolv.conf; ln -s "$1" /etc/resolv.conf', prey);
-      await lab.veld.api.operate('POST', '/v1/ves/attacker/rename', { name: 'attacker2' });
-      await lab.veld.api.operate('POST', '/v1/ves/attacker2/rename', { name: 'attacker' });
+      // Addresses are in the files, so these are written anew, addresses changed or not.
+      await lab.veld.api.operate('PATCH', '/v1/ves/attacker/properties', { changes: { 'network.addresses': null } });
       if ((await inside(lab, 'cat /etc/hostname')).trim() !== 'attacker') throw new Error('the file was not written at all');
       return outcome(readFileSync(prey, 'utf8') !== 'untouched', 'the file of the host is as it was');
     },
