@@ -1,5 +1,6 @@
 /** Runs programs: argument vectors only, a fixed environment, bounded output, and an error that holds everything needed to debug. */
 import { spawn } from 'node:child_process';
+import type { Socket } from 'node:net';
 import { basename } from 'node:path';
 import { VeldError } from './errors.ts';
 import { faultPoint } from './faults.ts';
@@ -76,8 +77,16 @@ export function run(file: string, args: readonly string[], options: RunOptions =
       else reject(new VeldError('command.failed', `${basename(file)} could not be run: ${error.message}`, { cause: error, details: { file, args } }));
     });
     child.on('close', (code, signal) => finish(status(code, signal)));
-    // Pipes that a daemonised grandchild keeps open never close: give them one turn after the end, no more.
-    child.on('exit', (code, signal) => setTimeout(() => finish(status(code, signal)), 20));
+    // Pipes that a daemonised grandchild keeps open never close. What the program itself wrote is in them at its end, and all of it has been read
+    // when a turn of the loop brought nothing new: Node may see the end first, and timers that are due go before reading, so time alone says nothing.
+    const drain = (code: number, before: number): void => {
+      setTimeout(() => setImmediate(() => {
+        const now = bytesOf(child.stdout) + bytesOf(child.stderr);
+        if (now === before) finish(code);
+        else drain(code, now);
+      }), 20);
+    };
+    child.on('exit', (code, signal) => drain(status(code, signal), -1));
   });
 }
 
@@ -85,6 +94,11 @@ const SIGNALS: Record<string, number> = { SIGHUP: 1, SIGINT: 2, SIGQUIT: 3, SIGA
 
 function status(code: number | null, signal: string | null): number {
   return code ?? 128 + (SIGNALS[signal ?? ''] ?? 0);
+}
+
+/** What was read so far; the pipes of a child are sockets to Node. */
+function bytesOf(stream: unknown): number {
+  return (stream as Socket | null)?.bytesRead ?? 0;
 }
 
 function collect(stream: NodeJS.ReadableStream | null, onLine?: (line: string) => void): () => string {

@@ -189,7 +189,7 @@ export async function settled({ settings }: VeContext, number: number): Promise<
   const folder = runFolder(settings, number);
   if (readRunState(settings, number).init) return;
   for (let i = 0; i < 10 && existsSync(join(folder, 'lock')); i++) {
-    await run('flock', ['--timeout', String(SETTLE_TIMEOUT / 1000), join(folder, 'lock'), 'true'], { allow: [1] });
+    await run(join(settings.libexecDir, 'veld-settle'), [folder, String(SETTLE_TIMEOUT / 1000)]);
     if (readRunState(settings, number).init) return;
     const monitor = readProcess(Number(readIfExists(join(folder, 'conmon.pid')) ?? 0));
     // The file is of this boot of the host, but its pid may be another's by now, even another VE's conmon.

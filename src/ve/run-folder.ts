@@ -161,6 +161,6 @@ export function bootedProperties(settings: Settings, number: number): Properties
 /** Forget the VE's run folder. Only when init is gone. */
 export function removeRunFolder(settings: Settings, number: number): void {
   const id = runtimeId(settings, number);
-  rmSync(runFolder(settings, number), { recursive: true, force: true });
+  rmSync(runFolder(settings, number), { recursive: true, force: true, maxRetries: 5, retryDelay: 10 });
   for (const path of [`exits/${id}`, `events/${number}`, `crun/${id}`]) rmSync(join(settings.runDir, path), { recursive: true, force: true });
 }
