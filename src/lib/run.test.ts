@@ -11,7 +11,7 @@ test('what a program said before its end is there, however busy this process is'
     if (going) setImmediate(spin);
   };
   spin();
-  const results = await Promise.all(Array.from({ length: 40 }, (_, i) => run('/bin/sh', ['-c', `echo out ${i}; echo err ${i} >&2; exit 1`], { allow: [1], onLine: busy })));
+  const results = await Promise.all(Array.from({ length: 40 }, (_, i) => run('/bin/sh', ['-c', `sleep 0.${10 + i}; echo out ${i}; echo err ${i} >&2; exit 1`], { allow: [1], onLine: busy })));
   going = false;
   assert.deepEqual(results.map(({ stdout, stderr }) => stdout + stderr), results.map((_, i) => `out ${i}\nerr ${i}\n`));
 });
