@@ -111,7 +111,13 @@ export const hostAttacks: Attack[] = [
   {
     name: 'overwrite the runtime while it enters the VE', guard: 'crun runs from a sealed copy, and cannot be traced', refusal: /^0 runtimes caught.*EACCES/,
     async inside(lab) {
-      const [caught] = await Promise.all([inVe(lab, 'attacker', OVERWRITE, ['crun|memfd', 2]), ...Array.from({ length: 8 }, () => lab.veld.exec('attacker', 'true'))]);
+      // Commands keep coming for as long as it lies in wait.
+      const over = new AbortController();
+      const commands = Promise.all(Array.from({ length: 3 }, async () => {
+        while (!over.signal.aborted) await lab.veld.exec('attacker', 'true');
+      }));
+      const caught = await inVe(lab, 'attacker', OVERWRITE, ['crun|memfd', 2]).finally(() => over.abort());
+      await commands;
       return caught;
     },
     async off(lab) {
