@@ -255,11 +255,19 @@ function program(file: string, args: string[], { input, timeout }: { input?: str
     child.stdin?.on('error', () => {});
     child.stdin?.end(input);
     child.on('error', reject);
-    // `exit`: the master connection of ssh stays behind and holds the pipes.
-    child.on('exit', (code) => setImmediate(() => {
-      clearTimeout(timer);
-      const said = late ? `\n(killed after ${timeout} ms)` : '';
-      resolve({ code: code ?? 255, stdout: Buffer.concat(out).toString('utf8'), stderr: Buffer.concat(err).toString('utf8') + said });
-    }));
+    // `exit`: the master connection of ssh stays behind and holds the pipes. Everything is read when a turn of the loop brought nothing new.
+    const finish = (code: number | null, before: number): void => {
+      setTimeout(() => setImmediate(() => {
+        const now = out.length + err.length;
+        if (now !== before) {
+          finish(code, now);
+          return;
+        }
+        clearTimeout(timer);
+        const said = late ? `\n(killed after ${timeout} ms)` : '';
+        resolve({ code: code ?? 255, stdout: Buffer.concat(out).toString('utf8'), stderr: Buffer.concat(err).toString('utf8') + said });
+      }), 10);
+    };
+    child.on('exit', (code) => finish(code, -1));
   });
 }
