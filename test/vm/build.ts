@@ -46,11 +46,14 @@ export function sourceTexts(...patterns: readonly (readonly [folder: string, nam
     .map((name) => `${folder}/${name}\n${readFileSync(join(ROOT, folder, name), 'utf8')}`));
 }
 
-/** Remove what was not used for two weeks. */
+/** Remove what was not used for two weeks, and what interrupted runs left. */
 export function forgetOld(): void {
   if (!existsSync(FOLDER)) return;
   for (const name of readdirSync(FOLDER)) {
     const folder = join(FOLDER, name);
-    if (Date.now() - (statSync(folder, { throwIfNoEntry: false })?.mtimeMs ?? Date.now()) > KEPT) rmSync(folder, { recursive: true, force: true });
+    // Folders of a run carry the number of its process.
+    const owner = /^\.[a-z-]+[.-](\d+)/.exec(name)?.[1];
+    if (owner !== undefined && !existsSync(`/proc/${owner}`)) rmSync(folder, { recursive: true, force: true });
+    else if (Date.now() - (statSync(folder, { throwIfNoEntry: false })?.mtimeMs ?? Date.now()) > KEPT) rmSync(folder, { recursive: true, force: true });
   }
 }
