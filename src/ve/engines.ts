@@ -1,4 +1,4 @@
-/** Which engines running VEs need: a VE goes on with the one that it was booted with. */
+/** Which engines running VEs need: those that their run folders name, until a change of the VE or a new daemon writes these anew. */
 import { join } from 'node:path';
 import { listEngines, pruneEngines } from '../kernel/engine.ts';
 import { readIfExists } from '../lib/files.ts';

@@ -7,7 +7,7 @@ import { existsSync, readdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { resolveProperties } from '../spec/properties.ts';
 import type { JournalRecord, VeRecord } from '../store/types.ts';
-import { cleanUpRun, settled } from './boot.ts';
+import { cleanUpRun, prepareRun, settled } from './boot.ts';
 import { updateVe, type VeContext } from './context.ts';
 import { removeVe } from './destroy.ts';
 import type { ExitWatcher } from './exits.ts';
@@ -94,12 +94,26 @@ async function recoverVe(context: VeContext, ve: VeRecord, entry: JournalRecord 
     await network.admit(ve);
     if (kind === 'set' || kind === 'rename') await follow(context, entry?.data.before as VeRecord, ve, run.init, true);
     else resources.apply(ve.number, resolveProperties(ve.properties));
+    renewRun(context, ve);
     return;
   }
   if (kind === 'set' || kind === 'rename') updateVe(store, ve.uuid, { guestDirty: true });
   // A note of its end, or none because whoever should have left it was killed: the exit watcher draws the consequences. Groups without a
   // run folder are what a start left behind that was cut short at its very beginning.
   if (!existsSync(runFolder(settings, ve.number)) && resources.list().includes(ve.number)) await cleanUpRun(context, ve);
+}
+
+/**
+ * Bring the run folder of an adopted VE up to this daemon, which may be of another version, and lie elsewhere, than the one that booted the VE:
+ * commands from now on, and the next boot of its init, use this one's scripts and find the variables that these want.
+ */
+function renewRun(context: VeContext, ve: VeRecord): void {
+  try {
+    prepareRun(context, ve);
+  } catch (error) {
+    // It runs on with what it has; without an engine there is nothing to write.
+    context.log.error({ ve: ve.uuid, name: ve.name, err: error }, 'the run folder of an adopted VE could not be renewed');
+  }
 }
 
 /** Volumes and layers that no record names. */

@@ -1,5 +1,7 @@
 /** The daemon comes and goes; VEs stay. */
 import assert from 'node:assert/strict';
+import { readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { test } from 'node:test';
 import { startTime } from '../lib/guard.ts';
 import { listen } from '../lib/events.ts';
@@ -38,6 +40,29 @@ for (const [how, end] of [['stopped', () => veld.stop()], ['killed', () => veld.
     await veld.api.operate('DELETE', `/v1/ves/${name}`);
   });
 }
+
+test('a VE that another version booted is brought up to this one: commands, and the next boot', async () => {
+  const { number } = await veld.createRunning('upgraded');
+  await veld.booted('upgraded');
+  const before = await life('upgraded');
+  await veld.stop();
+  // As an older version would have left it that lay elsewhere, and knew nothing of tini.
+  const file = join(veld.settings.runDir, 'ves', String(number), 'env');
+  const [was, now] = [/^VELD_LIBEXEC=.*$/m, `VELD_LIBEXEC='${join(veld.dir, 'older-version')}'`];
+  const written = readFileSync(file, 'utf8');
+  writeFileSync(file, written.replace(was, now).replace(/^VELD_TINI=.*\n/m, ''));
+  await veld.start();
+  assert.equal(readFileSync(file, 'utf8'), written);
+  assert.deepEqual(await life('upgraded'), before);
+  assert.equal((await veld.exec('upgraded', 'true')).exitCode, 0);
+  await veld.exec('upgraded', 'systemctl', 'reboot');
+  await until('another init', async () => {
+    const { pid, status } = await veld.show('upgraded');
+    return pid !== null && pid !== before.pid && status === 'running';
+  }, 30_000);
+  assert.equal(await veld.booted('upgraded'), 'running');
+  await veld.api.operate('DELETE', '/v1/ves/upgraded?force=true');
+});
 
 test('a frozen VE stays frozen over a change of daemons', async () => {
   await veld.createRunning('cold');
