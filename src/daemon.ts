@@ -123,21 +123,26 @@ async function open(settings: Settings, log: Logger, closers: Closers, stopping:
   });
 
   // A host that is not as it should be makes verbs fail, each with its reason, and doctor say so: the daemon itself runs.
-  const troubles: DoctorCheck[] = [];
-  const prepare = async (what: string, work: () => unknown): Promise<void> => {
+  const troubles = new Map<string, DoctorCheck>();
+  const trouble = (what: string, error: unknown, then: string): void => {
+    const { message, hint } = toVeldError(error);
+    // Said once, however often it is tried.
+    if (troubles.get(what)?.message !== message) log.error({ err: error }, `${what}: not ready`);
+    troubles.set(what, { id: `daemon.${what}`, title: `Start of the daemon: ${what}`, status: 'fail', message, remedy: `${hint} ${then}` });
+  };
+  const prepare = async (what: string, work: () => unknown, then = 'Then start the daemon again.'): Promise<void> => {
     try {
       await work();
     } catch (error) {
-      log.error({ err: error }, `${what}: not ready`);
-      const { message, hint } = toVeldError(error);
-      troubles.push({ id: `daemon.${what}`, title: `Start of the daemon: ${what}`, status: 'fail', message, remedy: `${hint} Then start the daemon again.` });
+      trouble(what, error, then);
     }
   };
   await prepare('limits', () => {
     for (const { name, reason } of raiseHostLimits(runDir).refused) log.warn({ name, reason }, 'a limit of the host is too low for many VEs');
   });
   await prepare('resources', () => resources.setup());
-  await prepare('network', () => network.setup());
+  const soon = 'It is tried again every few seconds.';
+  await prepare('network', () => network.setup(), soon);
   await prepare('lxcfs', () => {
     const groups = resources.monitorGroups();
     return startLxcfs({ stateDir, runDir, instance, groups: [groups.unified, ...Object.values(groups.v1)] });
@@ -149,6 +154,11 @@ async function open(settings: Settings, log: Logger, closers: Closers, stopping:
   // In the same turn: what adopt() set off begins in the next one, and from then on the folder belongs to this boot.
   writeFileAtomic(bootFile, `${bootId()}\n`);
   closers.push(() => manager.close());
+  closers.push(network.follow((error, uplinks) => {
+    if (error) return trouble('network', error, soon);
+    troubles.delete('network');
+    log.info({ uplinks }, 'the network is set up anew');
+  }));
 
   const api = await buildApi({
     version: VERSION, instance, log: log.child({ part: 'api' }), manager, operations, events, peerCredentials, stopping,
@@ -167,7 +177,7 @@ async function open(settings: Settings, log: Logger, closers: Closers, stopping:
         resourceSupport: () => resources.support(),
         failedVes: () => manager.list().filter(({ status }) => status === 'failed').map(({ name, lastExit }) => ({ name, reason: lastExit?.reason ?? 'unknown' })),
       });
-      return { checks: [...troubles, ...report.checks] };
+      return { checks: [...troubles.values(), ...report.checks] };
     },
   });
   closers.push(() => api.close());

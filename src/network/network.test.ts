@@ -14,6 +14,7 @@ import { createNetwork } from './network.ts';
 import { runInNamespace, startAgent } from './testing/agents.ts';
 import type { Agent } from './testing/agents.ts';
 import type { NetworkManager } from './types.ts';
+import { until } from '../../test/lib/wait.ts';
 
 if (process.env.VELD_TEST_NETNS === undefined) {
   test('the network of VEs, in a namespace of its own', { skip: process.getuid?.() === 0 ? false : 'needs root' }, (t) => {
@@ -339,6 +340,52 @@ function inNamespace(): void {
     assert.ok(names.includes('net/ipv6/conf/all/forwarding=1'));
     assert.ok(names.includes('net/ipv6/conf/up0/accept_ra=2'), names.join());
     assert.ok(names.indexOf('net/ipv6/conf/up0/accept_ra=2') < names.indexOf('net/ipv6/conf/all/forwarding=1'));
+  });
+
+  test('the uplink follows the default route', async () => {
+    const reports: (readonly string[])[] = [];
+    const end = network.follow((error, uplinks) => {
+      assert.ifError(error);
+      reports.push(uplinks);
+    }, 20);
+    try {
+      sh('ip', 'link', 'add', 'up1', 'type', 'bridge');
+      sh('ip', 'addr', 'add', '203.0.113.1/24', 'dev', 'up1');
+      sh('ip', 'link', 'set', 'up1', 'up');
+      sh('ip', 'route', 'add', 'default', 'via', '203.0.113.2', 'metric', '50');
+      await until('the new uplink', () => /oifname \{ "up0", "up1" \} ip saddr/.test(sh('nft', 'list', 'table', 'inet', 'veld_t1')));
+      assert.equal(await a.ask('connect', B4, 80), A4, 'who was let in stays let in');
+      sh('ip', 'link', 'del', 'up1');
+      await until('the old one', () => !sh('nft', 'list', 'table', 'inet', 'veld_t1').includes('up1'));
+      assert.deepEqual(reports.map((links) => [...links].sort()), [['up0', 'up1'], ['up0']]);
+    } finally {
+      end();
+    }
+  });
+
+  test('a setup that failed is tried again, by itself and when a VE starts', async () => {
+    const other = createNetwork({ ...settings, instance: 't2', network: { ...settings.network, pools: ['10.189.0.0/24'] } });
+    const foreign = ['10.189.0.0/25', 'dev', 'up0'];
+    sh('ip', 'route', 'add', ...foreign);
+    await assert.rejects(other.setup(), { code: 'daemon.instance_overlap' });
+    await assert.rejects(other.admit({ ...veA, addresses: ['10.189.0.2'] }), { code: 'daemon.instance_overlap' });
+    const outcomes: (Error | undefined)[] = [];
+    const end = other.follow((error) => outcomes.push(error), 20);
+    try {
+      await until('a second failure', () => outcomes.length >= 2);
+      end();
+      sh('ip', 'route', 'del', ...foreign);
+      await other.admit({ ...veA, addresses: ['10.189.0.2'] });
+      assert.match(sh('nft', 'list', 'set', 'inet', 'veld_t2', 'sources4'), /10\.189\.0\.2/);
+      await other.teardown();
+      const fresh = createNetwork({ ...settings, instance: 't2', network: { ...settings.network, pools: ['10.189.0.0/24'] } });
+      const ready = new Promise<Error | undefined>((resolve) => { fresh.follow(resolve, 20); });
+      assert.equal(await ready, undefined);
+      assert.match(sh('ip', 'addr', 'show', 'vt2gw'), /10\.189\.0\.1/);
+    } finally {
+      end();
+      await other.teardown();
+    }
   });
 
   test('changed pools move the gateway; teardown leaves nothing', async () => {

@@ -2,10 +2,12 @@
 import { rmSync } from 'node:fs';
 import type { Settings } from '../lib/settings.ts';
 import { readIfExists, writeFileAtomic } from '../lib/files.ts';
+import { createGate } from '../lib/gate.ts';
 import { ipBatch, linkCounter, linkExists, linkNames, listLinks, listRoutes } from '../kernel/links.ts';
 import { nftApply } from '../kernel/nftables.ts';
 import type { SysctlChange } from '../kernel/sysctl.ts';
 import type { VeRecord } from '../store/types.ts';
+import { defaultRouteLinks } from './default-routes.ts';
 import { addSources, listSources, removeSources, removeTable, sourcesOf, tableScript } from './firewall.ts';
 import type { Source } from './firewall.ts';
 import { checkOverlap, defaultUplinks, hasIpv6, makeGateway, removeGateway, setSysctls } from './host.ts';
@@ -30,22 +32,43 @@ export function createNetwork(settings: Settings): NetworkManager {
   const allocator = createAllocator(pools);
   const record = `${settings.runDir}/network.json`;
   let uplinks = settings.network.uplinks;
+  /** The links of the default routes at the last setup that succeeded. */
+  let seen: string | undefined;
+  /** A setup replaces the whole firewall: nothing may be let in or out between its look at what is there and its end. */
+  const gate = createGate();
 
   const textsOf = (ve: VeRecord): string[] => usableAddresses(ve, ipv6).map(({ text }) => text);
 
+  const setup = async (ves?: readonly VeRecord[]): Promise<void> => {
+    const defaults = defaultRouteLinks().join();
+    const [links, routes, before] = await Promise.all([listLinks(), listRoutes(), listSources(names)]);
+    checkOverlap(pools, links, routes, names);
+    if (settings.network.uplinks.length === 0) uplinks = defaultUplinks(routes, names);
+    const changes = setSysctls(uplinks, ipv6);
+    recordChanges(record, changes);
+    await makeGateway(names, pools);
+    const sources: readonly Source[] = ves === undefined ? before ?? [] : ves.flatMap((ve) => sourcesOf(ve, context));
+    await nftApply(tableScript({ names, pools, uplinks, veToVe: settings.network.veToVe, veToHost: settings.network.veToHost }, sources));
+    const now = proxied(sources.map(({ address }) => address), pools);
+    await addProxies(now, uplinks);
+    await removeProxies(proxied((before ?? []).map(({ address }) => address), pools).filter((address) => !now.includes(address)));
+    seen = defaults;
+  };
+
   return {
-    async setup(ves) {
-      const [links, routes, before] = await Promise.all([listLinks(), listRoutes(), listSources(names)]);
-      checkOverlap(pools, links, routes, names);
-      if (settings.network.uplinks.length === 0) uplinks = defaultUplinks(routes, names);
-      const changes = setSysctls(uplinks, ipv6);
-      recordChanges(record, changes);
-      await makeGateway(names, pools);
-      const sources: readonly Source[] = ves === undefined ? before ?? [] : ves.flatMap((ve) => sourcesOf(ve, context));
-      await nftApply(tableScript({ names, pools, uplinks, veToVe: settings.network.veToVe, veToHost: settings.network.veToHost }, sources));
-      const now = proxied(sources.map(({ address }) => address), pools);
-      await addProxies(now, uplinks);
-      await removeProxies(proxied((before ?? []).map(({ address }) => address), pools).filter((address) => !now.includes(address)));
+    setup: (ves) => gate.alone(() => setup(ves)),
+
+    follow(report, interval = 5000) {
+      let busy = false;
+      const look = async (): Promise<void> => {
+        // Links named in the settings stay what they are.
+        if (busy || (seen !== undefined && (settings.network.uplinks.length > 0 || seen === defaultRouteLinks().join()))) return;
+        busy = true;
+        await gate.alone(() => setup()).then(() => report(undefined, uplinks), (error: unknown) => report(error as Error, uplinks));
+        busy = false;
+      };
+      const timer = setInterval(() => void look(), interval).unref();
+      return () => clearInterval(timer);
     },
 
     async teardown() {
@@ -62,19 +85,24 @@ export function createNetwork(settings: Settings): NetworkManager {
     plan: (ve) => planOf(ve, context),
 
     async admit(ve) {
-      await Promise.all([addSources(names, sourcesOf(ve, context)), addProxies(proxied(textsOf(ve), pools), uplinks)]);
+      const failure = seen !== undefined ? undefined : await gate.alone(() => setup()).catch((error: unknown) => error);
+      try {
+        await gate.shared(() => Promise.all([addSources(names, sourcesOf(ve, context)), addProxies(proxied(textsOf(ve), pools), uplinks)]));
+      } catch (error) {
+        throw failure ?? error;
+      }
     },
 
     async revoke(ve) {
       const link = linkOf(names, ve.number);
-      await Promise.all([
+      await gate.shared(() => Promise.all([
         removeProxies(proxied(textsOf(ve), pools)),
         linkExists(link) ? ipBatch([`link del ${link}`], { force: true }) : undefined,
         removeSources(names, sourcesOf(ve, context)),
-      ]);
+      ]));
     },
 
-    async readdress(before, after, pid) {
+    readdress: (before, after, pid) => gate.shared(async () => {
       const kept = new Set(textsOf(after));
       const gone = textsOf(before).filter((address) => !kept.has(address));
       // New first, then old: a VE that keeps an address is reachable by it all the time, and its default route stays.
@@ -87,7 +115,7 @@ export function createNetwork(settings: Settings): NetworkManager {
       await removeProxies(proxied(gone, pools));
       const stay = new Set(sourcesOf(after, context).map(({ address }) => address));
       await removeSources(names, sourcesOf(before, context).filter(({ address }) => !stay.has(address)));
-    },
+    }),
 
     traffic(ve) {
       const link = linkOf(names, ve.number);

@@ -31,12 +31,21 @@ export interface NetworkManager {
    * @throws VeldError `daemon.instance_overlap`, `network.failed`, `kernel.unsupported`
    */
   setup(ves?: readonly VeRecord[]): Promise<void>;
+  /**
+   * Set up again when the host's default routes change, and as long as no setup has succeeded (the host may only be getting its network).
+   * @param report called after each attempt: why it failed, or the uplinks now @param interval milliseconds between looks
+   * @returns ends it
+   */
+  follow(report: (failure: Error | undefined, uplinks: readonly string[]) => void, interval?: number): () => void;
   /** Remove everything of this instance from the host (used by `--remove` and tests). */
   teardown(): Promise<void>;
   /** Choose addresses: those wanted (checked: syntax, taken, own use of the host) or the next free of each pool. */
   allocate(wanted: readonly string[] | undefined, taken: ReadonlySet<string>): string[];
   plan(ve: VeRecord): NetworkPlan;
-  /** Put the VE's addresses into the firewall's sets and proxies. Idempotent; needs no link, so it may be done at create, once. */
+  /**
+   * Put the VE's addresses into the firewall's sets and proxies. Idempotent; needs no link, so it may be done at create, once.
+   * Tries the setup again where that has failed. @throws VeldError as `setup`
+   */
   admit(ve: VeRecord): Promise<void>;
   /** The reverse, also when half of it is there. Removes the host link too. */
   revoke(ve: VeRecord): Promise<void>;

@@ -24,7 +24,7 @@ export async function networkWarnings(context: WarningContext): Promise<string[]
   const { uplinks, ipv6, ipv6Pools, veToHost } = context;
   const warnings: string[] = [];
   if (uplinks.length === 0) {
-    warnings.push('No link leads to the world: VEs have no NAT. Add a default route and restart the daemon, or name the links in `network.uplinks`.');
+    warnings.push('No link leads to the world: VEs have no NAT. Add a default route, or name the links in `network.uplinks`.');
   }
   for (const link of uplinks) if (!linkExists(link)) warnings.push(`The uplink ${link} does not exist. Correct \`network.uplinks\` in the settings.`);
   if (readSysctl('net', 'ipv4', 'ip_forward') !== '1') {
