@@ -85,7 +85,7 @@ export function setupBase(layout: Layout): Record<string, string> {
     if (!layout.delegated) makeGroup(directory);
   }
   makeGroups(groupsOf(layout, MONITORS));
-  // A group with processes of its own cannot hand controllers down: the unit's main process goes to the monitors.
+  // A group with processes of its own cannot hand controllers down: the main process that the unit had in older versions goes to the monitors.
   if (readControl(directory, 'cgroup.procs')) {
     for (const pid of groupPids(directory)) if (stands(pid, layout.base)) move(pid, `${directory}/${MONITORS}`);
   }

@@ -86,6 +86,8 @@ export function createResources(options: ResourcesOptions): ResourceManager {
     },
 
     create(number, uidBase, properties) {
+      // systemd removes a delegated group when its unit is stopped while nothing is in it; a start of the unit makes it anew, and bare.
+      if (!existsSync(groupsOf(layout, MONITORS).unified)) refusedControllers = setupBase(layout);
       const made = groups(number);
       makeGroups(made);
       if (readControl(made.unified, 'cgroup.freeze') === '1') writeControl(made.unified, 'cgroup.freeze', 0);
@@ -144,7 +146,7 @@ export function createResources(options: ResourcesOptions): ResourceManager {
 
     async teardown() {
       for (const number of list()) await remove(number);
-      // A delegated group and what is left in it go with its unit, whose own process stands among the monitors.
+      // A delegated group and what is left in it go with its unit.
       if (layout.delegated) return;
       for (const directory of directoriesOf(groupsOf(layout, MONITORS))) await removeGroup(directory);
       for (const directory of directoriesOf(base)) await removeGroup(directory);
