@@ -1,7 +1,7 @@
 /** Numbers for `/metrics`, in the text format that Prometheus reads (version 0.0.4), written by hand. */
 import type { EventBus } from '../ops/events.ts';
 import type { OperationRecord } from '../store/types.ts';
-import type { VeDetail, VeManager, VeStatus } from '../ve/types.ts';
+import type { VeManager, VeStatus, VeUsage } from '../ve/types.ts';
 
 /** Counters that the routes feed. */
 export interface Metrics {
@@ -33,7 +33,7 @@ function family(name: string, type: 'counter' | 'gauge', help: string, samples: 
  * Make the counters.
  * @param parts the manager is asked when the document is rendered; operations are counted as the bus tells of them
  */
-export function createMetrics(parts: { manager: Pick<VeManager, 'list' | 'show'>; events: Pick<EventBus, 'subscribe'>; version: string; instance: string }): Metrics {
+export function createMetrics(parts: { manager: Pick<VeManager, 'usage'>; events: Pick<EventBus, 'subscribe'>; version: string; instance: string }): Metrics {
   const requests = new Map<string, { labels: Labels; count: number; seconds: number }>();
   const ended = new Map<string, { labels: Labels; count: number }>();
   const running = new Map<string, number>();
@@ -83,14 +83,9 @@ export function createMetrics(parts: { manager: Pick<VeManager, 'list' | 'show'>
 }
 
 /** Per VE: what the kernel counts, for those that run; its status as one 1 among zeros. */
-function renderVes(manager: Pick<VeManager, 'list' | 'show'>): string {
-  const ves: VeDetail[] = [];
-  for (const { uuid } of manager.list()) {
-    try {
-      ves.push(manager.show(uuid));
-    } catch { /* destroyed meanwhile */ }
-  }
-  const labels = (ve: VeDetail): Labels => ({ ve: ve.name, number: ve.number });
+function renderVes(manager: Pick<VeManager, 'usage'>): string {
+  const { ves } = manager.usage();
+  const labels = (ve: VeUsage): Labels => ({ ve: ve.name, number: ve.number });
   const used = ves.flatMap((ve) => ve.usage ? [{ ve, usage: ve.usage }] : []);
   const moved = ves.flatMap((ve) => ve.traffic ? [{ ve, traffic: ve.traffic }] : []);
   return [

@@ -144,6 +144,30 @@ export const VeDetails = Type.Object({
   link: Type.String({ description: 'Host side of the VE\'s link' }),
 }, { title: 'VeDetail' });
 
+const { uuid, number, name, status, pid, startedAt } = veFields;
+const clock = Type.Number({ description: 'When the counters were read: seconds since the host booted' });
+export const UsageSampleSchema = Type.Object({
+  time,
+  host: Type.Object({
+    cpus: Type.Integer(), memoryBytes: Type.Number(), availableBytes: Type.Number(), load: Type.Array(Type.Number(), { description: 'Averages of 1, 5 and 15 minutes' }),
+  }),
+  ves: Type.Array(Type.Object({
+    uuid, number, name, status, pid, startedAt,
+    limits: Type.Object({ cpuPercent: nullable(Type.Number()), memoryBytes: nullable(Type.Number()), tasks: nullable(Type.Number()) }),
+    clock, usage: VeDetails.properties.usage, traffic: VeDetails.properties.traffic,
+  })),
+}, { title: 'UsageSample' });
+export const VeProcessesSchema = Type.Object({
+  clock,
+  more: Type.Integer({ description: 'How many there are beside those listed' }),
+  processes: Type.Array(Type.Object({
+    pid: Type.Integer({ description: 'As the host sees it' }), insidePid: Type.Integer(), uid: Type.Integer({ description: 'Inside' }),
+    user: nullable(Type.String({ description: 'By the VE\'s own /etc/passwd' })), state: Type.String({ description: 'One letter, as in proc(5)' }), threads: Type.Integer(),
+    cpuSeconds: Type.Number(), memoryBytes: Type.Number({ description: 'In RAM' }), startedAt: time,
+    command: Type.String({ description: 'Command line, or the program\'s name in brackets: text that the process chose' }),
+  })),
+}, { title: 'VeProcesses' });
+
 export const Template = Type.Object({
   fingerprint: Type.String(),
   name: Type.String(),

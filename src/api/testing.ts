@@ -82,6 +82,19 @@ export async function openBench(change: Partial<ApiDeps> = {}): Promise<Bench> {
   const plain: VeManager = {
     list: () => [...ves.values()],
     show: find,
+    usage: () => ({
+      time: TEMPLATE.createdAt, host: { cpus: 2, memoryBytes: 4096, availableBytes: 2048, load: [0, 0, 0] },
+      ves: [...ves.values()].map(({ uuid, number, name, status, pid, startedAt, usage, traffic }) => ({
+        uuid, number, name, status, pid, startedAt, usage, traffic, clock: 1, limits: { cpuPercent: null, memoryBytes: 1 << 30, tasks: 4096 },
+      })),
+    }),
+    async processes(key) {
+      const { pid } = find(key);
+      if (pid === null) throw new VeldError('ve.not_running', `${key} is not running.`);
+      return { clock: 1, more: 0, processes: [{
+        pid, insidePid: 1, uid: 0, user: 'root', state: 'S', threads: 1, cpuSeconds: 0.5, memoryBytes: 4096, startedAt: TEMPLATE.createdAt, command: '/sbin/init',
+      }] };
+    },
     create(request, requestId) {
       const name = checkName(request.name);
       if (ves.has(name)) throw new VeldError('ve.name_taken', `There is a VE ${name} already.`);

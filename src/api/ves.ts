@@ -76,6 +76,18 @@ export function veRoutes(app: Api, { deps }: RouteContext): void {
     return answerOperation(reply, operations, manager.set(request.params.ve, changes, { nextStart }, request.id), request.query.wait);
   });
 
+  app.get('/v1/usage', {
+    schema: {
+      summary: 'What all VEs use now', description: 'Counters: of two samples, parted by `clock`, a reader makes rates. Nothing is kept for it here.',
+      tags, querystring: schemas.NoQuery, response: answers({ 200: schemas.UsageSampleSchema }),
+    },
+  }, (_request, reply) => reply.send(manager.usage()));
+
+  app.get('/v1/ves/:ve/processes', {
+    schema: { summary: 'Processes of a running VE', tags, params: schemas.VeParams, querystring: schemas.NoQuery,
+      response: answers({ 200: schemas.VeProcessesSchema }, 've.not_found', 've.not_running') },
+  }, async (request, reply) => reply.send(await manager.processes(request.params.ve)));
+
   app.get('/v1/ves/:ve/logs', {
     schema: {
       summary: 'Console log of this and earlier boots', tags, params: schemas.VeParams, querystring: schemas.LogsQuery,

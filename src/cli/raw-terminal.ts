@@ -5,8 +5,8 @@ import type { ReadStream, WriteStream } from 'node:tty';
 /** Signals that would end this process with the terminal still raw. SIGKILL cannot be met. */
 const DEADLY: readonly NodeJS.Signals[] = ['SIGINT', 'SIGTERM', 'SIGHUP', 'SIGQUIT'];
 
-/** Leave what a program that was cut off may have left on: alternate screen, hidden cursor, mouse reports, bracketed paste, colours. */
-const RESET_SCREEN = '\x1b[?1049l\x1b[?25h\x1b[?1000l\x1b[?1002l\x1b[?1003l\x1b[?1006l\x1b[?2004l\x1b[0m';
+/** Leave what a program that was cut off may have left on: alternate screen, hidden cursor, no wrapping, mouse reports, bracketed paste, colours. */
+const RESET_SCREEN = '\x1b[?7h\x1b[?1049l\x1b[?25h\x1b[?1000l\x1b[?1002l\x1b[?1003l\x1b[?1006l\x1b[?2004l\x1b[0m';
 
 /**
  * Put the terminal into raw mode: every key goes to the VE, Ctrl-C too. It is restored when the returned function is called,

@@ -16,6 +16,7 @@ export const COMMANDS: Record<string, Loader> = {
   'destroy': () => import('./commands/destroy.ts'),
   'list': () => import('./commands/list.ts'),
   'show': () => import('./commands/show.ts'),
+  'top': () => import('./commands/top.ts'),
   'exec': () => import('./commands/exec.ts'),
   'logs': () => import('./commands/logs.ts'),
   'events': () => import('./commands/events.ts'),
@@ -36,7 +37,7 @@ export const COMMANDS: Record<string, Loader> = {
 
 /** What people type who come from elsewhere, and what it is called here. */
 export const SYNONYMS: Record<string, string> = {
-  ls: 'list', ps: 'list', vzlist: 'list', info: 'show', status: 'show', inspect: 'show', delete: 'destroy', rm: 'destroy', remove: 'destroy',
+  ls: 'list', ps: 'list', htop: 'top', stats: 'top', vztop: 'top', vzlist: 'list', info: 'show', status: 'show', inspect: 'show', delete: 'destroy', rm: 'destroy', remove: 'destroy',
   enter: 'exec NAME', shell: 'exec NAME', console: 'logs NAME --follow', launch: 'create NAME --template TEMPLATE --start', run: 'create NAME --template TEMPLATE --start',
   suspend: 'freeze', pause: 'freeze', resume: 'thaw', unpause: 'thaw', config: 'set', reboot: 'restart', kill: 'stop --force',
   image: 'template list', templates: 'template list', operations: 'operation list', monitor: 'events', journal: 'logs', check: 'doctor',

@@ -10,6 +10,13 @@ export function parseDuration(text: string): number {
   return Number(match[1]) * SECONDS[match[2]!]!;
 }
 
+/** Seconds with a fraction, 0.1 to a day: `2`, `0.5`, `10s`. */
+export function parseSeconds(text: string): number {
+  const seconds = /^\d{1,5}(\.\d{1,3})?s?$/.test(text) ? Number(text.replace('s', '')) : Number.NaN;
+  if (!(seconds >= 0.1 && seconds <= 86_400)) throw new VeldError('usage', `'${text}' is not a number of seconds from 0.1 to 86400.`);
+  return seconds;
+}
+
 /** A count of at least 0. */
 export function parseCount(text: string): number {
   if (!/^\d{1,9}$/.test(text)) throw new VeldError('usage', `'${text}' is not a number.`);

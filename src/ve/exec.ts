@@ -14,12 +14,9 @@ import type { VeRecord } from '../store/types.ts';
 import { VE_CAPABILITIES } from './capabilities.ts';
 import type { VeContext } from './context.ts';
 import { makeCommandPipes } from './exec-pipes.ts';
-import { findUser, type GuestUser } from './guest-users.ts';
+import { MAX_ACCOUNT_FILE, findUser, type GuestUser } from './guest-users.ts';
 import { readRunState, runFolder } from './run-folder.ts';
 import type { ExecRequest, ExecSession } from './types.ts';
-
-/** Of /etc/passwd and /etc/group, in bytes. */
-const MAX_ACCOUNT_FILE = 1 << 20;
 
 /**
  * Run a command in a VE.

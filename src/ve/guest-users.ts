@@ -11,8 +11,12 @@ export interface GuestUser {
   shell: string;
 }
 
-/** Ids that exist in a VE's range. */
-const MAX_ID = 65535;
+/** Ids that exist in a VE's range: 0 to one less. */
+export const UIDS = 65_536;
+const MAX_ID = UIDS - 1;
+
+/** What is read of /etc/passwd and /etc/group, in bytes. */
+export const MAX_ACCOUNT_FILE = 1 << 20;
 
 /** Most supplementary groups that are taken over (the kernel allows 65536). */
 const MAX_GROUPS = 1024;
@@ -34,6 +38,16 @@ export function findUser(wanted: string, passwd: string, group: string): GuestUs
   const groups = group.split('\n').map((line) => line.split(':'))
     .filter((g) => g.length >= 4 && isId(g[2]) && g[3]!.split(',').includes(name)).map((g) => Number(g[2])).slice(0, MAX_GROUPS);
   return { name, uid: Number(uid), gid: Number(gid), groups, home: home.startsWith('/') ? home : '/', shell: shell || '/bin/sh' };
+}
+
+/** Names by uid; of several for one uid the first counts, as with getpwuid(3). */
+export function userNames(passwd: string): Map<number, string> {
+  const names = new Map<number, string>();
+  for (const line of passwd.split('\n')) {
+    const [name = '', , uid] = line.split(':');
+    if (name !== '' && isId(uid) && !names.has(Number(uid))) names.set(Number(uid), name);
+  }
+  return names;
 }
 
 function isId(text: string | undefined): boolean {

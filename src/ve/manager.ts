@@ -19,6 +19,7 @@ import { checkStopped, startVe } from './start.ts';
 import { checkStoppable, stopVe } from './stop.ts';
 import { deleteTemplate, findTemplate, makeTemplate, viewTemplate } from './template-verbs.ts';
 import type { VeManager } from './types.ts';
+import { sampleUsage, veProcesses } from './usage.ts';
 import { detailVe, viewVe } from './view.ts';
 import { resolveProperties } from '../spec/properties.ts';
 
@@ -48,6 +49,8 @@ export function createVeManager(context: VeContext): RunningVeManager {
   const manager: RunningVeManager = {
     list: () => store.listVes().filter((ve) => ve.ready).map((ve) => viewVe(context, ve)),
     show: (key) => detailVe(context, findVe(store, key)),
+    usage: () => sampleUsage(context),
+    processes: async (key) => veProcesses(context, findVe(store, key)),
 
     create(request, requestId) {
       if (request.start) context.engine(); // refuse before anything is made

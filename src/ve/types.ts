@@ -40,6 +40,59 @@ export interface VeDetail extends VeView {
   link: string;
 }
 
+/** What all VEs use at a moment: counters, of which a reader makes rates by two samples. */
+export interface UsageSample {
+  /** ISO 8601. */
+  time: string;
+  host: {
+    cpus: number;
+    memoryBytes: number;
+    /** As MemAvailable of /proc/meminfo. */
+    availableBytes: number;
+    /** Load averages of 1, 5 and 15 minutes. */
+    load: number[];
+  };
+  ves: VeUsage[];
+}
+
+export interface VeUsage extends Pick<VeView, 'uuid' | 'number' | 'name' | 'status' | 'pid' | 'startedAt'> {
+  limits: { cpuPercent: number | null; memoryBytes: number | null; tasks: number | null };
+  /** When the counters were read: seconds since the host booted. */
+  clock: number;
+  /** Null when it does not run. */
+  usage: Usage | null;
+  traffic: Traffic | null;
+}
+
+/** A process of a VE. */
+export interface VeProcess {
+  /** As the host sees it. */
+  pid: number;
+  /** As the VE sees it. */
+  insidePid: number;
+  /** Inside. */
+  uid: number;
+  /** By the VE's own /etc/passwd. */
+  user: string | null;
+  /** One letter, as in proc(5). */
+  state: string;
+  threads: number;
+  cpuSeconds: number;
+  /** In RAM, shared pages included. */
+  memoryBytes: number;
+  startedAt: string;
+  /** Command line, or the program's name in brackets. Whatever the process says: hostile text. */
+  command: string;
+}
+
+export interface VeProcesses {
+  /** When the processes were looked at: seconds since the host booted. */
+  clock: number;
+  /** How many there are beside those listed. */
+  more: number;
+  processes: VeProcess[];
+}
+
 export interface CreateRequest {
   name: string;
   template: string;
@@ -76,6 +129,10 @@ export interface VeManager {
   list(): VeView[];
   /** By name, number or UUID. Throws `ve.not_found`. */
   show(key: string): VeDetail;
+  /** Counters of all VEs, by one look. */
+  usage(): UsageSample;
+  /** Processes of a running VE. Throws `ve.not_found`, `ve.not_running`. */
+  processes(key: string): Promise<VeProcesses>;
   create(request: CreateRequest, requestId: string | null): OperationRecord;
   start(key: string, requestId: string | null): OperationRecord;
   /** @param timeout seconds before it is forced; default `stop.timeout` */

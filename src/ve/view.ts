@@ -22,7 +22,7 @@ export function viewVe(context: VeContext, ve: VeRecord): VeView {
     mac: ve.mac,
     uidBase: ve.uidBase,
     pid: run.init?.pid ?? null,
-    startedAt: run.init ? new Date(bootTime() + (run.init.startTime / USER_HZ) * 1000).toISOString() : null,
+    startedAt: run.init ? timeOfTicks(run.init.startTime) : null,
     createdAt: ve.createdAt,
     set: ve.properties,
     lastExit: ve.lastExit,
@@ -61,7 +61,8 @@ function pending(context: VeContext, ve: VeRecord, properties: ReturnType<typeof
   return PROPERTIES.filter((row) => row.change === 'restart' && JSON.stringify(booted[row.name]) !== JSON.stringify(now[row.name])).map((row) => row.name);
 }
 
-/** When the host booted, in milliseconds since the epoch. */
-function bootTime(): number {
-  return Date.now() - Number(process.hrtime.bigint() / 1_000_000n);
+/** A start time of /proc (clock ticks since the host booted) as ISO 8601. */
+export function timeOfTicks(ticks: number): string {
+  const bootTime = Date.now() - Number(process.hrtime.bigint() / 1_000_000n);
+  return new Date(bootTime + (ticks / USER_HZ) * 1000).toISOString();
 }
