@@ -28,6 +28,8 @@ export interface InstanceOptions {
   env?: Record<string, string>;
   /** Changes of the settings. */
   settings?: (settings: Settings) => void;
+  /** The daemon to run instead of the sources': the release bundle. */
+  program?: string;
   /** With an engine only: the instance that builds the cached template. */
   noTemplate?: boolean;
 }
@@ -140,7 +142,7 @@ function instanceOf(name: string, dir: string, settings: Settings, settingsFile:
       if (daemon) throw new Error(`the daemon of ${name} runs already`);
       const out = openSync(join(dir, 'daemon.out'), 'a');
       // In a session of its own: Ctrl-C at a terminal must reach the test, which stops it in order.
-      const child = spawn(process.execPath, [join(ROOT, 'src/daemon.ts')], { cwd: '/', env: { ...environment, ...env }, stdio: ['ignore', out, out], detached: true });
+      const child = spawn(process.execPath, [options.program ?? join(ROOT, 'src/daemon.ts')], { cwd: '/', env: { ...environment, ...env }, stdio: ['ignore', out, out], detached: true });
       closeSync(out);
       daemon = child;
       ended = new Promise((resolve) => {

@@ -1,0 +1,88 @@
+/** Veld: an instance of its own, its daemon from the release bundle, its commands by bin/veld. */
+import { readdirSync } from 'node:fs';
+import { join } from 'node:path';
+import { makeInstance } from '../../test/lib/instance.ts';
+import { TEMPLATE } from '../../test/lib/cache.ts';
+import { pidsOf } from '../lib/processes.ts';
+import { jsonClient } from '../lib/http.ts';
+import { outputOf } from '../lib/commands.ts';
+import type { Contestant } from './types.ts';
+
+const ROOT = join(import.meta.dirname, '../..');
+const VELD = join(ROOT, 'bin/veld');
+
+export interface VeldContestant extends Contestant {
+  /** The template's root file system, owned by root: what the peers get a copy of. */
+  readonly rootfs: string;
+  readonly requests: NonNullable<Contestant['requests']>;
+  readonly daemon: () => number;
+  /** Delete by API: a crowd goes quicker so. */
+  destroy(ve: string): Promise<void>;
+  /** The two halves of a deploy. */
+  create(ve: string): Promise<void>;
+  start(ve: string): Promise<void>;
+  /** What it has in the kernel's tables of the host. */
+  tables(): { mounts: number; nftRules: number; nftElements: number; routes: number };
+}
+
+interface Detail { number: number }
+interface Operation { state: string; error: { message: string } | null }
+
+export async function openVeld(): Promise<VeldContestant> {
+  const instance = makeInstance({ program: join(ROOT, 'dist/veldd.cjs'), settings: (settings) => { settings.log.level = 'info'; } });
+  await instance.start();
+  const client = jsonClient(instance.settings.socket);
+  const operate = async (method: string, path: string, body?: unknown): Promise<void> => {
+    const { state, error } = await client.call<Operation>(method, `${path}${path.includes('?') ? '&' : '?'}wait=1`, body);
+    if (state !== 'succeeded') throw new Error(`${method} ${path}: ${state} ${error?.message ?? ''}`);
+  };
+  const layers = join(instance.settings.stateDir, 'layers');
+  const layer = readdirSync(layers).find((name) => /^[0-9a-f]+$/.test(name)); // its one template's one layer
+  const base = `/veld-${instance.name}`;
+  return {
+    name: 'veld',
+    title: outputOf(VELD, ['--version']).trim(),
+    env: { VELD_SETTINGS: instance.settingsFile },
+    rootfs: join(layers, layer as string, 'fs'),
+    commands: {
+      deploy: (ve) => [[VELD, 'create', ve, '--template', TEMPLATE, '--start']],
+      start: (ve) => [[VELD, 'start', ve]],
+      stop: (ve) => [[VELD, 'stop', ve]],
+      kill: (ve) => [[VELD, 'stop', '--force', ve]],
+      execTrue: (ve) => [[VELD, 'exec', '-T', ve, '--', 'true']],
+      list: () => [[VELD, 'list']],
+      limitMemory: (ve) => [[VELD, 'set', ve, 'memory.limit=512M']],
+      destroy: (ve) => [[VELD, 'destroy', '--yes', ve]],
+    },
+    requests: {
+      deploy: (ve) => operate('POST', '/v1/ves', { name: ve, template: TEMPLATE, start: true }),
+      execTrue: async (ve) => {
+        const { exitCode } = await client.call<{ exitCode: number }>('POST', `/v1/ves/${ve}/exec`, { command: ['true'] });
+        if (exitCode !== 0) throw new Error(`true ended with ${exitCode}`);
+      },
+      limitMemory: (ve) => operate('PATCH', `/v1/ves/${ve}/properties`, { changes: { 'memory.limit': '384M' } }),
+      states: () => client.bytes('GET', '/v1/ves'),
+      state: async (ve) => void await client.bytes('GET', `/v1/ves/${ve}`),
+    },
+    daemon: () => instance.pid as number,
+    group: async (ve) => `${base}/${(await client.call<Detail>('GET', `/v1/ves/${ve}`)).number}`,
+    monitors: () => pidsOf(`${base}/monitors`),
+    create: (ve) => operate('POST', '/v1/ves', { name: ve, template: TEMPLATE }),
+    start: (ve) => operate('POST', `/v1/ves/${ve}/start`, {}),
+    destroy: (ve) => operate('DELETE', `/v1/ves/${ve}?force=true`),
+    tables: () => {
+      const nft = outputOf('nft', ['-j', 'list', 'ruleset']);
+      const items = (JSON.parse(nft) as { nftables: { rule?: unknown; set?: { elem?: unknown[] } }[] }).nftables;
+      return {
+        mounts: outputOf('cat', ['/proc/self/mountinfo']).split('\n').length - 1,
+        nftRules: items.filter(({ rule }) => rule !== undefined).length,
+        nftElements: items.reduce((sum, { set }) => sum + (set?.elem?.length ?? 0), 0),
+        routes: ['-4', '-6'].reduce((sum, family) => sum + outputOf('ip', [family, 'route', 'show', 'table', 'all']).split('\n').length - 1, 0),
+      };
+    },
+    async close() {
+      client.close();
+      await instance.destroy();
+    },
+  };
+}
