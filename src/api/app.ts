@@ -14,6 +14,7 @@ import { execRoutes } from './exec.ts';
 import { createMetrics } from './metrics.ts';
 import { operationRoutes } from './operations.ts';
 import { createSessionTable } from './sessions.ts';
+import { streamRoutes } from './streams.ts';
 import { systemRoutes } from './system.ts';
 import { templateRoutes } from './templates.ts';
 import { veRoutes } from './ves.ts';
@@ -104,7 +105,7 @@ export async function buildApi(deps: ApiDeps, parts: Partial<Pick<RouteContext, 
     },
   });
 
-  for (const routes of [systemRoutes, veRoutes, execRoutes, templateRoutes, operationRoutes, eventRoutes]) {
+  for (const routes of [systemRoutes, veRoutes, execRoutes, streamRoutes, templateRoutes, operationRoutes, eventRoutes]) {
     await app.register((scope, _options, done) => {
       routes(scope, context);
       done();

@@ -70,10 +70,9 @@ const execFields = {
 export const ExecBody = Type.Object({ ...execFields, stdin: Type.Optional(Type.String({ maxLength: 1 << 20, description: 'Text for standard input' })) },
   { ...closed, title: 'ExecOnceRequest' });
 const cells = Type.Integer({ minimum: 1, maximum: 65_535 });
-export const SessionBody = Type.Object({
-  ...execFields,
-  tty: Type.Optional(nullable(Type.Object({ columns: cells, rows: cells, term: Type.String({ pattern: '^[A-Za-z0-9][A-Za-z0-9._+-]{0,63}$' }) }, closed))),
-}, { ...closed, title: 'ExecRequest' });
+const tty = Type.Optional(nullable(Type.Object({ columns: cells, rows: cells, term: Type.String({ pattern: '^[A-Za-z0-9][A-Za-z0-9._+-]{0,63}$' }) }, closed)));
+export const SessionBody = Type.Object({ ...execFields, tty }, { ...closed, title: 'ExecRequest' });
+export const ShellBody = Type.Object({ user: execFields.user, env: execFields.env, tty }, { ...closed, title: 'ShellRequest' });
 
 /** Signals that a client may send to its command. */
 export const SIGNALS = ['SIGHUP', 'SIGINT', 'SIGQUIT', 'SIGTERM', 'SIGKILL', 'SIGUSR1', 'SIGUSR2', 'SIGCONT', 'SIGSTOP', 'SIGTSTP', 'SIGWINCH'] as const;

@@ -1,7 +1,7 @@
 /** Sessions that were asked for and not yet begun: secrets that are good once, and not for long. */
 import { createHash, randomBytes } from 'node:crypto';
 import { VeldError } from '../lib/errors.ts';
-import type { ExecRequest } from '../ve/types.ts';
+import type { ExecSession } from '../ve/types.ts';
 import type { Peer } from './types.ts';
 
 /** How long a session may be begun, in milliseconds. */
@@ -11,9 +11,12 @@ export const SESSION_LIMIT = 256;
 
 /** What a session was asked for. */
 export interface PendingSession {
+  /** UUID: another VE may have the name when the session begins. */
   ve: string;
-  request: ExecRequest;
   peer: Peer | undefined;
+  /** What the audit log says of it. */
+  audit: Record<string, unknown>;
+  begin(): Promise<ExecSession>;
 }
 
 /** The waiting sessions. */

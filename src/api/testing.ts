@@ -95,6 +95,7 @@ export async function openBench(change: Partial<ApiDeps> = {}): Promise<Bench> {
         pid, insidePid: 1, uid: 0, user: 'root', state: 'S', threads: 1, cpuSeconds: 0.5, memoryBytes: 4096, startedAt: TEMPLATE.createdAt, command: '/sbin/init',
       }] };
     },
+    view: find,
     create(request, requestId) {
       const name = checkName(request.name);
       if (ves.has(name)) throw new VeldError('ve.name_taken', `There is a VE ${name} already.`);
@@ -125,6 +126,10 @@ export async function openBench(change: Partial<ApiDeps> = {}): Promise<Bench> {
       if (request.command[0] === '/missing') throw new VeldError('exec.not_found', '/missing does not exist.');
       if (request.command[0] === '/slow') await sleep(100);
       return fakeCommand(request, commands);
+    },
+    async shell(key, request) {
+      find(key);
+      return fakeCommand({ ...request, command: ['login shell'] }, commands);
     },
     logs: (key) => `console of ${find(key).name}\n`,
     templates: () => [TEMPLATE],

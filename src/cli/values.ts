@@ -44,6 +44,12 @@ export function parseVariable(text: string): [name: string, value: string] {
   return pair;
 }
 
+/** What may name a user, as the API takes it. */
+export function parseUser(text: string): string {
+  if (!/^[A-Za-z0-9_][A-Za-z0-9_.$-]{0,63}$/.test(text)) throw new VeldError('usage', `${JSON.stringify(text)} is neither the name of a user nor a uid.`);
+  return text;
+}
+
 /**
  * Properties as an object, each given once: of two values for one name, neither is certainly the one that was meant.
  * @throws VeldError `usage` for a name given twice

@@ -32,6 +32,12 @@ export interface Client {
   /** Begin a command in a VE. @throws VeldError what the daemon says */
   exec(ve: string, request: ExecRequest): Promise<ExecSession>;
   /**
+   * Begin another session: what it is says the route below the VE's.
+   * @param tty whether it has one output only, as a terminal has
+   * @throws VeldError what the daemon says
+   */
+  session(ve: string, route: string, request: object, tty: boolean): Promise<ExecSession>;
+  /**
    * Events as they happen, until the loop is left or `signal` is aborted.
    * @param options `since`: first the kept events with a higher number
    * @throws VeldError `daemon.unreachable` when the connection breaks
@@ -74,6 +80,12 @@ export function createClient(socket: string): Client {
     return last;
   };
 
+  const begin = async (ve: string, route: string, asked: object, tty: boolean): Promise<ExecSession> => {
+    const { session } = await request<{ session: string }>('POST', `/v1/ves/${encodeURIComponent(ve)}/${route}`, asked);
+    const { openExecSession } = await import('./exec-session.ts');
+    return openExecSession(socket, session, tty);
+  };
+
   return {
     request,
     async operation(method, path, body, onProgress) {
@@ -91,11 +103,8 @@ export function createClient(socket: string): Client {
       if (last.state === 'succeeded') return last;
       throw VeldError.fromBody((last.error ?? { code: 'internal', message: `The operation ended ${last.state}.`, hint: 'Look at the daemon log.' }) as ErrorBody);
     },
-    async exec(ve, asked) {
-      const { session } = await request<{ session: string }>('POST', `/v1/ves/${encodeURIComponent(ve)}/sessions`, asked);
-      const { openExecSession } = await import('./exec-session.ts');
-      return openExecSession(socket, session, asked.tty != null);
-    },
+    exec: (ve, asked) => begin(ve, 'sessions', asked, asked.tty != null),
+    session: begin,
     async *events(options = {}) {
       const { listenToEvents } = await import('./event-stream.ts');
       yield* listenToEvents(socket, options);

@@ -42,6 +42,8 @@ export interface GuestRoot {
   exists(path: string): Promise<boolean>;
   /** Whether the path leads, links inside the root included, to a folder on the root's own file system. */
   folderExists(path: string): Promise<boolean>;
+  /** Whether the path may lead to a program: to an ordinary file with an x bit, or into a mount that is not looked into from here. */
+  programExists(path: string): Promise<boolean>;
   /** Make a folder and those above it; existing ones stay as they are. For trees that nobody uses yet. */
   makeFolders(path: string, owner: GuestFileOwner): void;
   close(): void;
@@ -163,6 +165,22 @@ function guestRoot(root: number): GuestRoot {
     },
     async folderExists(path) {
       return present(path, () => open(root, path, O_PATH | O_DIRECTORY));
+    },
+    async programExists(path) {
+      return refusing(path, () => {
+        let named: number;
+        try {
+          named = open(root, path, O_PATH);
+        } catch (error) {
+          return (error as NodeJS.ErrnoException).code === 'EXDEV';
+        }
+        try {
+          const stat = fstatSync(named);
+          return stat.isFile() && (stat.mode & 0o111) !== 0;
+        } finally {
+          closeSync(named);
+        }
+      });
     },
     makeFolders(path, owner) {
       refusing(path, () => {

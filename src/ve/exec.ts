@@ -7,14 +7,13 @@ import { VeldError } from '../lib/errors.ts';
 import { readIfExists } from '../lib/files.ts';
 import { SAFE_PATH } from '../lib/run.ts';
 import { openConsoleSocket } from '../kernel/console-socket.ts';
-import { openGuestRoot } from '../kernel/guest-tree.ts';
 import { signalProcess } from '../kernel/pidfd.ts';
 import { readProcess, type ProcessId } from '../kernel/process.ts';
 import type { VeRecord } from '../store/types.ts';
 import { VE_CAPABILITIES } from './capabilities.ts';
 import type { VeContext } from './context.ts';
 import { makeCommandPipes } from './exec-pipes.ts';
-import { MAX_ACCOUNT_FILE, findUser, type GuestUser } from './guest-users.ts';
+import { resolveUser, type ResolvedUser } from './resolve-user.ts';
 import { readRunState, runFolder } from './run-folder.ts';
 import type { ExecRequest, ExecSession } from './types.ts';
 
@@ -24,9 +23,7 @@ import type { ExecRequest, ExecSession } from './types.ts';
  */
 export async function execInVe(context: VeContext, ve: VeRecord, request: ExecRequest): Promise<ExecSession> {
   const { settings, resources } = context;
-  const { init } = readRunState(settings, ve.number);
-  if (!init) throw new VeldError('ve.not_running', `${ve.name} is not running.`);
-  if (resources.isFrozen(ve.number)) throw new VeldError('ve.frozen', `${ve.name} is frozen: nothing can run in it.`);
+  const init = enterableInit(context, ve);
   const user = await resolveUser(init, request.user ?? 'root');
   const groups = resources.execGroups(ve.number).join(' '); // may throw: before anything is opened
 
@@ -86,6 +83,14 @@ export async function execInVe(context: VeContext, ve: VeRecord, request: ExecRe
   return { stdin: pty.stream, stdout: pty.stream, stderr: null, resize: pty.resize, kill, exit, terminal: pty.stream };
 }
 
+/** Init of a VE in which commands can run. @throws VeldError `ve.not_running`, `ve.frozen` */
+export function enterableInit({ settings, resources }: VeContext, ve: VeRecord): ProcessId {
+  const { init } = readRunState(settings, ve.number);
+  if (!init) throw new VeldError('ve.not_running', `${ve.name} is not running.`);
+  if (resources.isFrozen(ve.number)) throw new VeldError('ve.frozen', `${ve.name} is frozen: nothing can run in it.`);
+  return init;
+}
+
 /** What crun said when it could not run the command, as an error of the table. */
 function execError(complaint: string, request: ExecRequest): VeldError {
   const command = JSON.stringify(request.command[0]?.slice(0, 200) ?? '');
@@ -97,7 +102,7 @@ function execError(complaint: string, request: ExecRequest): VeldError {
   return new VeldError('exec.failed', `${command} could not be run in the VE: ${words}.`);
 }
 
-function processSpec(request: ExecRequest, user: GuestUser & { start: string }): object {
+function processSpec(request: ExecRequest, user: ResolvedUser): object {
   const capabilities = user.uid === 0
     ? Object.fromEntries(['bounding', 'effective', 'permitted'].map((set) => [set, VE_CAPABILITIES]))
     : { bounding: VE_CAPABILITIES, effective: [], permitted: [] };
@@ -117,25 +122,6 @@ function processSpec(request: ExecRequest, user: GuestUser & { start: string }):
     capabilities,
     noNewPrivileges: false,
   };
-}
-
-/** The user as the VE's own files say, read through the VE's root with limits. */
-async function resolveUser(init: ProcessId, wanted: string): Promise<GuestUser & { start: string }> {
-  const root = await openGuestRoot(init);
-  try {
-    const read = async (path: string): Promise<string> => {
-      try {
-        return (await root.readFile(path, MAX_ACCOUNT_FILE)).toString('utf8');
-      } catch {
-        return ''; // none, or not an ordinary file: root and numbers still work
-      }
-    };
-    const user = findUser(wanted, await read('/etc/passwd'), await read('/etc/group'));
-    // As su does: a user without a home begins at the top.
-    return { ...user, start: (await root.folderExists(user.home)) ? user.home : '/' };
-  } finally {
-    root.close();
-  }
 }
 
 /** Signal the command and its children: as a terminal does, the whole process group that it leads. */

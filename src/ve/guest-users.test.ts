@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
-import { findUser } from './guest-users.ts';
+import { findUser, parseLocale } from './guest-users.ts';
 
 const PASSWD = 'root:x:0:0:root:/root:/bin/bash\nwww-data:x:33:33::/var/www:/usr/sbin/nologin\n1000:x:5:5::/home/odd:/bin/sh\nbroken:x:notanumber:0::/:/bin/sh\nbig:x:99999:0::/:/bin/sh\n';
 const GROUP = 'adm:x:4:www-data,root\nssl:x:101:www-data\nodd:x:notanumber:www-data\n';
@@ -32,4 +32,9 @@ test('no content of the account files breaks it or leads out of the range', () =
     const user = findUser('0', `x:x:0:0::/:/bin/sh\n${passwd}`, group);
     assert.ok(user.uid <= 65535 && user.gid <= 65535 && user.groups.every((g) => g <= 65535));
   }));
+});
+
+test('of a locale file only names of the locale with plain values count', () => {
+  assert.deepEqual(parseLocale('# a comment\nLANG="de_DE.UTF-8"\n LC_TIME=C \nLANGUAGE=de:en\r\nPATH=/evil\nLD_PRELOAD=x\nLC_ALL=$(id)\nLC_X=\'a"\n'),
+    { LANG: 'de_DE.UTF-8', LC_TIME: 'C', LANGUAGE: 'de:en' });
 });

@@ -50,6 +50,19 @@ export function userNames(passwd: string): Map<number, string> {
   return names;
 }
 
+/** Names that locale(7) and gettext read. */
+const LOCALE_NAME = /^(LANG|LANGUAGE|LC_[A-Z]+)$/;
+
+/** The variables of a locale file (`LANG="C.UTF-8"`, one a line; format: locale.conf(5)). Whatever else it holds is left out. */
+export function parseLocale(text: string): Record<string, string> {
+  const found: Record<string, string> = {};
+  for (const line of text.split('\n')) {
+    const match = /^\s*([A-Z_]+)=(["']?)([A-Za-z0-9._@:-]{1,64})\2\s*$/.exec(line);
+    if (match && LOCALE_NAME.test(match[1]!)) found[match[1]!] = match[3]!;
+  }
+  return found;
+}
+
 function isId(text: string | undefined): boolean {
   return text !== undefined && /^\d{1,5}$/.test(text) && Number(text) <= MAX_ID;
 }

@@ -15,6 +15,7 @@ import { recover } from './recovery.ts';
 import { restartVe } from './restart.ts';
 import { readRunState } from './run-folder.ts';
 import { checkChanges, checkNewName, renameVe, setProperties } from './set.ts';
+import { openShell } from './shell.ts';
 import { checkStopped, startVe } from './start.ts';
 import { checkStoppable, stopVe } from './stop.ts';
 import { deleteTemplate, findTemplate, makeTemplate, viewTemplate } from './template-verbs.ts';
@@ -51,6 +52,7 @@ export function createVeManager(context: VeContext): RunningVeManager {
     show: (key) => detailVe(context, findVe(store, key)),
     usage: () => sampleUsage(context),
     processes: async (key) => veProcesses(context, findVe(store, key)),
+    view: (key) => viewVe(context, findVe(store, key)),
 
     create(request, requestId) {
       if (request.start) context.engine(); // refuse before anything is made
@@ -120,6 +122,7 @@ export function createVeManager(context: VeContext): RunningVeManager {
     },
 
     exec: (key, request) => execInVe(context, findVe(store, key), request),
+    shell: (key, request) => openShell(context, findVe(store, key), request),
     logs: (key, { tail }) => consoleLog(context.settings, findVe(store, key).uuid, tail),
 
     templates: () => store.listTemplates().map((template) => viewTemplate(context, template)),

@@ -107,8 +107,18 @@ export interface ExecRequest {
   env?: Record<string, string>;
   cwd?: string;
   /** A terminal from the VE's own devpts. */
-  tty?: { columns: number; rows: number; term: string } | null;
+  tty?: TerminalRequest | null;
 }
+
+export interface TerminalRequest {
+  columns: number;
+  rows: number;
+  /** TERM of the command. */
+  term: string;
+}
+
+/** A login shell: the one of the user's row in the VE's passwd. */
+export type ShellRequest = Pick<ExecRequest, 'user' | 'env' | 'tty'>;
 
 /** A running command. Output ends before `exit` settles. */
 export interface ExecSession {
@@ -133,6 +143,8 @@ export interface VeManager {
   usage(): UsageSample;
   /** Processes of a running VE. Throws `ve.not_found`, `ve.not_running`. */
   processes(key: string): Promise<VeProcesses>;
+  /** The same without what takes a look at the kernel. Throws `ve.not_found`. */
+  view(key: string): VeView;
   create(request: CreateRequest, requestId: string | null): OperationRecord;
   start(key: string, requestId: string | null): OperationRecord;
   /** @param timeout seconds before it is forced; default `stop.timeout` */
@@ -145,6 +157,7 @@ export interface VeManager {
   /** `null` as a value unsets. @param nextStart accept properties that need a restart */
   set(key: string, changes: Record<string, unknown>, options: { nextStart?: boolean }, requestId: string | null): OperationRecord;
   exec(key: string, request: ExecRequest): Promise<ExecSession>;
+  shell(key: string, request: ShellRequest): Promise<ExecSession>;
   /** The console log of this and earlier boots, oldest first. @param tail lines from the end */
   logs(key: string, options: { tail?: number }): string;
 
