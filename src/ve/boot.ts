@@ -17,7 +17,7 @@ import type { VeRecord } from '../store/types.ts';
 import { updateVe, type VeContext } from './context.ts';
 import { consoleLogFile, lastWords } from './logs.ts';
 import { ociConfig } from './oci-config.ts';
-import { mark, readRunState, removeRunFolder, runFolder, writeRunFolder } from './run-folder.ts';
+import { linkConfig, mark, readRunState, removeRunFolder, runFolder, writeRunFolder } from './run-folder.ts';
 
 /** What an init other than systemd is given to die in, in milliseconds. */
 const GRACE = 300;
@@ -32,6 +32,7 @@ export async function bootVe(context: VeContext, ve: VeRecord, task: Task): Prom
   resources.create(ve.number, ve.uidBase, properties);
   faultPoint('boot.groups');
   prepareRun(context, ve);
+  linkConfig(settings, ve.number);
   mark(settings, ve.number, 'stopping', false);
   mark(settings, ve.number, 'hold', ve.guestDirty);
   faultPoint('boot.folder');

@@ -2,11 +2,11 @@
  * A VE's run folder (`<runDir>/ves/<number>/`): what the scripts in libexec/ need to boot the VE without the daemon, and what they
  * leave for the daemon to read. It belongs to one boot of the host.
  *
- * Written here: `env` (shell variables), `config.template` and `config.plain` (with and without lxcfs), `lowers` (lines `MAP SOURCE`, lowest first, `-` for no map), `host.batch`,
+ * Written here: `env` (shell variables), `config.template` and `config.plain` (with and without lxcfs), `fstab` (the VE's mounts, see fstab(5)), `host.batch`,
  * `guest.batch`, `hold` (create, but let the daemon start), `stopping` (a reboot is not wanted).
  * Left by the scripts: `init` (`PID STARTTIME`), `exited` (`CODE EPOCHSECONDS`), `config.json` (of this boot).
  */
-import { chmodSync, closeSync, existsSync, mkdirSync, openSync, readdirSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { chmodSync, closeSync, existsSync, linkSync, mkdirSync, openSync, readdirSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { readIfExists } from '../lib/files.ts';
 import type { Settings } from '../lib/settings.ts';
@@ -103,8 +103,6 @@ export function writeRunFolder(settings: Settings, plan: BootPlan): string {
     VELD_MONITOR_GROUPS: directories(plan.monitors),
     VELD_UNIFIED_GROUP: plan.groups.unified,
     VELD_LINK: plan.network.link,
-    VELD_UPPER: plan.mounts.upper,
-    VELD_WORK: plan.mounts.work,
     VELD_CONSOLE_LOG: plan.consoleLog,
     VELD_LXCFS: plan.lxcfs ?? '',
     VELD_STOP_TIMEOUT: String(resolveProperties(plan.ve.properties)['stop.timeout']),
@@ -113,10 +111,36 @@ export function writeRunFolder(settings: Settings, plan: BootPlan): string {
   put('config.plain', JSON.stringify(plan.plainConfig));
   // Made here, or any user of the host could hold the lock that the scripts make; never by rename: another inode would be another lock.
   closeSync(openSync(join(folder, 'lock'), 'a', 0o600));
-  put('lowers', plan.mounts.lowers.map((l) => `${l.map ?? '-'} ${l.source}\n`).join(''));
+  put('fstab', fstab(folder, runtimeId(settings, plan.ve.number), plan));
   put('host.batch', plan.network.hostBatch);
   put('guest.batch', plan.network.guestBatch);
   return folder;
+}
+
+/**
+ * The mounts of a VE, in their order, for one run of mount(8) in the mount namespace that is made for them.
+ * nodev: a template may hold device nodes, and the host's root makes these mounts; the VE cannot take the option back.
+ */
+function fstab(folder: string, id: string, { mounts, hybridMount }: BootPlan): string {
+  const lines: [source: string, target: string, type: string, options: string][] = [];
+  // crun takes a hybrid host for a unified one when it sees the cgroup2 hierarchy here.
+  if (hybridMount !== null) lines.push([hybridMount, '/sys/fs/cgroup', 'none', 'bind']);
+  const stack = mounts.lowers.map(({ source, map }, i) => {
+    if (map === null) return source;
+    const target = join(folder, `lower${i}`);
+    lines.push([source, target, 'none', `bind,ro,X-mount.idmap=${map}`]);
+    return target;
+  });
+  lines.push([`veld-${id}`, join(folder, 'rootfs'), 'overlay', `nodev,lowerdir=${stack.toReversed().join(':')},upperdir=${mounts.upper},workdir=${mounts.work}`]);
+  const escaped = (field: string): string => field.replaceAll(/[ \t\n\\]/g, (c) => `\\${c.charCodeAt(0).toString(8).padStart(3, '0')}`);
+  return lines.map((fields) => `${fields.map(escaped).join(' ')} 0 0\n`).join('');
+}
+
+/** Let veld-boot find that config.json is made already: a link, so that a later change of the template does not reach it. */
+export function linkConfig(settings: Settings, number: number): void {
+  const folder = runFolder(settings, number);
+  rmSync(join(folder, 'config.json'), { force: true });
+  linkSync(join(folder, 'config.template'), join(folder, 'config.json'));
 }
 
 /** Each directory once: co-mounted controllers share one. */

@@ -186,8 +186,8 @@ function layerFile(lab: Lab, path: string): string {
 }
 
 function topLayer(lab: Lab): string {
-  const lowers = readFileSync(join(lab.veld.settings.runDir, 'ves', String(lab.attacker.number), 'lowers'), 'utf8').trim().split('\n');
-  return /layers\/([^/]+)\//.exec(lowers.at(-1) as string)?.[1] as string;
+  const mounts = readFileSync(join(lab.veld.settings.runDir, 'ves', String(lab.attacker.number), 'fstab'), 'utf8');
+  return [...mounts.matchAll(/layers\/([^/]+)\//g)].at(-1)?.[1] as string;
 }
 
 /** A fresh folder of the host. */
