@@ -1,7 +1,7 @@
 /** The resource capability on control groups of either version: see layout.ts for where, limits.ts for what is written. */
 import { chownSync, existsSync, readdirSync, statSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { findHierarchies, freezeGroup, groupPids, killGroup, makeGroup, readControl, readKey, removeGroup, thawGroup, writeControl } from '../kernel/cgroup.ts';
+import { findHierarchies, freezeGroup, groupPids, hastenMoves, killGroup, makeGroup, readControl, readKey, removeGroup, thawGroup, writeControl } from '../kernel/cgroup.ts';
 import type { CgroupHierarchies } from '../kernel/cgroup.ts';
 import { VeldError } from '../lib/errors.ts';
 import { MONITORS, chooseLayout, directoriesOf, groupsOf, makeGroups, setupBase } from './layout.ts';
@@ -95,6 +95,7 @@ export function createResources(options: ResourcesOptions): ResourceManager {
       writeControl(made.unified, 'cgroup.max.descendants', MAX_DESCENDANTS);
       delegate(made.unified, uidBase);
       apply(number, properties);
+      hastenMoves(layout.hierarchies.unified as string);
     },
 
     apply,
