@@ -28,7 +28,7 @@ test('a file is written with its owner and mode, replaced as a whole, and read b
   const stat = statSync(join(dir, 'etc/hostname'));
   assert.deepEqual([stat.uid, stat.gid, stat.mode & 0o7777], [100_000, 100_001, 0o755]);
   await root.writeFile('etc/hostname', Buffer.from('db\n'), OWNER);
-  root.writeFileSync('/etc/../etc/hosts', '127.0.0.1 localhost\n', OWNER);
+  await root.writeFile('/etc/../etc/hosts', '127.0.0.1 localhost\n', OWNER);
   assert.equal((await root.readFile('/etc/hostname', 100)).toString(), 'db\n');
   assert.equal(readFileSync(join(dir, 'etc/hosts'), 'utf8'), '127.0.0.1 localhost\n');
   assert.deepEqual(readdirSync(join(dir, 'etc')).toSorted(), ['hostname', 'hosts']);

@@ -9,7 +9,7 @@
  * - A file to be read is first opened as a mere name (O_PATH, which runs no driver and no FIFO), looked at, and only then opened.
  */
 import { randomBytes } from 'node:crypto';
-import { closeSync, constants, fchmodSync, fchownSync, fstatSync, fsync, fsyncSync, openSync, readSync, writeSync } from 'node:fs';
+import { closeSync, constants, fchmodSync, fchownSync, fstatSync, fsync, openSync, readSync, writeSync } from 'node:fs';
 import { promisify } from 'node:util';
 import { toVeldError, VeldError } from '../lib/errors.ts';
 import { isAlive, readProcess } from './process.ts';
@@ -34,8 +34,6 @@ export interface GuestFileOwner {
 export interface GuestRoot {
   /** Write a whole file, on disk when it resolves. A reader inside sees the old or the new content. The folder must exist. */
   writeFile(path: string, content: string | Uint8Array, owner: GuestFileOwner): Promise<void>;
-  /** The same for trees that nobody uses yet: blocks until the content is on disk. */
-  writeFileSync(path: string, content: string | Uint8Array, owner: GuestFileOwner): void;
   /** Read a regular file whole. The last name must not be a link. Refused when larger than `maxBytes`. */
   readFile(path: string, maxBytes: number): Promise<Buffer>;
   /** Whether the name exists, as whatever it is (also a link that leads nowhere). */
@@ -56,11 +54,6 @@ export interface GuestRoot {
  * @throws VeldError `path.refused`
  */
 export async function openGuestRoot(from: string | { pid: number; startTime?: number }): Promise<GuestRoot> {
-  return openGuestRootSync(from);
-}
-
-/** {@link openGuestRoot} for callers that cannot wait. */
-export function openGuestRootSync(from: string | { pid: number; startTime?: number }): GuestRoot {
   let root: number;
   if (typeof from === 'string') {
     root = refusing(from, () => openSync(from, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
@@ -120,19 +113,6 @@ function guestRoot(root: number): GuestRoot {
         const pending = prepare(path, content, owner);
         try {
           await flush(pending.fd);
-          renameat(pending.dir, pending.temporary, pending.name);
-        } catch (error) {
-          abandon(pending);
-          throw error;
-        }
-        release(pending);
-      });
-    },
-    writeFileSync(path, content, owner) {
-      refusing(path, () => {
-        const pending = prepare(path, content, owner);
-        try {
-          fsyncSync(pending.fd);
           renameat(pending.dir, pending.temporary, pending.name);
         } catch (error) {
           abandon(pending);

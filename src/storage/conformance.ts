@@ -73,11 +73,11 @@ export function storageConformance(driver: string, create: (stateDir: string) =>
     await volumes.createVolume(uuid, BASE_A);
     assert.equal(volumes.hasVolume(uuid), true);
     await assert.rejects(volumes.createVolume(uuid, BASE_A), { code: 'storage.failed' });
-    volumes.seedVolume(uuid, BASE_A, [{ path: '/etc/hostname', content: 'web\n' }, { path: '/srv/x/y', content: 'z', mode: 0o600 }]);
+    await volumes.seedVolume(uuid, BASE_A, [{ path: '/etc/hostname', content: 'web\n' }, { path: '/srv/x/y', content: 'z', mode: 0o600 }]);
     const seen = await inVe(t, volumes, uuid, BASE_A, [base], 'stat -c "%n %u:%g %a" . etc/hostname etc/os srv/x srv/x/y; cat etc/hostname; id -u; echo mine > home/mine');
     assert.equal(seen, '. 0:0 755\netc/hostname 0:0 644\netc/os 0:0 644\nsrv/x 0:0 755\nsrv/x/y 0:0 600\nweb\n0');
     assert.equal(await inVe(t, volumes, uuid, BASE_A, [base], CHANGES), AS_SEEN);
-    assert.throws(() => volumes.seedVolume(uuid, BASE_A, [{ path: '/etc/x', content: '' }]), { code: 'storage.failed' }, 'it was mounted');
+    await assert.rejects(volumes.seedVolume(uuid, BASE_A, [{ path: '/etc/x', content: '' }]), { code: 'storage.failed' }, 'it was mounted');
     assert.ok((await volumes.usage(uuid)) > 0);
     assert.equal(readFileSync(join(volumes.layerPath(base.id), 'home/mine'), 'utf8'), 'home/mine\n', 'the template is as it was');
   });

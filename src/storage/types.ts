@@ -30,8 +30,8 @@ export interface Volumes {
   createVolume(uuid: string, uidBase: number): Promise<void>;
   /** Whether the folder of the volume exists, whole or in part. */
   hasVolume(uuid: string): boolean;
-  /** Put first files into a fresh, never mounted upper (nobody else has touched it yet). */
-  seedVolume(uuid: string, uidBase: number, files: readonly { path: string; content: string; mode?: number }[]): void;
+  /** Put first files into a fresh, never mounted upper (nobody else has touched it yet); they are on disk when it resolves. */
+  seedVolume(uuid: string, uidBase: number, files: readonly { path: string; content: string; mode?: number }[]): Promise<void>;
   /** Remove upper and work, also when half there. Never follows a link. Works on folders that the VE filled with anything. */
   destroyVolume(uuid: string): Promise<void>;
   mountPlan(uuid: string, uidBase: number, layers: readonly LayerRef[]): MountPlan;

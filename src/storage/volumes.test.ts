@@ -114,7 +114,7 @@ test('a freeze that died at any point is undone without loss', async (t) => {
     const layer = 'cd'.repeat(16);
     const volumes = createVolumes({ stateDir: dir });
     await volumes.createVolume(uuid, BASE_A);
-    volumes.seedVolume(uuid, BASE_A, [{ path: '/data', content: point }]);
+    await volumes.seedVolume(uuid, BASE_A, [{ path: '/data', content: point }]);
     const program = `import { createVolumes } from ${JSON.stringify(new URL('volumes.ts', import.meta.url).href)};
       await createVolumes({ stateDir: ${JSON.stringify(dir)} }).freezeUpper('${uuid}', ${BASE_A}, '${layer}');`;
     assert.throws(() => execFileSync(process.execPath, ['--input-type=module', '-e', program], { env: { VELD_FAULT: `kill:${point}` }, stdio: 'pipe' }), { signal: 'SIGKILL' });

@@ -10,7 +10,7 @@
 import { randomBytes } from 'node:crypto';
 import { existsSync, lstatSync, mkdirSync, readdirSync, readFileSync, renameSync, rmdirSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
-import { openGuestRootSync } from '../kernel/guest-tree.ts';
+import { openGuestRoot } from '../kernel/guest-tree.ts';
 import { VeldError } from '../lib/errors.ts';
 import { faultPoint } from '../lib/faults.ts';
 import { run } from '../lib/run.ts';
@@ -90,17 +90,17 @@ export function createVolumes({ stateDir }: { stateDir: string }): Volumes {
 
     hasVolume: (uuid) => lstatIfThere(volume(uuid)) !== undefined,
 
-    seedVolume(uuid, uidBase, files) {
+    async seedVolume(uuid, uidBase, files) {
       const folder = volume(uuid);
       checkBase(uidBase);
       requireFolder(folder);
       if (!isEmpty(join(folder, 'work'))) throw new VeldError('storage.failed', `The volume ${uuid} was mounted before; its files are its VE's.`);
-      const tree = openGuestRootSync(join(folder, 'upper'));
+      const tree = await openGuestRoot(join(folder, 'upper'));
       try {
-        for (const { path, content, mode = 0o644 } of files) {
-          tree.makeFolders(dirname(path), { mode: 0o755, uid: uidBase, gid: uidBase });
-          tree.writeFileSync(path, content, { mode, uid: uidBase, gid: uidBase });
-        }
+        for (const { path } of files) tree.makeFolders(dirname(path), { mode: 0o755, uid: uidBase, gid: uidBase });
+        // At once: the file system brings them to the disk together. All must have ended before the tree is closed.
+        const ended = await Promise.allSettled(files.map(({ path, content, mode = 0o644 }) => tree.writeFile(path, content, { mode, uid: uidBase, gid: uidBase })));
+        for (const result of ended) if (result.status === 'rejected') throw result.reason;
       } finally {
         tree.close();
       }

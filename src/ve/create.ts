@@ -1,7 +1,7 @@
 /** `create`: a record, a range of uids, addresses and an empty upper. O(1) in the size of the template. */
 import { randomBytes, randomUUID } from 'node:crypto';
 import { VeldError } from '../lib/errors.ts';
-import { openGuestRoot } from '../kernel/guest-tree.ts';
+import { openGuestRoot, type GuestRoot } from '../kernel/guest-tree.ts';
 import type { Task } from '../ops/types.ts';
 import { checkName } from '../spec/names.ts';
 import { parseProperties, resolveProperties } from '../spec/properties.ts';
@@ -65,7 +65,7 @@ export async function createVe(context: VeContext, ve: VeRecord, task: Task): Pr
   await volumes.createVolume(ve.uuid, ve.uidBase);
   const template = store.findTemplate(ve.template);
   if (!template) throw new VeldError('template.not_found', 'The template was deleted meanwhile.');
-  volumes.seedVolume(ve.uuid, ve.uidBase, await seedFiles(context, ve, template));
+  await volumes.seedVolume(ve.uuid, ve.uidBase, await seedFiles(context, ve, template));
   task.phase('ready');
   return updateVe(store, ve.uuid, { ready: true });
 }
@@ -80,9 +80,24 @@ async function seedFiles(context: VeContext, ve: VeRecord, template: TemplateRec
     for (const file of filesOf(ve, resolveProperties(ve.properties))) {
       if (file.ifFolder === undefined || (await root.folderExists(file.ifFolder))) files.push({ path: file.path, content: file.content, mode: 0o644 });
     }
+    if (await isEmptyFile(root, MACHINE_ID)) files.push({ path: MACHINE_ID, content: `${ve.uuid.replaceAll('-', '')}\n`, mode: 0o444 });
     return files;
   } finally {
     root.close();
+  }
+}
+
+/**
+ * Where systemd keeps who it is, machine-id(5). The template's is empty: then systemd takes it from container_uuid at its first boot, writes it, and waits
+ * for the disk twice before it does anything else. The same, written here, costs that boot nothing. A missing file means "first boot", and stays missing.
+ */
+const MACHINE_ID = '/etc/machine-id';
+
+async function isEmptyFile(root: GuestRoot, path: string): Promise<boolean> {
+  try {
+    return (await root.readFile(path, 64)).length === 0;
+  } catch {
+    return false; // none, or something else
   }
 }
 

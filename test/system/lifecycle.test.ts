@@ -1,7 +1,7 @@
 /** The life of a VE through both doors: every verb, on a real VE of a real distribution. */
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
-import { existsSync, readFileSync } from 'node:fs';
+import { existsSync, readFileSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { before, describe, test } from 'node:test';
 import { listen } from '../lib/events.ts';
@@ -45,6 +45,13 @@ describe('one VE, from create to destroy, by the command line', () => {
   test('creating copies nothing of the template', async () => {
     const { uuid } = await veld.show('web');
     assert.ok(upperFiles(uuid) < 25, 'files in the fresh upper');
+  });
+
+  test('a new VE has its identity before it boots first', async () => {
+    const { uuid, uidBase } = await veld.show('web');
+    const file = join(veld.settings.stateDir, 'ves', uuid, 'upper/etc/machine-id');
+    assert.equal(readFileSync(file, 'utf8'), `${uuid.replaceAll('-', '')}\n`);
+    assert.equal(statSync(file).uid, uidBase);
   });
 
   test('start boots systemd to running, with no failed unit', async () => {
