@@ -73,6 +73,11 @@ const cells = Type.Integer({ minimum: 1, maximum: 65_535 });
 const tty = Type.Optional(nullable(Type.Object({ columns: cells, rows: cells, term: Type.String({ pattern: '^[A-Za-z0-9][A-Za-z0-9._+-]{0,63}$' }) }, closed)));
 export const SessionBody = Type.Object({ ...execFields, tty }, { ...closed, title: 'ExecRequest' });
 export const ShellBody = Type.Object({ user: execFields.user, env: execFields.env, tty }, { ...closed, title: 'ShellRequest' });
+export const ConsoleBody = Type.Object({
+  tail: Type.Optional(Type.Integer({ minimum: 0, maximum: 100_000, description: 'Lines of the log to begin with; default 20' })),
+  wait: Type.Optional(Type.Boolean({ description: 'Also while the VE is stopped: until its next boot, and again' })),
+  size: Type.Optional(Type.Object({ columns: cells, rows: cells }, closed)),
+}, { ...closed, title: 'ConsoleRequest' });
 
 /** Signals that a client may send to its command. */
 export const SIGNALS = ['SIGHUP', 'SIGINT', 'SIGQUIT', 'SIGTERM', 'SIGKILL', 'SIGUSR1', 'SIGUSR2', 'SIGCONT', 'SIGSTOP', 'SIGTSTP', 'SIGWINCH'] as const;

@@ -36,6 +36,20 @@ export function streamRoutes(app: Api, { deps, sessions, metrics }: RouteContext
     return reply.send({ session: sessions.add({ ve: uuid, peer, audit: request.audit, begin: () => manager.shell(uuid, body) }) });
   });
 
+  app.post('/v1/ves/:ve/console', {
+    schema: {
+      summary: 'Ask for init\'s console; the answer opens one WebSocket within 10 s',
+      description: 'First the last lines of the log, then what comes, on channel 1; keys on channel 0. It goes on over reboots and ends with status 0 when the VE has stopped.',
+      tags, params: schemas.VeParams, querystring: schemas.NoQuery, body: schemas.ConsoleBody,
+      response: answers({ 200: schemas.SessionSecret }, 've.not_found', 've.not_running', 'daemon.overloaded'),
+    },
+  }, (request, reply) => {
+    const { uuid } = manager.view(request.params.ve);
+    const { body, peer } = request;
+    request.audit = { program: 'console' };
+    return reply.send({ session: sessions.add({ ve: uuid, peer, audit: request.audit, begin: () => manager.console(uuid, body) }) });
+  });
+
   app.route({
     method: 'GET',
     url: '/v1/sessions/:session',

@@ -131,6 +131,10 @@ export async function openBench(change: Partial<ApiDeps> = {}): Promise<Bench> {
       find(key);
       return fakeCommand({ ...request, command: ['login shell'] }, commands);
     },
+    async console(key) {
+      find(key);
+      return fakeCommand({ command: ['console'], tty: { columns: 80, rows: 24, term: 'linux' } }, commands);
+    },
     logs: (key) => `console of ${find(key).name}\n`,
     templates: () => [TEMPLATE],
     template: (key) => (key === TEMPLATE.name ? TEMPLATE : noTemplate(key)),

@@ -18,6 +18,7 @@ export const COMMANDS: Record<string, Loader> = {
   'show': () => import('./commands/show.ts'),
   'top': () => import('./commands/top.ts'),
   'enter': () => import('./commands/enter.ts'),
+  'console': () => import('./commands/console.ts'),
   'exec': () => import('./commands/exec.ts'),
   'logs': () => import('./commands/logs.ts'),
   'events': () => import('./commands/events.ts'),
@@ -39,7 +40,7 @@ export const COMMANDS: Record<string, Loader> = {
 /** What people type who come from elsewhere, and what it is called here. */
 export const SYNONYMS: Record<string, string> = {
   ls: 'list', ps: 'list', htop: 'top', stats: 'top', vztop: 'top', vzlist: 'list', info: 'show', status: 'show', inspect: 'show', delete: 'destroy', rm: 'destroy', remove: 'destroy',
-  shell: 'enter NAME', login: 'enter NAME', attach: 'enter NAME', console: 'logs NAME --follow', launch: 'create NAME --template TEMPLATE --start', run: 'create NAME --template TEMPLATE --start',
+  shell: 'enter NAME', login: 'enter NAME', attach: 'console NAME', launch: 'create NAME --template TEMPLATE --start', run: 'create NAME --template TEMPLATE --start',
   suspend: 'freeze', pause: 'freeze', resume: 'thaw', unpause: 'thaw', config: 'set', reboot: 'restart', kill: 'stop --force',
   image: 'template list', templates: 'template list', operations: 'operation list', monitor: 'events', journal: 'logs', check: 'doctor',
 };

@@ -84,7 +84,7 @@ function takeMaster(connection: number): number {
 }
 
 /** Masters of all devpts instances are opened through the ptmx device, 5:2 (Documentation/admin-guide/devices.txt). */
-function isMaster(fd: number): boolean {
+export function isMaster(fd: number): boolean {
   const stat = fstatSync(fd);
   // rdev as glibc makes it: minor in bits 0-7 and 20-31, major in bits 8-19.
   return stat.isCharacterDevice() && ((stat.rdev >> 8) & 0xfff) === 5 && (stat.rdev & 0xff) === 2;

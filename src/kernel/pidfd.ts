@@ -10,7 +10,7 @@ import { pidfdOpen, pidfdSendSignal, watchDescriptor } from './syscalls.ts';
  * A pidfd for this very process, or undefined when it has ended.
  * The start time is looked at after the descriptor was opened: who is alive now under its own start time held the pid at the opening too.
  */
-function openPidfd(id: ProcessId): number | undefined {
+export function openPidfd(id: ProcessId): number | undefined {
   let fd: number;
   try {
     fd = pidfdOpen(id.pid);

@@ -20,7 +20,7 @@ type Koffi = typeof KoffiModule;
 type Native = (...args: unknown[]) => number | bigint;
 
 /** Numbers from asm-generic/unistd.h; from 424 on x86_64 and arm64 share them. */
-const NR = { pidfd_send_signal: 424, open_tree: 428, move_mount: 429, pidfd_open: 434, openat2: 437, mount_setattr: 442 } as const;
+const NR = { pidfd_send_signal: 424, open_tree: 428, move_mount: 429, pidfd_open: 434, openat2: 437, pidfd_getfd: 438, mount_setattr: 442 } as const;
 
 export const AT_FDCWD = -100;
 /** Flags of open(2) that Node's constants lack, or that differ between machines (arm64 and x86_64: asm/fcntl.h). */
@@ -37,6 +37,7 @@ function declare(koffi: Koffi) {
   return {
     pidfdOpen: syscall('long', 'long'),
     pidfdSendSignal: syscall('long', 'long', 'void *', 'long'),
+    pidfdGetfd: syscall('long', 'long', 'long'),
     openat2: syscall('long', 'str', 'void *', 'size_t'),
     openTree: syscall('long', 'str', 'long'),
     moveMount: syscall('long', 'str', 'long', 'str', 'long'),
@@ -49,6 +50,9 @@ function declare(koffi: Koffi) {
     recvmsg: lib.func('int64_t recvmsg(int, void *, int)'),
     // ioctl is variadic in C; its third argument travels in a register like a fixed one (see above).
     ioctl: lib.func('int ioctl(int, unsigned long, void *)'),
+    // fcntl is variadic, too.
+    fcntl: lib.func('int fcntl(int, int, long)'),
+    poll: lib.func('int poll(void *, unsigned long, int)'),
     pipe2: lib.func('int pipe2(void *, int)'),
     mkdirat: lib.func('int mkdirat(int, str, uint32_t)'),
     renameat: lib.func('int renameat(int, str, int, str)'),
@@ -91,6 +95,33 @@ export function pidfdOpen(pid: number): number {
 export function pidfdSendSignal(pidfd: number, signal: number): void {
   // Safe: integers and a null pointer; the kernel then fills siginfo as kill(2) does.
   checked('pidfd_send_signal', native().c.pidfdSendSignal(NR.pidfd_send_signal, pidfd, signal, null, 0));
+}
+
+/** A duplicate of a descriptor of another process (the very same open file), close-on-exec. Throws ESRCH, EBADF, EPERM. */
+export function pidfdGetfd(pidfd: number, fd: number): number {
+  // Safe: three integers; the last is reserved and must be 0.
+  return checked('pidfd_getfd', native().c.pidfdGetfd(NR.pidfd_getfd, pidfd, fd, 0));
+}
+
+/** Set O_NONBLOCK on an open file: for everybody who shares it. */
+export function setNonBlocking(fd: number): void {
+  const F_GETFL = 3, F_SETFL = 4, O_NONBLOCK = 0o4000;
+  // Safe: integers.
+  const flags = checked('fcntl', native().c.fcntl(fd, F_GETFL, 0));
+  checked('fcntl', native().c.fcntl(fd, F_SETFL, flags | O_NONBLOCK));
+}
+
+/** What a descriptor is ready for at this moment; does not wait. `hungUp`: nobody has the other side open. */
+export function pollNow(fd: number): { writable: boolean; hungUp: boolean } {
+  const POLLOUT = 4, POLLHUP = 16;
+  // Safe: one struct pollfd (32-bit fd, 16-bit events, 16-bit revents), which lives until the call is over; a timeout of 0 never waits.
+  const memory = new ArrayBuffer(8);
+  const view = new DataView(memory);
+  view.setInt32(0, fd, true);
+  view.setInt16(4, POLLOUT, true);
+  checked('poll', native().c.poll(memory, 1, 0));
+  const events = view.getInt16(6, true);
+  return { writable: (events & POLLOUT) !== 0, hungUp: (events & POLLHUP) !== 0 };
 }
 
 /**

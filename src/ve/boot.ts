@@ -3,12 +3,11 @@ import { existsSync, mkdirSync, readlinkSync, watch } from 'node:fs';
 import { join } from 'node:path';
 import { faultPoint } from '../lib/faults.ts';
 import { VeldError } from '../lib/errors.ts';
-import { readIfExists } from '../lib/files.ts';
 import { run } from '../lib/run.ts';
 import { findHierarchies } from '../kernel/cgroup.ts';
 import { openGuestRoot } from '../kernel/guest-tree.ts';
 import { waitProcessEnd } from '../kernel/pidfd.ts';
-import { isAlive, readProcess, type ProcessId } from '../kernel/process.ts';
+import { isAlive, type ProcessId } from '../kernel/process.ts';
 import { guestFiles } from '../network/guest-files.ts';
 import type { Task } from '../ops/types.ts';
 import { resolveProperties } from '../spec/properties.ts';
@@ -16,6 +15,7 @@ import type { Properties } from '../spec/types.ts';
 import type { VeRecord } from '../store/types.ts';
 import { updateVe, type VeContext } from './context.ts';
 import { consoleLogFile, lastWords } from './logs.ts';
+import { monitorOf } from './monitor.ts';
 import { ociConfig } from './oci-config.ts';
 import { linkConfig, mark, readRunState, removeRunFolder, runFolder, writeRunFolder } from './run-folder.ts';
 
@@ -192,9 +192,8 @@ export async function settled({ settings }: VeContext, number: number): Promise<
   for (let i = 0; i < 10 && existsSync(join(folder, 'lock')); i++) {
     await run(join(settings.libexecDir, 'veld-settle'), [folder, String(SETTLE_TIMEOUT / 1000)]);
     if (readRunState(settings, number).init) return;
-    const monitor = readProcess(Number(readIfExists(join(folder, 'conmon.pid')) ?? 0));
-    // The file is of this boot of the host, but its pid may be another's by now, even another VE's conmon.
-    if (monitor?.comm !== 'conmon' || !isAlive(monitor) || !(readIfExists(`/proc/${monitor.pid}/cmdline`) ?? '').includes(`\0${folder}\0`)) return;
+    const monitor = monitorOf(settings, number);
+    if (!monitor) return;
     await waitProcessEnd(monitor, AbortSignal.timeout(SETTLE_TIMEOUT));
   }
 }

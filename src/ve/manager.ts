@@ -3,6 +3,7 @@ import { VeldError } from '../lib/errors.ts';
 import type { OperationRecord, VeRecord } from '../store/types.ts';
 import type { Task } from '../ops/types.ts';
 import { checkTemplateName } from '../spec/names.ts';
+import { attachConsole } from './console.ts';
 import { findVe, reload, type VeContext } from './context.ts';
 import { createVe, forgetRecord, reserveVe } from './create.ts';
 import { checkDestroyable, destroyVe } from './destroy.ts';
@@ -123,6 +124,7 @@ export function createVeManager(context: VeContext): RunningVeManager {
 
     exec: (key, request) => execInVe(context, findVe(store, key), request),
     shell: (key, request) => openShell(context, findVe(store, key), request),
+    console: async (key, request) => attachConsole(context, findVe(store, key), request),
     logs: (key, { tail }) => consoleLog(context.settings, findVe(store, key).uuid, tail),
 
     templates: () => store.listTemplates().map((template) => viewTemplate(context, template)),

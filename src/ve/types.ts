@@ -120,6 +120,16 @@ export interface TerminalRequest {
 /** A login shell: the one of the user's row in the VE's passwd. */
 export type ShellRequest = Pick<ExecRequest, 'user' | 'env' | 'tty'>;
 
+/** An attachment to the console of init. */
+export interface ConsoleRequest {
+  /** Lines of the log to begin with; default 20. */
+  tail?: number;
+  /** Also while the VE is stopped: until it boots, and again after each end. */
+  wait?: boolean;
+  /** Of the client's terminal. */
+  size?: { columns: number; rows: number };
+}
+
 /** A running command. Output ends before `exit` settles. */
 export interface ExecSession {
   stdin: NodeJS.WritableStream;
@@ -158,6 +168,7 @@ export interface VeManager {
   set(key: string, changes: Record<string, unknown>, options: { nextStart?: boolean }, requestId: string | null): OperationRecord;
   exec(key: string, request: ExecRequest): Promise<ExecSession>;
   shell(key: string, request: ShellRequest): Promise<ExecSession>;
+  console(key: string, request: ConsoleRequest): Promise<ExecSession>;
   /** The console log of this and earlier boots, oldest first. @param tail lines from the end */
   logs(key: string, options: { tail?: number }): string;
 
