@@ -14,6 +14,7 @@ import { loadSettings, type Settings } from '../../src/lib/settings.ts';
 import { findSuite } from '../../src/templates/suites.ts';
 import type { TemplateRecord } from '../../src/store/types.ts';
 import type { VeDetail, VeView } from '../../src/ve/types.ts';
+import { installFiles } from './files.ts';
 import { createProgress, type Progress } from './progress.ts';
 import { readRecord, writeRecord } from './record.ts';
 import { build, isBuildNeeded, isDaemonUp, isSystemd, makeGroup, makeLinks, startDaemon, stopDaemon, writeUnits } from './service.ts';
@@ -98,7 +99,10 @@ async function daemonStep(root: string, settings: Settings, policy: 'refuse' | '
     await build(root);
   }
   await makeGroup(settings.socketGroup, made);
-  for (const link of settings.instance === 'main' ? makeLinks(root, made) : []) progress.loud(`${link} is not Veld's own and stays; use ${root}/bin instead.`);
+  if (settings.instance === 'main') {
+    for (const link of makeLinks(root, made)) progress.loud(`${link} is not Veld's own and stays; use ${root}/bin instead.`);
+    for (const file of await installFiles(root, made)) progress.loud(`${file} is not Veld's own and stays.`);
+  }
   const changed = isSystemd() && writeUnits(root, settings, made);
   if (changed) await run('systemctl', ['daemon-reload']);
   writeRecord(settings.stateDir, made);

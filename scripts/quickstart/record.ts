@@ -5,6 +5,10 @@ import { readIfExists, writeFileAtomic } from '../../src/lib/files.ts';
 export interface MadeByQuickstart {
   /** Symbolic links. */
   links: string[];
+  /** Completion and manual pages. */
+  files: string[];
+  /** Folders that were not there before, the outer ones first. */
+  folders: string[];
   /** systemd units. */
   units: string[];
   /** Whether the group of the socket was made. */
@@ -14,7 +18,7 @@ export interface MadeByQuickstart {
 /** @returns what was recorded, or nothing made */
 export function readRecord(stateDir: string): MadeByQuickstart {
   const text = readIfExists(join(stateDir, 'quickstart.json'));
-  return { links: [], units: [], group: null, ...(text === undefined ? {} : (JSON.parse(text) as Partial<MadeByQuickstart>)) };
+  return { links: [], files: [], folders: [], units: [], group: null, ...(text === undefined ? {} : (JSON.parse(text) as Partial<MadeByQuickstart>)) };
 }
 
 /** Keep the record; nothing is written when it says the same. */

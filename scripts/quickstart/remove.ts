@@ -14,6 +14,7 @@ import { DEFAULT_SETTINGS_FILE, loadSettings, type Settings } from '../../src/li
 import { createNetwork } from '../../src/network/network.ts';
 import { createResources } from '../../src/resources/resources.ts';
 import type { VeView } from '../../src/ve/types.ts';
+import { removeFiles } from './files.ts';
 import { PACKAGES_FILE, readRecord, writeRecord } from './record.ts';
 import { isDaemonUp, removeUnits, startDaemon, stopDaemon } from './service.ts';
 
@@ -38,6 +39,7 @@ async function remove(settings: Settings, purge: boolean, yes: boolean): Promise
   for (const link of made.links) {
     if (lstatSync(link, { throwIfNoEntry: false })?.isSymbolicLink() && readlinkSync(link).startsWith(`${installRoot()}/`)) rmSync(link);
   }
+  removeFiles(made);
   rmSync(settings.runDir, { recursive: true, force: true });
   if (made.group !== null) await run('/usr/sbin/groupdel', ['--', made.group], { allow: true });
   if (purge) {
@@ -47,7 +49,7 @@ async function remove(settings: Settings, purge: boolean, yes: boolean): Promise
     // A settings file elsewhere was named by hand, and is its user's.
     if (!process.env.VELD_SETTINGS) rmSync(DEFAULT_SETTINGS_FILE, { force: true });
   } else {
-    writeRecord(settings.stateDir, { links: [], units: [], group: null });
+    writeRecord(settings.stateDir, { links: [], files: [], folders: [], units: [], group: null });
   }
   say(purge ? 'Everything of this installation is gone.' : `What stays is in ${settings.stateDir}; ./quickstart brings it back.`);
   if (settings.instance === 'main') await removePackages(packages);

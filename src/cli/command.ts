@@ -2,6 +2,9 @@
 import type { ErrorCode } from '../lib/errors.ts';
 import type { Context } from './context.ts';
 
+/** What the shell's completion proposes for a word; names come from the daemon. */
+export type Completes = 've' | 'running ve' | 'stopped ve' | 'frozen ve' | 'template' | 'operation' | 'running operation' | 'property' | 'assignment' | 'topic' | 'file';
+
 export interface ArgumentSpec {
   /** As shown in help, e.g. `ve`; the key under which the action receives it. */
   name: string;
@@ -12,6 +15,8 @@ export interface ArgumentSpec {
   variadic?: boolean;
   /** A command line of somebody else: from its first word (or from `--`) nothing is an option of ours any more. Implies variadic. */
   commandLine?: boolean;
+  choices?: readonly string[];
+  completes?: Completes;
 }
 
 export interface OptionSpec {
@@ -23,6 +28,7 @@ export interface OptionSpec {
   /** May be given several times; the action receives an array. */
   repeat?: boolean;
   choices?: readonly string[];
+  completes?: Completes;
   /** Must be given. */
   mandatory?: boolean;
 }
@@ -65,6 +71,6 @@ export function defineCommand<Args, Options = object>(command: TypedCommand<Args
 /** Options that every command has; they may also stand before the command's name. */
 export const GLOBAL_OPTIONS: readonly OptionSpec[] = [
   { flags: '--json', help: 'Print JSON: one document, or one line per item for streams' },
-  { flags: '--socket <path>', help: 'Socket of the daemon (also VELD_SOCKET; default from the settings file)' },
+  { flags: '--socket <path>', completes: 'file', help: 'Socket of the daemon (also VELD_SOCKET; default from the settings file)' },
   { flags: '-h, --help', help: 'Show help' },
 ];

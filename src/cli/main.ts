@@ -16,6 +16,10 @@ interface Leading {
 
 async function main(argv: readonly string[]): Promise<number> {
   const leading = readLeading(argv);
+  if (leading.words[0] === COMPLETE) {
+    const { answerShell } = await import('./completion/answer.ts');
+    return answerShell(leading.words.slice(1), leading.socket);
+  }
   let json = leading.json;
   try {
     const { name, rest } = findCommand(leading);
@@ -34,6 +38,9 @@ async function main(argv: readonly string[]): Promise<number> {
     return reportFailure({ json, err: (text) => { process.stderr.write(text); } }, error);
   }
 }
+
+/** What the shells' completion calls, with the words so far; see completion/answer.ts. No command: nobody types it. */
+const COMPLETE = '__complete';
 
 /** What parsing no words gives. */
 const NOTHING: Parsed = { help: false, args: {}, options: {}, json: false, socket: undefined };

@@ -1,5 +1,5 @@
 /** Turns the words after a command's name into its arguments and options: commander parses, the command's description says what there is. */
-import { Command as Parser, CommanderError, Option } from 'commander';
+import { Argument, Command as Parser, CommanderError, Option } from 'commander';
 import { VeldError } from '../lib/errors.ts';
 import { GLOBAL_OPTIONS } from './command.ts';
 import type { ArgumentSpec, Command, OptionSpec } from './command.ts';
@@ -26,7 +26,7 @@ export function parseCommand(command: Command, words: readonly string[]): Parsed
   if (asksHelp(own, options)) return { help: true, args: {}, options: {}, json: false, socket: undefined };
   const parser = new Parser(command.name).helpOption(false).exitOverride().allowExcessArguments(false)
     .configureOutput({ writeOut: () => {}, writeErr: () => {} }).action(() => {});
-  for (const spec of specs) if (!spec.commandLine) parser.argument(argumentForm(spec), spec.help);
+  for (const spec of specs) if (!spec.commandLine) parser.addArgument(argument(spec));
   for (const spec of options) parser.addOption(option(spec));
   try {
     parser.parse([...own], { from: 'user' });
@@ -79,6 +79,11 @@ function asksHelp(words: readonly string[], options: readonly OptionSpec[]): boo
     if (takesNext(words[i]!, options)) i += 1;
   }
   return false;
+}
+
+function argument(spec: ArgumentSpec): Argument {
+  const made = new Argument(argumentForm(spec), spec.help);
+  return spec.choices ? made.choices([...spec.choices]) : made;
 }
 
 function option(spec: OptionSpec): Option {

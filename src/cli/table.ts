@@ -33,6 +33,7 @@ export const COMMANDS: Record<string, Loader> = {
   'doctor': () => import('./commands/doctor.ts'),
   'engine show': () => import('./commands/engine/show.ts'),
   'engine build': () => import('./commands/engine/build.ts'),
+  'completion': () => import('./commands/completion.ts'),
   'version': () => import('./commands/version.ts'),
   'help': () => import('./commands/help.ts'),
 };

@@ -263,7 +263,7 @@ export async function testHost({ suite, template, subgroups }: HostFacts): Promi
     const uuid = (await show('demo')).uuid;
     await machine.run(`cd ${PROGRAM} && ./quickstart --remove --yes`, { timeout: 300_000 });
     // (veld.slice itself is systemd's own, above those of all installations.)
-    assert.equal(await machine.ask('find /sys/fs/cgroup/veld* -mindepth 1 -type d; ls -d /run/veld /etc/systemd/system/veld* 2>/dev/null; nft list tables | grep veld; ip -o link | grep vmain; ip route | grep "proto 118"; grep veld /proc/mounts | grep -v /opt/veld; '
+    assert.equal(await machine.ask('find /sys/fs/cgroup/veld* -mindepth 1 -type d; ls -d /run/veld /etc/systemd/system/veld* 2>/dev/null; find /usr/local -name "*veld*"; nft list tables | grep veld; ip -o link | grep vmain; ip route | grep "proto 118"; grep veld /proc/mounts | grep -v /opt/veld; '
       + 'pgrep -fa "veldd|lxcfs|conmon"', { allow: true }), '');
     assert.equal(await machine.ask(`ls /var/lib/veld/ves`), uuid);
     assert.equal(await machine.ask('systemctl is-system-running'), 'running');

@@ -24,10 +24,10 @@ export const command = defineCommand<{ name: string }, Options>({
   description: ['The template is shared, not copied: a VE takes no space before it writes. Without --address it gets the next free address of each pool.'],
   args: [{ name: 'name', help: 'Name of the new VE: 1 to 63 of a-z, 0-9 and -, a letter first' }],
   options: [
-    { flags: '-t, --template <template>', help: 'Name or fingerprint of the template (`veld template list`)', mandatory: true },
+    { flags: '-t, --template <template>', completes: 'template', help: 'Name or fingerprint of the template (`veld template list`)', mandatory: true },
     { flags: '-s, --start', help: 'Start it, too' },
     { flags: '-w, --wait', help: 'With --start: wait until the system inside is up' },
-    { flags: '--set <name=value>', help: 'Set a property (`veld help properties`)', parse: parsePair, repeat: true },
+    { flags: '--set <name=value>', completes: 'assignment', help: 'Set a property (`veld help properties`)', parse: parsePair, repeat: true },
     { flags: '-a, --address <address>', help: 'Give it this IPv4 or IPv6 address instead of a free one', repeat: true },
     { flags: '--hostname <name>', help: 'Host name inside; default: the name of the VE' },
     { flags: '--timeout <duration>', help: 'Longest wait of --wait; default 90s', parse: parseDuration },

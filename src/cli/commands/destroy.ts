@@ -11,7 +11,7 @@ export const command = defineCommand<{ ve: string[] }, { wait: boolean; force?: 
   group: 'Life of a VE',
   summary: 'Delete VEs with everything in them',
   description: ['Asks first when standard input is a terminal. A running VE is refused unless --force is given.'],
-  args: [{ name: 've', help: 'Names, numbers or UUIDs', variadic: true }],
+  args: [{ name: 've', completes: 've', help: 'Names, numbers or UUIDs', variadic: true }],
   options: [
     { flags: '-f, --force', help: 'Also when it runs: kill it first' },
     { flags: '-y, --yes', help: 'Do not ask' },

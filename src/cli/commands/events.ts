@@ -9,7 +9,7 @@ export const command = defineCommand<object, { ve?: string }>({
   name: 'events',
   group: 'Looking at VEs',
   summary: 'Print what happens as it happens, until Ctrl-C',
-  options: [{ flags: '--ve <ve>', help: 'Only of this VE' }],
+  options: [{ flags: '--ve <ve>', completes: 've', help: 'Only of this VE' }],
   examples: [['events --ve web', 'Everything that happens to web'], ['events --json', 'One JSON object a line, for programs']],
   errors: ['ve.not_found'],
   json: 'one event a line',

@@ -21,7 +21,7 @@ export const command = defineCommand<{ ve: string; command: string[] }, Options>
     'Streams standard input, output and error. With a terminal the command gets one of the VE\'s own, and Ctrl-C goes to the command. A terminal is the default when standard input and output both are terminals.',
     'No shell is involved: for pipes and variables write `-- sh -c "..."`.',
   ],
-  args: [{ name: 've', help: 'Name, number or UUID' }, { name: 'command', help: 'Program and arguments; everything from here on (or behind --) is theirs', commandLine: true }],
+  args: [{ name: 've', completes: 'running ve', help: 'Name, number or UUID' }, { name: 'command', help: 'Program and arguments; everything from here on (or behind --) is theirs', commandLine: true }],
   options: [
     { flags: '-t, --tty', help: 'With a terminal' },
     { flags: '-T, --no-tty', help: 'Without a terminal' },

@@ -8,7 +8,7 @@ export const command = defineCommand<{ ve: string[] }, { wait: boolean }>({
   group: 'Life of a VE',
   summary: 'Halt all processes of VEs until they are thawed',
   description: ['The processes stay in memory and keep their connections; they get no CPU time.'],
-  args: [{ name: 've', help: 'Names, numbers or UUIDs', variadic: true }],
+  args: [{ name: 've', completes: 'running ve', help: 'Names, numbers or UUIDs', variadic: true }],
   options: [NO_WAIT],
   examples: [['freeze web', 'Halt a VE']],
   errors: ['ve.not_found', 've.busy', 've.not_running', 've.frozen', 'operation.cancelled', 'operation.interrupted'],

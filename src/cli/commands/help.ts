@@ -7,7 +7,7 @@ export const command = defineCommand<{ topic: string[] | undefined }>({
   name: 'help',
   group: 'Help',
   summary: 'Explain a command, or the properties of a VE',
-  args: [{ name: 'topic', help: 'A command, or `properties`', required: false, variadic: true }],
+  args: [{ name: 'topic', completes: 'topic', help: 'A command, or `properties`', required: false, variadic: true }],
   examples: [['help', 'All commands'], ['help template build', 'One command'], ['help properties', 'What `veld set` can change']],
   json: 'the commands (or the one named) with their arguments and options, or the table of properties',
   async run(context, { topic = [] }) {

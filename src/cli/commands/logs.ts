@@ -14,7 +14,7 @@ export const command = defineCommand<{ ve: string }, { tail?: number; follow?: b
   group: 'Looking at VEs',
   summary: 'Print what a VE wrote to its console',
   description: ['Of this boot and earlier ones, oldest first. On a terminal, control sequences other than colours are left out.'],
-  args: [{ name: 've', help: 'Name, number or UUID' }],
+  args: [{ name: 've', completes: 've', help: 'Name, number or UUID' }],
   options: [
     { flags: '-n, --tail <lines>', help: 'Only the last lines', parse: parseCount },
     { flags: '-f, --follow', help: 'Go on printing what comes, until Ctrl-C' },

@@ -8,7 +8,7 @@ export const command = defineCommand<{ 've': string; 'new-name': string }>({
   group: 'Life of a VE',
   summary: 'Give a VE another name',
   description: ['Its number, UUID and addresses stay. A host name that was not set by hand follows at the next start.'],
-  args: [{ name: 've', help: 'Name, number or UUID' }, { name: 'new-name', help: 'The new name' }],
+  args: [{ name: 've', completes: 've', help: 'Name, number or UUID' }, { name: 'new-name', help: 'The new name' }],
   examples: [['rename web shop', 'web is called shop from now on']],
   errors: ['ve.not_found', 've.busy', 've.name_taken', 'name.invalid'],
   json: 'the operation',

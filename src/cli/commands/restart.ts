@@ -9,7 +9,7 @@ export const command = defineCommand<{ ve: string[] }, { wait?: boolean; force?:
   group: 'Life of a VE',
   summary: 'Stop VEs and start them again',
   description: ['Properties that wait for the next start take effect.'],
-  args: [{ name: 've', help: 'Names, numbers or UUIDs', variadic: true }],
+  args: [{ name: 've', completes: 'running ve', help: 'Names, numbers or UUIDs', variadic: true }],
   options: [
     { flags: '-f, --force', help: 'Kill all its processes instead of asking init to power off' },
     { flags: '--timeout <duration>', help: 'How long stopping may take before it is forced; default: its property stop.timeout', parse: parseDuration },

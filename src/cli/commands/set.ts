@@ -9,9 +9,9 @@ export const command = defineCommand<{ 've': string; 'name=value': string[] | un
   group: 'Life of a VE',
   summary: 'Change properties of a VE',
   description: ['All changes of one call are made together or not at all. `veld help properties` lists them, and which of them change while the VE runs.'],
-  args: [{ name: 've', help: 'Name, number or UUID' }, { name: 'name=value', help: 'Properties and their new values', variadic: true, required: false }],
+  args: [{ name: 've', completes: 've', help: 'Name, number or UUID' }, { name: 'name=value', completes: 'assignment', help: 'Properties and their new values', variadic: true, required: false }],
   options: [
-    { flags: '-u, --unset <name>', help: 'Give this property its default again', repeat: true },
+    { flags: '-u, --unset <name>', completes: 'property', help: 'Give this property its default again', repeat: true },
     { flags: '--next-start', help: 'Accept properties that cannot change while the VE runs: they take effect at the next start' },
     NO_WAIT,
   ],

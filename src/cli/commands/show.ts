@@ -10,7 +10,7 @@ export const command = defineCommand<{ ve: string }, { properties?: boolean }>({
   name: 'show',
   group: 'Looking at VEs',
   summary: 'Show everything about a VE',
-  args: [{ name: 've', help: 'Name, number or UUID' }],
+  args: [{ name: 've', completes: 've', help: 'Name, number or UUID' }],
   options: [{ flags: '-p, --properties', help: 'All properties, defaults too, as NAME=VALUE lines' }],
   examples: [['show web', 'State, use and properties set by hand'], ['show -p web', 'All properties']],
   errors: ['ve.not_found'],

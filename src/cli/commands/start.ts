@@ -10,7 +10,7 @@ export const command = defineCommand<{ ve: string[] }, { wait?: boolean; timeout
   group: 'Life of a VE',
   summary: 'Start VEs',
   description: ['Returns when init runs. With --wait it returns when systemd inside says `running` or `degraded`; a degraded VE is named on standard error.'],
-  args: [{ name: 've', help: 'Names, numbers or UUIDs', variadic: true }],
+  args: [{ name: 've', completes: 'stopped ve', help: 'Names, numbers or UUIDs', variadic: true }],
   options: [
     { flags: '-w, --wait', help: 'Wait until the system inside is up' },
     { flags: '--timeout <duration>', help: 'Longest wait of --wait; default 90s', parse: parseDuration },

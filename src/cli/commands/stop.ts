@@ -8,7 +8,7 @@ export const command = defineCommand<{ ve: string[] }, { wait: boolean; force?: 
   group: 'Life of a VE',
   summary: 'Stop VEs',
   description: ['Asks init to power off, and kills what is left when the timeout has passed. --force kills at once, as pulling the plug does.'],
-  args: [{ name: 've', help: 'Names, numbers or UUIDs', variadic: true }],
+  args: [{ name: 've', completes: 'running ve', help: 'Names, numbers or UUIDs', variadic: true }],
   options: [
     { flags: '-f, --force', help: 'Kill all its processes at once' },
     { flags: '--timeout <duration>', help: 'How long it may take before it is forced; default: its property stop.timeout', parse: parseDuration },

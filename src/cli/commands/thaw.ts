@@ -7,7 +7,7 @@ export const command = defineCommand<{ ve: string[] }, { wait: boolean }>({
   name: 'thaw',
   group: 'Life of a VE',
   summary: 'Let frozen VEs go on',
-  args: [{ name: 've', help: 'Names, numbers or UUIDs', variadic: true }],
+  args: [{ name: 've', completes: 'frozen ve', help: 'Names, numbers or UUIDs', variadic: true }],
   options: [NO_WAIT],
   examples: [['thaw web', 'Let a frozen VE go on']],
   errors: ['ve.not_found', 've.busy', 've.not_running', 'operation.cancelled', 'operation.interrupted'],

@@ -24,7 +24,7 @@ export const command = defineCommand<{ ve: string | undefined }, Options>({
     'Rates are over the interval before each sample. With the name of a VE: its processes with their pids on the host and inside, and their users inside.',
     'On a terminal a picture that renews itself: q quits, letters sort as its last line says, R turns the order round, arrows scroll. Elsewhere one table a sample.',
   ],
-  args: [{ name: 've', help: 'Name, number or UUID; without it all that run', required: false }],
+  args: [{ name: 've', completes: 'running ve', help: 'Name, number or UUID; without it all that run', required: false }],
   options: [
     { flags: '-s, --sort <key>', help: 'Sort by this; time, user and pid are of processes, tasks, rx and tx of VEs', choices: SORT_NAMES },
     { flags: '-r, --reverse', help: 'The other way round' },

@@ -9,7 +9,7 @@ export const command = defineCommand<{ operation: string }>({
   group: 'Operations',
   summary: 'Ask an operation to stop and to undo what it did',
   description: ['Returns at once. An operation that has passed its point of no return goes on to its end.'],
-  args: [{ name: 'operation', help: 'Its id (`veld operation list`)' }],
+  args: [{ name: 'operation', completes: 'running operation', help: 'Its id (`veld operation list`)' }],
   examples: [['operation cancel 01K', 'Cancel']],
   errors: ['operation.not_found', 'operation.committed'],
   json: 'the operation',

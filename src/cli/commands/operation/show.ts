@@ -9,7 +9,7 @@ export const command = defineCommand<{ operation: string }>({
   name: 'operation show',
   group: 'Operations',
   summary: 'Show one operation',
-  args: [{ name: 'operation', help: 'Its id' }],
+  args: [{ name: 'operation', completes: 'operation', help: 'Its id' }],
   examples: [['operation show 01K', 'How far it is, or how it ended']],
   errors: ['operation.not_found'],
   json: 'the operation',

@@ -7,7 +7,7 @@ export const command = defineCommand<{ template: string[] }, { wait: boolean }>(
   name: 'template delete',
   group: 'Templates',
   summary: 'Delete templates that no VE uses',
-  args: [{ name: 'template', help: 'Names or fingerprints', variadic: true }],
+  args: [{ name: 'template', completes: 'template', help: 'Names or fingerprints', variadic: true }],
   options: [NO_WAIT],
   examples: [['template delete debian-11', 'Delete one']],
   errors: ['template.not_found', 'template.in_use', 'layer.in_use', 'storage.failed', 'operation.cancelled', 'operation.interrupted'],

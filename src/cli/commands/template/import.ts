@@ -8,7 +8,7 @@ export const command = defineCommand<{ file: string; name: string }, { wait: boo
   group: 'Templates',
   summary: 'Make a template of a root file system archive',
   description: ['A tar archive, plain or compressed by gzip, xz or zstd, on this node. It must hold /sbin/init and /bin/sh.'],
-  args: [{ name: 'file', help: 'The archive' }, { name: 'name', help: 'Name of the template' }],
+  args: [{ name: 'file', completes: 'file', help: 'The archive' }, { name: 'name', help: 'Name of the template' }],
   options: [NO_WAIT],
   examples: [['template import ./rootfs.tar.xz alpine-3', 'Import an archive']],
   errors: ['template.name_taken', 'template.invalid', 'name.invalid', 'path.refused', 'disk.full', 'storage.failed', 'operation.cancelled', 'operation.interrupted'],

@@ -9,7 +9,7 @@ export const command = defineCommand<{ template: string }>({
   name: 'template show',
   group: 'Templates',
   summary: 'Show a template and how it was made',
-  args: [{ name: 'template', help: 'Name or fingerprint' }],
+  args: [{ name: 'template', completes: 'template', help: 'Name or fingerprint' }],
   examples: [['template show debian-12', 'Where it comes from']],
   errors: ['template.not_found'],
   json: 'the template',
