@@ -7,9 +7,11 @@ import { buildApi } from './api/app.ts';
 import { listenOnSocket } from './api/socket.ts';
 import { runDoctor, type DoctorCheck } from './jobs/doctor.ts';
 import { isLimitSeen } from './jobs/limit-seen.ts';
+import { createLxcfsKeeper } from './jobs/lxcfs-keeper.ts';
 import { currentEngine, engineManifest } from './kernel/engine.ts';
 import { raiseHostLimits, readHostLimits } from './kernel/host-limits.ts';
-import { lxcfsFolder, lxcfsStatus, startLxcfs } from './kernel/lxcfs.ts';
+import { lxcfsFolder, lxcfsPath, lxcfsStatus } from './kernel/lxcfs.ts';
+import { currentLxcfs } from './kernel/lxcfs-build.ts';
 import { peerCredentials } from './kernel/peer-credentials.ts';
 import { runProbes } from './kernel/probes.ts';
 import { bootId, readProcess } from './kernel/process.ts';
@@ -27,6 +29,7 @@ import { createResources } from './resources/resources.ts';
 import { createVolumes } from './storage/volumes.ts';
 import { openStore } from './store/sqlite.ts';
 import { createTemplateBuilder } from './templates/builder.ts';
+import { staleVes } from './ve/lxcfs-binds.ts';
 import { createVeManager } from './ve/manager.ts';
 import { promisedRanges, uidBlock } from './ve/uid-ranges.ts';
 
@@ -119,7 +122,9 @@ async function open(settings: Settings, log: Logger, closers: Closers, stopping:
   const templates = createTemplateBuilder({ settings, log: log.child({ part: 'templates' }) });
   const engine = () => currentEngine(stateDir);
   const manager = createVeManager({
-    settings, store, operations, events, network, volumes, resources, templates, engine, lxcfs: () => lxcfsFolder(runDir), log: log.child({ part: 've' }),
+    settings, store, operations, events, network, volumes, resources, templates, engine, log: log.child({ part: 've' }),
+    // Also while it is dead: each boot asks it, and takes what there is then.
+    lxcfs: () => lxcfsFolder(runDir) ?? (currentLxcfs(stateDir) === undefined ? null : lxcfsPath(runDir)),
   });
 
   // A host that is not as it should be makes verbs fail, each with its reason, and doctor say so: the daemon itself runs.
@@ -143,10 +148,13 @@ async function open(settings: Settings, log: Logger, closers: Closers, stopping:
   await prepare('resources', () => resources.setup());
   const soon = 'It is tried again every few seconds.';
   await prepare('network', () => network.setup(), soon);
-  await prepare('lxcfs', () => {
-    const groups = resources.monitorGroups();
-    return startLxcfs({ stateDir, runDir, instance, groups: [groups.unified, ...Object.values(groups.v1)] });
+  const groups = resources.monitorGroups();
+  const keeper = createLxcfsKeeper({
+    options: { stateDir, runDir, instance, groups: [groups.unified, ...Object.values(groups.v1)] }, events, log: log.child({ part: 'lxcfs' }),
+    stale: (device, only) => staleVes({ settings, store, resources }, device, only),
   });
+  closers.push(() => keeper.close());
+  await keeper.start();
 
   const bootFile = join(runDir, 'boot-id');
   const startedFile = join(runDir, 'boot-started');
@@ -159,6 +167,7 @@ async function open(settings: Settings, log: Logger, closers: Closers, stopping:
     troubles.delete('network');
     log.info({ uplinks }, 'the network is set up anew');
   }));
+  void keeper.mend();
 
   const api = await buildApi({
     version: VERSION, instance, log: log.child({ part: 'api' }), manager, operations, events, peerCredentials, stopping,
@@ -171,7 +180,7 @@ async function open(settings: Settings, log: Logger, closers: Closers, stopping:
         lxcfs: async () => {
           const status = await lxcfsStatus({ stateDir, runDir });
           const alive = status.state === 'running';
-          return { alive, version: status.version, limitSeen: alive ? await isLimitSeen(manager) : null, ...!alive && { reason: LXCFS_REASONS[status.state] } };
+          return { alive, version: status.version, limitSeen: alive ? await isLimitSeen(manager) : null, history: keeper.history(), ...!alive && { reason: LXCFS_REASONS[status.state] } };
         },
         networkWarnings: () => network.warnings(),
         resourceSupport: () => resources.support(),

@@ -30,6 +30,8 @@ export interface LxcfsState {
   limitSeen: boolean | null;
   /** Why it is not alive, or why the limit is not seen. */
   reason?: string;
+  /** What its keeper saw. */
+  history?: { ended: number; lastEnd: string | null; trouble: string | null; staleVes: readonly string[] };
 }
 
 /** What doctor needs to know of an engine: a part of its manifest. */
@@ -79,7 +81,7 @@ export async function runDoctor(deps: DoctorDeps): Promise<{ checks: DoctorCheck
     ['limits', 'Limits of the host', () => hostLimits(deps.hostLimits())],
     ['resources', 'Limits of VEs', () => resources(deps.resourceSupport())],
     ['engine', 'Engine', () => engine(deps)],
-    ['lxcfs', 'lxcfs', async () => lxcfs(await deps.lxcfs?.())],
+    ['lxcfs', 'lxcfs', async () => { const state = await deps.lxcfs?.(); return [...lxcfs(state), ...lxcfsHistory(state?.history)]; }],
     ['network', 'Network', async () => network(await deps.networkWarnings())],
     ['disk', 'Disk space', () => [disk(deps)]],
     ['clock', 'Clock', () => [clock(deps)]],
@@ -174,6 +176,23 @@ function lxcfs(state: LxcfsState | undefined): DoctorCheck[] {
   if (state.limitSeen === null) return [{ ...row, status: 'ok', message: `${name} runs; no running VE has a memory limit to see.` }];
   if (state.limitSeen) return [{ ...row, status: 'ok', message: `${name} runs, and a VE sees its memory limit.` }];
   return [{ ...row, status: 'warn', message: `${name} runs, but a VE does not see its memory limit${why}.`, consequence }];
+}
+
+function lxcfsHistory(history: LxcfsState['history']): DoctorCheck[] {
+  if (history === undefined) return [];
+  const { ended, lastEnd, trouble, staleVes } = history;
+  const row = { title: 'lxcfs', status: 'warn' as const };
+  const checks: DoctorCheck[] = [];
+  if (trouble !== null) checks.push({ ...row, id: 'lxcfs.start', message: `The last start failed: ${trouble}`, remedy: 'It is tried again; see the daemon log.' });
+  if (ended > 0) {
+    checks.push({ ...row, id: 'lxcfs.ended', message: `It ended ${ended === 1 ? 'once' : `${ended} times`} since the daemon began, last at ${lastEnd}, and was started again.`,
+      consequence: 'Reading /proc/meminfo and its like failed in VEs for a moment.', remedy: 'See lxcfs.log.1 in the run folder, and the daemon log.' });
+  }
+  if (staleVes.length > 0) {
+    checks.push({ ...row, id: 'lxcfs.stale', message: `${staleVes.join(', ')}: files of an lxcfs that is gone.`,
+      consequence: 'Reading /proc/meminfo and its like may fail there.', remedy: 'Restart these VEs; the daemon log tells why they could not be mended.' });
+  }
+  return checks;
 }
 
 function network(warnings: readonly string[]): DoctorCheck[] {

@@ -2,19 +2,26 @@
  * lxcfs as a process: serves /proc/meminfo, cpuinfo, stat, ... as the limits of the reader's control groups have them.
  *
  * It lives apart from the daemon (a session, a control group and a log of its own), because each VE holds binds into its mount: if it ends, they
- * answer ENOTCONN until the VE is started again. It is known by pid, start time and boot.
+ * answer ENOTCONN until lxcfs-mend.ts has exchanged them. It is known by pid, start time and boot.
+ *
+ * A newer one takes its place at the same path. The old one serves on whoever still has a file of it, and ends by itself with the last of them:
+ * nobody has to ask it to, and nobody may (by SIGTERM it would unmount the path, which is another's by then).
+ *
+ * Nothing here reads from the mount in the daemon itself: a server that hangs would keep a thread for ever, and Node has four.
  */
 import { spawn } from 'node:child_process';
-import { closeSync, mkdirSync, openSync, readFileSync, readlinkSync, rmSync } from 'node:fs';
-import { readFile } from 'node:fs/promises';
+import { closeSync, existsSync, mkdirSync, openSync, readFileSync, readlinkSync, renameSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { run } from '../lib/run.ts';
 import { readIfExists, writeFileAtomic } from '../lib/files.ts';
 import { VeldError } from '../lib/errors.ts';
 import { bootId, isAlive, readProcess } from './process.ts';
 import type { ProcessId } from './process.ts';
 import { currentLxcfs } from './lxcfs-build.ts';
+import type { LxcfsRoot } from './lxcfs-build.ts';
+import { lxcfsDevice, lxcfsSource } from './lxcfs-mounts.ts';
+import { signalProcess } from './pidfd.ts';
+import { attachMount, cloneMount, detachMount } from './syscalls.ts';
 
 /** How long lxcfs may take to answer, in milliseconds. */
 const PATIENCE = 5000;
@@ -40,25 +47,59 @@ export function lxcfsPath(runDir: string): string {
   return join(runDir, 'lxcfs');
 }
 
+/** Where it is started: `instance` is shown in the mount table; `groups`: control group directories it is put into before it starts (the monitors' group). */
+export interface LxcfsOptions {
+  stateDir: string;
+  runDir: string;
+  instance: string;
+  groups?: readonly string[];
+}
+
 /**
- * Start lxcfs unless it runs already.
- * @param options `instance` is shown in the mount table; `groups`: control group directories it is put into before it starts (the monitors' group)
+ * Start lxcfs unless the current one runs already. One of an earlier build is replaced; when the newer one cannot, it stays.
  * @returns what it is doing then; `absent` when none was built for this host
  * @throws VeldError `engine.failed` when it does not come up
  */
-export async function startLxcfs(options: { stateDir: string; runDir: string; instance: string; groups?: readonly string[] }): Promise<LxcfsStatus> {
+export async function startLxcfs(options: LxcfsOptions): Promise<LxcfsStatus> {
+  const { stateDir, runDir } = options;
   const before = await lxcfsStatus(options);
-  if (before.state === 'running') return before;
-  const root = currentLxcfs(options.stateDir);
-  if (root === undefined) return before;
-  await stopLxcfs(options.runDir);
-  const path = lxcfsPath(options.runDir);
+  const root = currentLxcfs(stateDir);
+  const marker = readMarker(runDir);
+  if (root === undefined || (before.state === 'running' && marker?.fingerprint === root.fingerprint)) return before;
+  const path = lxcfsPath(runDir);
+  if (before.state !== 'running' || marker === undefined) {
+    await stopLxcfs(runDir);
+    await launch(options, root);
+    return lxcfsStatus(options);
+  }
+  const wayBack = cloneMount(path);
+  try {
+    detachMount(path);
+    rmSync(markerFile(runDir), { force: true }); // whoever is killed here leaves none rather than a wrong one
+    await launch(options, root);
+  } catch (error) {
+    attachMount(wayBack, path);
+    writeMarker(runDir, marker);
+    throw error;
+  } finally {
+    closeSync(wayBack);
+  }
+  return lxcfsStatus(options);
+}
+
+/** Start the process where nothing is mounted, and wait until it answers. On failure nothing is left of it. */
+async function launch({ runDir, instance, groups = [] }: LxcfsOptions, root: LxcfsRoot): Promise<void> {
+  const path = lxcfsPath(runDir);
   mkdirSync(path, { recursive: true, mode: 0o755 });
-  const log = openSync(join(options.runDir, 'lxcfs.log'), 'w', 0o600);
+  const logFile = join(runDir, 'lxcfs.log');
+  if (existsSync(logFile)) renameSync(logFile, `${logFile}.1`); // the last words of the one before
+  const log = openSync(logFile, 'w', 0o600);
+  const lockFile = join(runDir, 'lxcfs.lock');
+  rmSync(lockFile, { force: true }); // a replaced one may still hold it
   // The shell joins the groups and then becomes lxcfs: the pid stays.
   const child = spawn('/bin/sh', ['-c', 'for group; do shift; [ "$group" = -- ] && break; echo 0 >"$group/cgroup.procs" || exit 1; done; exec "$@"', 'lxcfs',
-    ...(options.groups ?? []), '--', root.lxcfs, '--foreground', '--enable-loadavg', '--enable-cfs', '--enable-pidfd',
-    `--pidfile=${join(options.runDir, 'lxcfs.lock')}`, '-o', `fsname=lxcfs-${options.instance}`, path],
+    ...groups, '--', root.lxcfs, '--foreground', '--enable-loadavg', '--enable-cfs', '--enable-pidfd', `--pidfile=${lockFile}`,
+    '-o', `fsname=${lxcfsSource(instance)}`, path],
   { cwd: '/', env: { PATH: '/usr/sbin:/usr/bin:/sbin:/bin', LC_ALL: 'C' }, stdio: ['ignore', log, log], detached: true });
   closeSync(log);
   const failed = new Promise<string>((resolve) => {
@@ -67,17 +108,24 @@ export async function startLxcfs(options: { stateDir: string; runDir: string; in
   });
   child.unref();
   const me = child.pid === undefined ? undefined : readProcess(child.pid);
-  if (me) {
-    const marker: Marker = { pid: me.pid, startTime: me.startTime, boot: bootId(), fingerprint: root.fingerprint, version: root.manifest.version };
-    writeFileAtomic(markerFile(options.runDir), JSON.stringify(marker));
-  }
+  if (me) writeMarker(runDir, { pid: me.pid, startTime: me.startTime, boot: bootId(), fingerprint: root.fingerprint, version: root.manifest.version });
   const gaveUp = new AbortController();
   const why = await Promise.race([failed, answers(path, PATIENCE, gaveUp.signal)]);
   gaveUp.abort();
-  if (why === undefined) return lxcfsStatus(options);
-  await stopLxcfs(options.runDir);
-  const said = readIfExists(join(options.runDir, 'lxcfs.log'))?.trim().split('\n').slice(-3).join(' / ') ?? '';
-  throw new VeldError('engine.failed', `lxcfs ${root.manifest.version} did not start: ${why}. ${said}`);
+  if (why === undefined) return;
+  await stopLxcfs(runDir);
+  throw new VeldError('engine.failed', `lxcfs ${root.manifest.version} did not start: ${why}. ${lastLxcfsWords(runDir)}`);
+}
+
+/** The end of what the present or last lxcfs printed, on one line. */
+export function lastLxcfsWords(runDir: string): string {
+  return readIfExists(join(runDir, 'lxcfs.log'))?.trim().split('\n').slice(-3).join(' / ').slice(-600) ?? '';
+}
+
+/** The process that serves, while it lives. */
+export function lxcfsProcess(runDir: string): ProcessId | undefined {
+  const marker = readMarker(runDir);
+  return marker && { pid: marker.pid, startTime: marker.startTime };
 }
 
 /** What lxcfs is doing now. */
@@ -98,19 +146,23 @@ export function lxcfsFolder(runDir: string): string | null {
 export async function stopLxcfs(runDir: string): Promise<void> {
   const marker = readMarker(runDir);
   if (marker) {
-    process.kill(marker.pid, 'SIGTERM');
+    signalProcess(marker, 'SIGTERM');
     // Its load average thread sleeps up to 5 s before it looks; nothing is lost by not waiting for it.
     for (let i = 0; i < 20 && isAlive(marker); i++) await sleep(10);
-    if (isAlive(marker)) process.kill(marker.pid, 'SIGKILL');
+    signalProcess(marker, 'SIGKILL');
   }
-  // Also the mount of one that was killed: nothing but a lazy unmount gets rid of it while somebody binds from it.
-  for (let i = 0; i < 3 && isMounted(lxcfsPath(runDir)); i++) await run('/usr/bin/umount', ['--lazy', '--', lxcfsPath(runDir)], { allow: true });
+  // Also the mount of one that was killed.
+  for (let i = 0; i < 3 && isMounted(lxcfsPath(runDir)); i++) detachMount(lxcfsPath(runDir));
   rmSync(markerFile(runDir), { force: true });
   rmSync(join(runDir, 'lxcfs.lock'), { force: true });
 }
 
 function markerFile(runDir: string): string {
   return join(runDir, 'lxcfs.json');
+}
+
+function writeMarker(runDir: string, marker: Marker): void {
+  writeFileAtomic(markerFile(runDir), JSON.stringify(marker));
 }
 
 /** The marker of an lxcfs that lives, in this boot. */
@@ -130,28 +182,52 @@ function isLxcfs(pid: number): boolean {
   }
 }
 
-/** Whether something of type fuse.lxcfs is mounted there; a statfs would hang or fail on a dead one, so the table is read. */
+/** Whether an lxcfs is mounted there; a statfs would hang or fail on a dead one, so the table is read. */
 function isMounted(path: string): boolean {
-  return readFileSync('/proc/self/mountinfo', 'utf8').split('\n').some((line) => line.split(' ')[4] === path && line.includes(' - fuse'));
+  return lxcfsDevice(path) !== undefined;
 }
 
 /** Wait until lxcfs answers at `path`. @returns undefined when it does, else why not */
 async function answers(path: string, patience: number, signal?: AbortSignal): Promise<string | undefined> {
   let why = 'nothing is mounted';
-  for (const end = Date.now() + patience; Date.now() < end; await sleep(20)) {
+  for (const end = Date.now() + patience; Date.now() < end; await sleep(10)) {
     if (signal?.aborted) break;
     if (!isMounted(path)) {
       if (patience < PATIENCE) return why;
       continue;
     }
-    try {
-      // Never read synchronously: a hanging FUSE server would hang the daemon.
-      const text = await readFile(join(path, 'proc/meminfo'), { encoding: 'utf8', signal: AbortSignal.timeout(1000) });
-      if (text.startsWith('MemTotal:')) return undefined;
-      why = 'its meminfo is empty';
-    } catch (error) {
-      why = (error as Error).message;
-    }
+    const answer = await askLxcfs(path, end - Date.now());
+    if (answer === undefined) return undefined;
+    why = answer;
   }
   return `${why} within ${patience / 1000} s`;
+}
+
+/**
+ * Read a file of lxcfs' once, in a process of its own.
+ * @param patience milliseconds
+ * @returns undefined when it answers, else why not
+ */
+export function askLxcfs(path: string, patience: number): Promise<string | undefined> {
+  return new Promise((resolve) => {
+    const child = spawn('/usr/bin/head', ['-c', '9', '--', join(path, 'proc/meminfo')], { cwd: '/', env: { LC_ALL: 'C' }, stdio: ['ignore', 'pipe', 'pipe'] });
+    let said = '';
+    let complaint = '';
+    const timer = setTimeout(() => {
+      child.kill('SIGKILL');
+      // Whoever waits for FUSE can be killed; where not, its end is not waited for.
+      child.unref();
+      resolve('it does not answer');
+    }, patience);
+    child.stdout.on('data', (chunk: Buffer) => { said += chunk.toString('latin1'); });
+    child.stderr.on('data', (chunk: Buffer) => { complaint += chunk.toString('utf8'); });
+    child.on('error', (error) => {
+      clearTimeout(timer);
+      resolve(error.message);
+    });
+    child.on('close', () => {
+      clearTimeout(timer);
+      resolve(said === 'MemTotal:' ? undefined : complaint.trim().split(': ').at(-1) || 'its meminfo is empty');
+    });
+  });
 }

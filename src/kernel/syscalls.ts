@@ -41,6 +41,10 @@ function declare(koffi: Koffi) {
     openat2: syscall('long', 'str', 'void *', 'size_t'),
     openTree: syscall('long', 'str', 'long'),
     moveMount: syscall('long', 'str', 'long', 'str', 'long'),
+    umount2: lib.func('int umount2(str, int)'),
+    unshare: lib.func('int unshare(int)'),
+    setns: lib.func('int setns(int, int)'),
+    fchdir: lib.func('int fchdir(int)'),
     mountSetattr: syscall('long', 'str', 'long', 'void *', 'size_t'),
     getsockopt: lib.func('int getsockopt(int, int, int, void *, void *)'),
     socket: lib.func('int socket(int, int, int)'),
@@ -257,6 +261,48 @@ export function attachMount(mountFd: number, target: string): void {
   const MOVE_MOUNT_F_EMPTY_PATH = 4;
   // Safe: integers and copied strings.
   checked('move_mount', native().c.moveMount(NR.move_mount, mountFd, '', AT_FDCWD, text(target), MOVE_MOUNT_F_EMPTY_PATH), target);
+}
+
+/** Make a detached mount read-only and private: nothing that is mounted on it, or taken from it, shows where it was copied from. */
+export function closeOffMount(mountFd: number): void {
+  const MOUNT_ATTR_RDONLY = 1n, MS_PRIVATE = 1n << 18n, AT_EMPTY_PATH = 0x1000;
+  // Safe: struct mount_attr as in setIdmap.
+  const attributes = BigUint64Array.of(MOUNT_ATTR_RDONLY, 0n, MS_PRIVATE, 0n);
+  checked('mount_setattr', native().c.mountSetattr(NR.mount_setattr, mountFd, '', AT_EMPTY_PATH, attributes, attributes.byteLength));
+}
+
+/**
+ * Attach a detached mount over the file, folder or mount behind a descriptor.
+ * @param beneath put it beneath that topmost mount instead, so that it shows when the upper one goes (Linux 6.5; EINVAL before, and where a
+ *   user namespace has locked the upper one)
+ */
+export function attachMountAt(mountFd: number, targetFd: number, beneath = false): void {
+  const F_EMPTY_PATH = 4, T_EMPTY_PATH = 0x40, BENEATH = 0x200;
+  // Safe: integers and copied strings.
+  checked('move_mount', native().c.moveMount(NR.move_mount, mountFd, '', targetFd, '', F_EMPTY_PATH | T_EMPTY_PATH | (beneath ? BENEATH : 0)));
+}
+
+/** Take the topmost mount at `path` away, now, even when it is in use or its server is dead or hangs: its file system is not asked (MNT_DETACH). */
+export function detachMount(path: string): void {
+  // Safe: an integer and a copied string.
+  checked('umount2', native().c.umount2(text(path), 2), path);
+}
+
+/**
+ * Enter a mount namespace; root and working folder become its root. For short-lived programs with nothing else to do: only the calling thread moves,
+ * and whatever is opened by path afterwards is that namespace's.
+ */
+export function enterMountNamespace(fd: number): void {
+  const CLONE_FS = 0x200, CLONE_NEWNS = 0x20000;
+  // Safe: integers. Threads share root and working folder, and the kernel lets no thread of several change namespaces together with them.
+  checked('unshare', native().c.unshare(CLONE_FS));
+  checked('setns', native().c.setns(fd, CLONE_NEWNS));
+}
+
+/** Make the folder behind a descriptor the calling thread's working folder. */
+export function changeFolder(fd: number): void {
+  // Safe: an integer.
+  checked('fchdir', native().c.fchdir(fd));
 }
 
 /** What happened to a watched descriptor. */

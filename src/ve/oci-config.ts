@@ -5,6 +5,7 @@
 import { readFileSync } from 'node:fs';
 import type { VeRecord } from '../store/types.ts';
 import type { Properties } from '../spec/types.ts';
+import { LXCFS_FILES } from '../kernel/lxcfs-mounts.ts';
 import { VE_CAPABILITIES } from './capabilities.ts';
 import { seccompProfile } from './seccomp.ts';
 
@@ -20,9 +21,6 @@ const MASKED_PATHS = [
   '/proc/timer_stats', '/proc/interrupts', '/sys/devices/virtual/powercap', '/sys/firmware', '/sys/kernel/debug', '/sys/kernel/tracing',
 ];
 const READONLY_PATHS = ['/proc/bus', '/proc/fs', '/proc/irq', '/proc/sysrq-trigger'];
-
-/** What lxcfs serves in place of the kernel's own files. */
-export const LXCFS_FILES = ['cpuinfo', 'diskstats', 'loadavg', 'meminfo', 'stat', 'swaps', 'uptime'];
 
 export interface OciOptions {
   ve: VeRecord;
@@ -102,9 +100,7 @@ function mounts(lxcfs: string | null): object[] {
     { destination: '/run', type: 'tmpfs', source: 'tmpfs', options: ['nosuid', 'nodev', 'mode=755', 'size=20%'] },
   ];
   if (lxcfs !== null) {
-    for (const file of LXCFS_FILES) {
-      list.push({ destination: `/proc/${file}`, type: 'bind', source: `${lxcfs}/proc/${file}`, options: ['bind', 'nosuid', 'nodev', 'ro'] });
-    }
+    for (const file of LXCFS_FILES) list.push({ destination: file, type: 'bind', source: lxcfs + file, options: ['bind', 'nosuid', 'nodev', 'ro'] });
   }
   return list;
 }
