@@ -92,6 +92,7 @@ export type ControlMessage = Static<typeof ControlMessage>;
 const packageName = Type.String({ pattern: '^[a-z0-9][a-z0-9+.:-]{0,99}$' });
 export const BuildBody = Type.Object({
   suite: Type.String({ pattern: '^[a-z0-9][a-z0-9._-]{0,63}$' }),
+  init: Type.Optional(Type.Enum(['systemd', 'sysvinit', 'busybox', 'none'], { description: 'What the template boots; default systemd. none: for VEs that run one command' })),
   name: Type.Optional(newName),
   include: Type.Optional(Type.Array(packageName, { maxItems: 500 })),
   mirror: Type.Optional(Type.String({ maxLength: 500, pattern: '^(https?|file)://[!-~]+$' })),

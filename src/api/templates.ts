@@ -24,7 +24,7 @@ export function templateRoutes(app: Api, { deps }: RouteContext): void {
       response: operationAnswers('name.invalid', 'template.name_taken', 'template.build_failed', 'template.invalid') },
   }, (request, reply) => {
     const build = { ...request.body, include: request.body.include ?? [] };
-    request.audit = { suite: build.suite, name: build.name };
+    request.audit = { suite: build.suite, init: build.init, name: build.name };
     return answerOperation(reply, operations, manager.buildTemplate(build, request.id), request.query.wait);
   });
 

@@ -7,10 +7,10 @@ import type { Settings } from '../lib/settings.ts';
 import { mmdebstrap } from '../kernel/mmdebstrap.ts';
 import type { Source } from '../kernel/mmdebstrap.ts';
 import { debianArchitecture } from '../kernel/package-sources.ts';
-import { BASE_PACKAGES, GUEST_SETUP_HOOK, guestSetupEnvironment } from './guest-setup.ts';
+import { RECIPES } from './recipes.ts';
 import { findSuite } from './suites.ts';
 import { fingerprintOf, inspectTree } from './tree.ts';
-import type { TemplateBuilder } from './types.ts';
+import type { BuildRequest, TemplateBuilder, TemplateInit } from './types.ts';
 import { unpackArchive } from './unpack.ts';
 
 export interface TemplateBuilderOptions {
@@ -36,19 +36,23 @@ export function createTemplateBuilder({ settings, log }: TemplateBuilderOptions)
         if (!/^[a-z0-9][a-z0-9.+-]{1,80}$/.test(name)) throw new VeldError('template.build_failed', `${JSON.stringify(name.slice(0, 80))} is no name of a package.`);
       }
       const suite = findSuite(request.suite, request.mirror, settings.engine.mirror);
-      const include = [...new Set([...BASE_PACKAGES, ...request.include])];
+      const init = request.init ?? 'systemd';
+      const recipe = RECIPES[init];
+      const include = [...new Set([...recipe.packages, ...request.include])];
       task.progress(1, `building ${suite.name}`);
       const last: string[] = [];
       let percent = 1;
       const result = await mmdebstrap({
-        variant: 'minbase', suite: suite.codename, target: staging.path, sources: suite.sources, include, architecture: debianArchitecture(),
-        expiredRelease: settings.engine.expiredRelease, cache: join(settings.stateDir, 'cache', `packages-${suite.codename}`), signal: task.signal,
+        variant: recipe.variant, suite: suite.codename, target: staging.path, sources: suite.sources, include, architecture: debianArchitecture(),
+        expiredRelease: settings.engine.expiredRelease, cache: join(settings.stateDir, 'cache', `packages-${suite.codename}${init === 'systemd' ? '' : `-${init}`}`), signal: task.signal,
         extra: [
           '--dpkgopt=force-unsafe-io', '--dpkgopt=path-exclude=/usr/share/man/*', '--dpkgopt=path-exclude=/usr/share/doc/*',
-          '--dpkgopt=path-include=/usr/share/doc/*/copyright', '--dpkgopt=path-exclude=/usr/share/locale/*', GUEST_SETUP_HOOK,
+          '--dpkgopt=path-include=/usr/share/doc/*/copyright', '--dpkgopt=path-exclude=/usr/share/locale/*', recipe.hook,
         ],
         // The day of password changes is part of /etc/shadow; a fixed one makes two builds of the same packages the same.
-        env: { ...guestSetupEnvironment(guestSources(suite.sources, suite.guestKeyring)), SOURCE_DATE_EPOCH: '1704067200' },
+        env: {
+          VELD_SETUP: recipe.script, VELD_SOURCES: guestSources(suite.sources, suite.guestKeyring), DEBIAN_FRONTEND: 'noninteractive', SOURCE_DATE_EPOCH: '1704067200',
+        },
         onLine: (line) => {
           last.push(line);
           if (last.length > 12) last.shift();
@@ -63,12 +67,12 @@ export function createTemplateBuilder({ settings, log }: TemplateBuilderOptions)
       });
       task.progress(92, 'taking the fingerprint');
       log?.info({ suite: suite.codename, packages: Object.keys(result.packages).length }, 'template installed');
-      const facts = inspectTree(staging.path);
+      const facts = inspectTree(staging.path, { init: init !== 'none' });
       const fingerprint = await fingerprintOf(staging.path, task.signal);
       return {
-        fingerprint, name: request.name ?? suite.name, os: suite.os, release: suite.release, architecture: facts.architecture, createdAt: new Date().toISOString(),
+        fingerprint, name: templateName(request, suite.name), os: suite.os, release: suite.release, architecture: facts.architecture, createdAt: new Date().toISOString(),
         source: {
-          kind: 'suite', suite: suite.codename, include: request.include, releases: result.releases, expired: result.releases.some((release) => release.expired),
+          kind: 'suite', suite: suite.codename, init, include: request.include, releases: result.releases, expired: result.releases.some((release) => release.expired),
           packages: result.packages,
         },
       };
@@ -85,6 +89,12 @@ export function createTemplateBuilder({ settings, log }: TemplateBuilderOptions)
       return { fingerprint, name, ...facts, createdAt: new Date().toISOString(), source: { kind: 'archive', file, ...seen } };
     },
   };
+}
+
+/** What a template is called whose builder gave it no name. @param suite name of the suite's template: `debian-12` */
+export function templateName(request: Pick<BuildRequest, 'name' | 'init'>, suite: string): string {
+  const suffixes: Record<TemplateInit, string> = { systemd: '', sysvinit: '-sysvinit', busybox: '-busybox', none: '-app' };
+  return request.name ?? suite + suffixes[request.init ?? 'systemd'];
 }
 
 /** The package sources as the VE shall have them, deb822. */

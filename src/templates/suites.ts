@@ -26,22 +26,29 @@ const UBUNTU: Record<string, string> = {
 };
 const UBUNTU_KEYRING = '/usr/share/keyrings/ubuntu-archive-keyring.gpg';
 
+/** Names as people say them: `debian-12`, `ubuntu-24.04`, `debian-testing`; a template's default name is one of these. */
+const ALIASES: Readonly<Record<string, string>> = {
+  ...Object.fromEntries(Object.entries(DEBIAN).map(([codename, version]) => [`debian-${version}`, codename])),
+  ...Object.fromEntries(DEBIAN_ROLLING.map((suite) => [`debian-${suite}`, suite])),
+  ...Object.fromEntries(Object.entries(UBUNTU).map(([codename, version]) => [`ubuntu-${version}`, codename])),
+};
+
 /**
  * Find a suite and where its packages come from: the host's own sources of that suite, else the same mirror under the suite's name.
- * @param name codename, or `host`
+ * @param name codename, distribution and version (`debian-12`), or `host`
  * @param mirror takes the place of the main mirror
  * @param configured `engine.mirror` of the settings
  * @throws VeldError `template.build_failed` for a suite that is nobody's, or has no mirror or keyring here
  */
 export function findSuite(name: string, mirror: string | undefined, configured: string, release: HostRelease = hostRelease(), sources: PackageSource[] = packageSources()): Suite {
-  const codename = name === 'host' ? release.codename : name;
+  const codename = name === 'host' ? release.codename : Object.hasOwn(ALIASES, name) ? ALIASES[name]! : name;
   if (!/^[a-z][a-z0-9-]{0,30}$/.test(codename)) throw new VeldError('template.build_failed', `${JSON.stringify(codename.slice(0, 40))} is no name of a suite.`);
   if (mirror !== undefined && !/^(https?|file):\/\/[^\s[\]]+$/.test(mirror)) throw new VeldError('template.build_failed', `The mirror ${mirror} is not an http, https or file address.`);
   const own = release.codename === codename;
-  if (codename in DEBIAN || DEBIAN_ROLLING.includes(codename) || (own && release.id === 'debian')) {
+  if (Object.hasOwn(DEBIAN, codename) || DEBIAN_ROLLING.includes(codename) || (own && release.id === 'debian')) {
     const main = mirror ?? mirrorOf(codename, sources) ?? debianMirror(configured, release, sources);
     const version = DEBIAN[codename] ?? (own ? release.version || codename : codename);
-    const extra: [string, string | undefined][] = codename in DEBIAN
+    const extra: [string, string | undefined][] = Object.hasOwn(DEBIAN, codename)
       ? [[`${codename}-updates`, mirrorOf(`${codename}-updates`, sources) ?? main], [`${codename}-security`, mirrorOf(`${codename}-security`, sources) ?? siblingSecurity(release, sources)]]
       : [];
     return {
@@ -50,7 +57,7 @@ export function findSuite(name: string, mirror: string | undefined, configured: 
       sources: source(main, codename, ['main'], debianKeyring(), mirror === undefined ? extra : []),
     };
   }
-  if (codename in UBUNTU || (own && release.id === 'ubuntu')) {
+  if (Object.hasOwn(UBUNTU, codename) || (own && release.id === 'ubuntu')) {
     const main = mirror ?? mirrorOf(codename, sources) ?? (release.id === 'ubuntu' ? mirrorOf(release.codename, sources) : undefined);
     if (main === undefined) throw new VeldError('template.build_failed', `The package sources of this machine name no mirror of Ubuntu ${codename}.`, { hint: 'Name one with --mirror.' });
     if (!existsSync(UBUNTU_KEYRING)) throw new VeldError('template.build_failed', `Ubuntu's keyring ${UBUNTU_KEYRING} is not there.`, { hint: 'Install the package ubuntu-keyring.' });
@@ -61,7 +68,7 @@ export function findSuite(name: string, mirror: string | undefined, configured: 
       sources: source(main, codename, ['main', 'universe'], UBUNTU_KEYRING, mirror === undefined ? extra : []),
     };
   }
-  throw new VeldError('template.build_failed', `${codename} is no suite that Veld knows.`, { hint: `Known are ${[...Object.keys(DEBIAN), ...DEBIAN_ROLLING, ...Object.keys(UBUNTU)].join(', ')}.` });
+  throw new VeldError('template.build_failed', `${codename} is no suite that Veld knows.`, { hint: `Known are ${[...Object.keys(ALIASES), ...Object.values(ALIASES)].join(', ')}.` });
 }
 
 /** The host's security mirror serves all suites of its distribution. */

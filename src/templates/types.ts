@@ -2,10 +2,15 @@
 import type { TemplateRecord } from '../store/types.ts';
 import type { Task } from '../ops/types.ts';
 
+/** What a template boots; `none`: nothing, for VEs that run one command. */
+export type TemplateInit = 'systemd' | 'sysvinit' | 'busybox' | 'none';
+
 export interface BuildRequest {
-  /** `bookworm`, `trixie`, `noble`, ...; `host` for the host's own release. */
+  /** `bookworm` or `debian-12`, `noble` or `ubuntu-24.04`, ...; `host` for the host's own release. */
   suite: string;
-  /** Name of the template; default from the suite: `debian-12`. */
+  /** Default systemd. */
+  init?: TemplateInit;
+  /** Name of the template; default from the suite and the init: `debian-12`, `debian-12-sysvinit`, `debian-12-app`. */
   name?: string;
   include: string[];
   /** Mirror; default: the host's main package source. */
