@@ -13,6 +13,7 @@ export function describeType(type: PropertyType): string {
     case 'seconds': return `a duration such as 30s or 5m, ${type.min} to ${type.max} s`;
     case 'choice': return type.choices.join(', ');
     case 'text': return type.patternHelp ?? `text of at most ${type.maxLength} characters`;
+    case 'words': return type.formHelp === undefined ? 'a command line, quoted as in a shell' : `${type.formHelp}, several separated by spaces, quoted as in a shell`;
     default: return `up to ${type.maxItems} ${LISTS[type.item]}, separated by commas`;
   }
 }

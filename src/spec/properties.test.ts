@@ -35,7 +35,11 @@ function inputs({ type, default: standard }: PropertyRow): fc.Arbitrary<unknown>
     case 'seconds': return fc.integer({ min: type.min, max: type.max });
     case 'bytes': return fc.oneof(...open, fc.maxSafeNat().filter((n) => n >= type.min), fc.integer({ min: 16, max: 4096 }).map((n) => `${n}G`));
     case 'choice': return fc.constantFrom(...type.choices);
-    case 'text': return type.pattern ? fc.oneof(...open, domain.filter((name) => name.length <= type.maxLength)) : fc.string({ maxLength: 200 }).filter((text) => !/[\p{Cc}\p{Cs}]/u.test(text));
+    case 'text': return type.pattern ? fc.oneof(...open, domain.map((name) => (type.pattern!.test('/') ? `/${name}` : name)).filter((name) => name.length <= type.maxLength)) : fc.string({ maxLength: 200 }).filter((text) => !/[\p{Cc}\p{Cs}]/u.test(text));
+    case 'words': {
+      const word = fc.string({ unit: fc.constantFrom('a', 'Z', '0', ' ', "'", '"', '\\', '$', '\n', '\t', '=', '/', 'ü', 'auto', 'none', '-'), maxLength: 12 });
+      return fc.oneof(...open, fc.array(type.form ? word.map((text) => `A=${text}`) : word, { minLength: standard === null ? 1 : 0, maxLength: 5 }).filter((words) => words[0] !== ''));
+    }
     default: return fc.oneof(...open, fc.uniqueArray(type.item === 'domain' ? domain : fc.oneof(ipv4, ipv6), { maxLength: 3, selector: canonical[type.item] }));
   }
 }
@@ -80,6 +84,9 @@ describe('property table', () => {
     ['stop.timeout', '30s', 30], ['stop.timeout', '5m', 300], ['stop.timeout', '90', 90], ['stop.timeout', '1h', 3600],
     ['boot.start', 'YES', true], ['boot.start', 'off', false], ['boot.start', false, false], ['hostname', 'auto', null], ['hostname', 'www.example.org', 'www.example.org'],
     ['network.addresses', '10.1.2.3, FD00:0:0::1', ['10.1.2.3', 'fd00::1']], ['network.addresses', 'none', []], ['network.addresses', 'auto', null],
+    ['boot.command', 'python3 -m http.server 80', ['python3', '-m', 'http.server', '80']], ['boot.command', 'auto', null], ['boot.command', "'auto'", ['auto']],
+    ['boot.command', `sh -c "echo \\"\\$x\\" \\y" '' it\\'s $'a\\nb'`, ['sh', '-c', 'echo "$x" \\y', '', "it's", 'a\nb']],
+    ['boot.env', "A=1 B='two words'", ['A=1', 'B=two words']], ['boot.env', 'none', []], ['boot.env', ['PEM=one\ntwo'], ['PEM=one\ntwo']], ['boot.user', '33', '33'],
     ['network.dns', ['127.0.0.1', '::1'], ['127.0.0.1', '::1']], ['network.search', 'Example.ORG. lan', ['example.org', 'lan']],
   ];
   for (const [name, input, value] of good) it(`reads ${name}=${JSON.stringify(input)}`, () => assert.deepEqual(parseProperty(name, input), value));
@@ -100,6 +107,10 @@ describe('property table', () => {
     ['network.dns', ['1.1.1.1,2.2.2.2,3.3.3.3,4.4.4.4', 'dns.example.org']],
     ['network.search', ['a b c d e f g', '-x.org', 'a..b', '.', 'x'.repeat(64), ['none'], ['auto'], '10.0.0.1']],
     ['network.mtu', [1279, 65_536]],
+    ['boot.command', ['', 'none', [], [''], [5], [null], "sh -c 'open", 'sh \\', '"', "$'\\x41'", 'a\u0000b', ['a\u0000'], ['\u202Egnirts'], Array.from({ length: 257 }, () => 'a'), ['x'.repeat(4097)], {}]],
+    ['boot.env', ['A', '=1', '1A=2', ['A-B=1'], [''], null]],
+    ['boot.user', ['', 'a b', '-x', 'x/y', null]],
+    ['boot.cwd', ['', 'srv', null]],
   ];
   for (const [name, values] of bad) {
     it(`refuses what is no ${name}`, () => {

@@ -131,6 +131,34 @@ export const PROPERTIES: readonly PropertyRow[] = [
     help: 'Let 32-bit programs use the network; AF_VSOCK and AF_ALG, which have no namespaces, are then within reach too.',
   },
   {
+    name: 'boot.command',
+    type: { kind: 'words', maxItems: 256, maxLength: 4096 },
+    default: null,
+    change: 'restart',
+    help: 'The one command that the VE runs instead of a system of its own, under a small init; `auto` boots the init of the template.',
+  },
+  {
+    name: 'boot.user',
+    type: { kind: 'text', maxLength: 64, pattern: /^[A-Za-z0-9_][A-Za-z0-9_.$-]*$/, patternHelp: 'a user name or a uid' },
+    default: 'root',
+    change: 'restart',
+    help: 'User that boot.command runs as.',
+  },
+  {
+    name: 'boot.env',
+    type: { kind: 'words', maxItems: 256, maxLength: 4096, form: /^[A-Za-z_][A-Za-z0-9_]*=/, formHelp: 'NAME=VALUE' },
+    default: [],
+    change: 'restart',
+    help: 'Environment of boot.command, NAME=VALUE each, on top of PATH and HOME.',
+  },
+  {
+    name: 'boot.cwd',
+    type: { kind: 'text', maxLength: 4095, pattern: /^\//, patternHelp: 'an absolute path' },
+    default: '/',
+    change: 'restart',
+    help: 'Folder that boot.command starts in.',
+  },
+  {
     name: 'boot.start',
     type: { kind: 'boolean' },
     default: false,
@@ -158,7 +186,7 @@ export const PROPERTIES: readonly PropertyRow[] = [
     type: { kind: 'choice', choices: ['never', 'on-failure', 'always'] },
     default: 'never',
     change: 'live',
-    help: 'Whether a VE whose init ended by itself is started again; poweroff inside it ends it for good, except under `always`.',
+    help: 'Whether a VE whose init or command ended by itself is started again; a poweroff inside it, or status 0 of its command, ends it for good, except under `always`.',
   },
   {
     name: 'stop.timeout',

@@ -11,6 +11,9 @@ export interface JsonSchema {
 /** Longest text that a request may give for a value, in characters. */
 const MAX_INPUT = 8192;
 
+/** The same for command lines and environments. */
+const MAX_WORDS = 65_536;
+
 /** Schema of the canonical value, as answers hold it. */
 export function valueSchema(row: PropertyRow): JsonSchema {
   const schema = plainSchema(row);
@@ -20,8 +23,8 @@ export function valueSchema(row: PropertyRow): JsonSchema {
 
 /** Schema of what a request may give: the canonical value, or text that the property's parser reads; null unsets. */
 export function inputSchema(row: PropertyRow): JsonSchema {
-  const text = { type: 'string', maxLength: MAX_INPUT };
-  const wide = row.type.kind === 'list' ? [{ type: 'array', items: text, maxItems: row.type.maxItems }]
+  const text = { type: 'string', maxLength: row.type.kind === 'words' ? MAX_WORDS : MAX_INPUT };
+  const wide = row.type.kind === 'list' || row.type.kind === 'words' ? [{ type: 'array', items: text, maxItems: row.type.maxItems }]
     : row.type.kind === 'boolean' ? [{ type: 'boolean' }]
       : row.type.kind === 'text' || row.type.kind === 'choice' ? []
         : [{ type: 'number' }];
@@ -55,6 +58,7 @@ function plainSchema({ type }: PropertyRow): JsonSchema {
     case 'bytes': return { type: 'integer', minimum: type.min, maximum: Number.MAX_SAFE_INTEGER };
     case 'choice': return { type: 'string', enum: [...type.choices] };
     case 'text': return { type: 'string', maxLength: type.maxLength, ...(type.pattern && { pattern: type.pattern.source }) };
+    case 'words': return { type: 'array', items: { type: 'string', maxLength: type.maxLength, ...(type.form && { pattern: type.form.source }) }, maxItems: type.maxItems };
     default: return { type: 'array', items: { type: 'string', maxLength: 255 }, maxItems: type.maxItems, uniqueItems: true };
   }
 }

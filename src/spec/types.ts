@@ -13,6 +13,8 @@ export type PropertyType =
   | { kind: 'seconds'; min: number; max: number }
   | { kind: 'choice'; choices: readonly string[] }
   | { kind: 'text'; maxLength: number; pattern?: RegExp; patternHelp?: string }
+  /** A list of texts, or one text that is split into words as a shell does, without expansions. `form` and its name for people check each. */
+  | { kind: 'words'; maxItems: number; maxLength: number; form?: RegExp; formHelp?: string }
   /** Given as a list, or as text with commas or spaces. `address`: one that a VE can have; `resolver`: one that it can ask. */
   | { kind: 'list'; item: 'address' | 'resolver' | 'domain'; maxItems: number };
 
@@ -54,6 +56,13 @@ export interface Properties {
   'features.nesting': boolean;
   'features.io_uring': boolean;
   'features.sockets32': boolean;
+  /** Null: the template's own init. */
+  'boot.command': string[] | null;
+  /** User name or uid in the VE. */
+  'boot.user': string;
+  /** `NAME=VALUE` each. */
+  'boot.env': string[];
+  'boot.cwd': string;
   'boot.start': boolean;
   /** Higher starts earlier. */
   'boot.order': number;

@@ -2,9 +2,12 @@
 import { VeldError } from '../lib/errors.ts';
 import { canonicalAddress, canonicalDomain, canonicalResolver } from './addresses.ts';
 import type { PropertyRow, PropertyType } from './types.ts';
+import { formatWords, splitWords } from './words.ts';
 
 /** No value needs a longer text; longer ones are refused before anything looks at them. */
 const MAX_TEXT = 8192;
+/** Command lines and environments may. */
+const MAX_WORDS = 65_536;
 /** 1024 to the power of the index. */
 const BYTE_UNITS = ['', 'K', 'M', 'G', 'T', 'P'];
 const SECOND_UNITS: Record<string, number> = { s: 1, m: 60, h: 3600, d: 86_400 };
@@ -37,6 +40,7 @@ export function formatValue(row: PropertyRow, value: unknown): string {
     case 'bytes': return formatBytes(value as number);
     case 'percent': return `${value as number}%`;
     case 'seconds': return formatSeconds(value as number);
+    case 'words': return (value as string[]).length === 0 ? 'none' : formatWords(value as string[]);
     case 'list': return (value as string[]).length === 0 ? 'none' : (value as string[]).join(',');
     default: return `${value as string | number}`;
   }
@@ -55,6 +59,7 @@ export function describeType(row: PropertyRow): string {
     case 'seconds': return `a time such as 30s or 5m, from ${formatSeconds(type.min)} to ${formatSeconds(type.max)}`;
     case 'choice': return `one of ${type.choices.join(', ')}`;
     case 'text': return `${type.patternHelp ?? 'one line of text'}, at most ${type.maxLength} characters${auto}`;
+    case 'words': return `at most ${type.maxItems} ${type.formHelp ?? 'words of a command line'}, quoted as in a shell, of at most ${type.maxLength} characters each${auto || ', or none'}`;
     default: return `at most ${type.maxItems} different ${LIST_WORDS[type.item]}, with commas between, or none${auto}`;
   }
 }
@@ -79,7 +84,7 @@ export function quote(value: unknown): string {
 
 function read(row: PropertyRow, given: unknown): unknown {
   const { type } = row;
-  if (typeof given === 'string' && (given.length > MAX_TEXT || UNPRINTABLE.test(given))) return REFUSED;
+  if (typeof given === 'string' && (given.length > (type.kind === 'words' ? MAX_WORDS : MAX_TEXT) || UNPRINTABLE.test(given))) return REFUSED;
   const input = typeof given === 'string' ? given.trim() : given;
   const unlimited = 'unlimited' in type && type.unlimited === true;
   const auto = row.default === null && !unlimited;
@@ -94,6 +99,7 @@ function read(row: PropertyRow, given: unknown): unknown {
     case 'seconds': return within(readNumber(input, /^(\d{1,16})([smhd]?)$/, (unit) => SECOND_UNITS[unit] ?? 1), type.min, type.max);
     case 'choice': return typeof input === 'string' && type.choices.includes(input) ? input : REFUSED;
     case 'text': return readText(input, type);
+    case 'words': return readWords(input, type, auto);
     default: return readList(input, type);
   }
 }
@@ -150,6 +156,17 @@ function readList(input: unknown, type: PropertyType & { kind: 'list' }): unknow
     values.push(value);
   }
   return values;
+}
+
+function readWords(input: unknown, type: PropertyType & { kind: 'words' }, auto: boolean): unknown {
+  if (!Array.isArray(input) && typeof input !== 'string') return REFUSED;
+  const words: readonly unknown[] | undefined = typeof input === 'string' ? (input === 'none' ? [] : splitWords(input)) : (input as readonly unknown[]);
+  // An empty command is none; that has a name of its own.
+  if (words === undefined || words.length > type.maxItems || (auto && words.length === 0)) return REFUSED;
+  // Lines and tabs may be part of a script that is given to a shell; JSON can hold them, and so can $'...' in text.
+  const good = (word: unknown): word is string => typeof word === 'string' && word.length <= type.maxLength && !UNPRINTABLE.test(word.replace(/[\n\t]/g, ''))
+    && type.form?.test(word) !== false;
+  return words.every(good) && words.join('').length <= MAX_WORDS / 2 && !(auto && words[0] === '') ? words : REFUSED;
 }
 
 function formatBytes(bytes: number): string {
