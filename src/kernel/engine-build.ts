@@ -15,7 +15,7 @@ import { debianArchitecture } from './package-sources.ts';
 import { criuSelfTest } from './criu-selftest.ts';
 
 /** busybox-static is the guest of the self-test. */
-const PACKAGES = ['criu', 'libcriu2', 'crun', 'conmon', 'mount', 'util-linux', 'libc-bin', 'tini', 'busybox-static'];
+const PACKAGES = ['criu', 'libcriu2', 'crun', 'conmon', 'mount', 'util-linux', 'libc-bin', 'tini', 'catatonit', 'busybox-static'];
 
 /** The oldest CRIU that dumps and restores on current kernels (before: the vdso of 6.16, SO_PASSCRED). */
 const CRIU_MINIMUM = [4, 2] as const;
@@ -180,11 +180,18 @@ async function makeRunnable(dir: string): Promise<void> {
     if (source === undefined) throw new VeldError('engine.failed', `The packages hold no program ${name}.`);
     const copy = join(dir, 'bin', name);
     copyFileSync(realpathSync(source), copy);
+    if (isStatic(readFileSync(copy))) return;
     await run('/usr/bin/patchelf', ['--set-interpreter', linker, '--set-rpath', libraries, '--force-rpath', copy]);
     const { stdout } = await run(linker, ['--list', copy]);
     const outside = stdout.split('\n').filter((line) => /=> /.test(line) && !line.includes(`=> ${dir}/`));
     if (outside.length > 0) throw new VeldError('engine.failed', `${name} would use libraries from outside the engine: ${outside.map((l) => l.trim()).join(', ')}.`);
   }));
+}
+
+/** Whether an ELF program asks for no dynamic linker: none of its program headers is of type PT_INTERP. Format: elf(5), 64 bits, little-endian. */
+export function isStatic(program: Buffer): boolean {
+  const [table, size, count] = [Number(program.readBigUInt64LE(32)), program.readUInt16LE(54), program.readUInt16LE(56)];
+  return Array.from({ length: count }, (_, i) => program.readUInt32LE(table + i * size)).every((type) => type !== 3);
 }
 
 async function criuVersion(criu: string): Promise<string> {

@@ -26,10 +26,12 @@ export interface Engine {
   setpriv: string;
   /** A minimal init: waits for what a command leaves behind. */
   tini: string;
+  /** The init of application VEs: runs in the VE itself, so it is statically linked. */
+  catatonit: string;
 }
 
 /** The programs of an engine, each made runnable as `bin/NAME`. */
-export const ENGINE_PROGRAMS = ['crun', 'conmon', 'criu', 'mount', 'umount', 'unshare', 'nsenter', 'setpriv', 'tini'] as const;
+export const ENGINE_PROGRAMS = ['crun', 'conmon', 'criu', 'mount', 'umount', 'unshare', 'nsenter', 'setpriv', 'tini', 'catatonit'] as const;
 
 /** How an engine came to be: `manifest.json` in its folder. */
 export interface EngineManifest {

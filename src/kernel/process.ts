@@ -19,17 +19,20 @@ export interface ProcessInfo extends ProcessId {
 
 /** Read /proc/PID/stat. @returns undefined when there is no such process */
 export function readProcess(pid: number): ProcessInfo | undefined {
-  if (!Number.isInteger(pid) || pid <= 0) return undefined;
-  let stat: string;
+  const stat = Number.isInteger(pid) && pid > 0 ? readProcessFile(pid, 'stat') : undefined;
+  return stat === undefined ? undefined : parseStat(stat);
+}
+
+/** Read a file of /proc/PID. @param name `status`, `cmdline`, ... @returns undefined when there is no such process */
+export function readProcessFile(pid: number, name: string): string | undefined {
   try {
-    stat = readFileSync(`/proc/${pid}/stat`, 'utf8');
+    return readFileSync(`/proc/${pid}/${name}`, 'utf8');
   } catch (error) {
     const code = (error as NodeJS.ErrnoException).code;
     // ESRCH: it ended between open and read.
     if (code === 'ENOENT' || code === 'ESRCH') return undefined;
     throw error;
   }
-  return parseStat(stat);
 }
 
 /**
