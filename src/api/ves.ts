@@ -6,7 +6,7 @@ import * as schemas from './schemas.ts';
 import type { Api, RouteContext } from './types.ts';
 
 const tags = ['ves'];
-const START_ERRORS = ['engine.missing', 'kernel.unsupported', 'property.unsupported'] as const;
+const START_ERRORS = ['engine.missing', 'kernel.unsupported', 'property.unsupported', 'exec.not_found', 'exec.not_executable'] as const;
 
 /** Add the routes of VEs. */
 export function veRoutes(app: Api, { deps }: RouteContext): void {

@@ -17,6 +17,8 @@ export interface ArgumentSpec {
   commandLine?: boolean;
   choices?: readonly string[];
   completes?: Completes;
+  /** A command line that begins at `--` and nowhere else, because a word too many is more likely a mistake. */
+  afterDashes?: boolean;
 }
 
 export interface OptionSpec {

@@ -48,6 +48,11 @@ test('create sends what the options say, waits, and tells number and addresses',
     name: 'web', template: 'debian-12', start: true,
     properties: { 'memory.limit': '1G', 'description': 'a=b', 'network.addresses': ['10.187.0.9', 'fd00::1'], 'hostname': 'w' },
   });
+  await daemon.veld(['create', 'web', '-t', 'debian-12', '-u', 'www-data', '-e', 'A=1', '-e', 'B=', '-C', '/srv', '--no-wait', '--', 'python3', '-m', 'http.server', '--start']);
+  assert.deepEqual(daemon.asked.at(-1)!.body, {
+    name: 'web', template: 'debian-12', start: false,
+    properties: { 'boot.command': ['python3', '-m', 'http.server', '--start'], 'boot.user': 'www-data', 'boot.env': ['A=1', 'B='], 'boot.cwd': '/srv' },
+  });
   const quick = await daemon.veld(['create', 'web', '-t', 'debian-12', '--no-wait']);
   assert.equal(quick.stdout, 'op1\n');
   assert.doesNotMatch(daemon.asked.at(-1)!.url, /wait=/);
@@ -223,6 +228,9 @@ test('every command has help made from its description', async () => {
 test('what cannot be meant is refused before the daemon is asked', async (t) => {
   const daemon = await startTestDaemon(t, {});
   const cases: [words: string[], said: RegExp][] = [
+    [['create', 'web', '-t', 'x', 'python3'], /too many arguments/],
+    [['create', 'web', '-t', 'x', '--env', 'A=1'], /--user, --env and --cwd go with a command/],
+    [['create', 'web', '-t', 'x', '--set', 'boot.command=a', '--', 'b'], /boot\.command is given twice/],
     [['create', 'web', '-t', 'x', '--wait'], /--wait goes with --start/],
     [['create', 'web', '-t', 'x', '--start', '--timeout', '5s'], /--timeout goes with --wait/],
     [['create', 'web', '-t', 'x', '--set', 'hostname=a', '--hostname', 'b'], /hostname is given twice/],

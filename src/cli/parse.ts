@@ -21,7 +21,7 @@ export function parseCommand(command: Command, words: readonly string[]): Parsed
   const specs = command.args ?? [];
   const options = [...command.options ?? [], ...GLOBAL_OPTIONS];
   const trailing = specs.find((spec) => spec.commandLine);
-  const { own, rest } = trailing ? splitCommandLine(words, options, specs.indexOf(trailing)) : { own: words, rest: [] };
+  const { own, rest } = trailing ? splitCommandLine(words, options, trailing.afterDashes ? Infinity : specs.indexOf(trailing)) : { own: words, rest: [] };
   // Help wins over everything else that may be wrong with the line.
   if (asksHelp(own, options)) return { help: true, args: {}, options: {}, json: false, socket: undefined };
   const parser = new Parser(command.name).helpOption(false).exitOverride().allowExcessArguments(false)
@@ -46,12 +46,13 @@ export function parseCommand(command: Command, words: readonly string[]): Parsed
 /** `<ve>`, `[ve]`, `<ve...>`. */
 export function argumentForm(spec: ArgumentSpec): string {
   const name = spec.variadic || spec.commandLine ? `${spec.name}...` : spec.name;
-  return spec.required === false ? `[${name}]` : `<${name}>`;
+  const form = spec.required === false ? `[${name}]` : `<${name}>`;
+  return spec.afterDashes ? `[-- ${name}]` : form;
 }
 
 /**
  * Cut a line where a foreign command line begins: after `--`, or at the first word behind our own arguments.
- * @param before how many arguments of ours come first
+ * @param before how many arguments of ours come first; Infinity: only `--` counts
  */
 function splitCommandLine(words: readonly string[], options: readonly OptionSpec[], before: number): { own: string[]; rest: string[] } {
   let positional = 0;

@@ -40,7 +40,8 @@ export async function waitUntilUp(context: Context, ve: string, timeout = DEFAUL
       context.err(`veld: ${ve} is up, but units have failed. See \`veld exec ${ve} -- systemctl --failed\`.\n`);
       return;
     }
-    if (result.exitCode === 127 || result.exitCode === 126) return;
+    // offline: systemctl is there, but another init runs, or the one command of an application VE.
+    if (state === 'offline' || result.exitCode === 127 || result.exitCode === 126) return;
     // Before its bus listens, systemctl ends at once with 'Failed to connect': ask again.
     await sleep(pause);
   }

@@ -2,7 +2,7 @@
 import { VeldError } from '../lib/errors.ts';
 import type { Task } from '../ops/types.ts';
 import type { VeRecord } from '../store/types.ts';
-import { cleanUpRun, settled } from './boot.ts';
+import { cleanUpRun, settled } from './clean-up.ts';
 import { forgetRecord } from './create.ts';
 import { reload, updateVe, type VeContext } from './context.ts';
 import { readRunState } from './run-folder.ts';

@@ -8,9 +8,9 @@ import { waitProcessEnd } from '../kernel/pidfd.ts';
 import type { ProcessId } from '../kernel/process.ts';
 import { resolveProperties } from '../spec/properties.ts';
 import type { VeRecord } from '../store/types.ts';
-import { cleanUpRun, settled } from './boot.ts';
+import { cleanUpRun, settled } from './clean-up.ts';
 import { updateVe, type VeContext } from './context.ts';
-import { readRunState } from './run-folder.ts';
+import { bootedProperties, readRunState } from './run-folder.ts';
 import { startVe } from './start.ts';
 
 /** Exit status of an init that ended its pid namespace by reboot(2), as conmon reports it: 128 + the signal of reboot(2) in a pid namespace. */
@@ -89,10 +89,12 @@ export function watchExits(context: VeContext): ExitWatcher {
     const unlock = operations.lockVe(ve.uuid, 'exit');
     try {
       const ended = exited ?? { code: 137, at: new Date() };
-      const poweroff = ended.code === POWEROFF;
+      // The status of a command is its own: 0 is its wish to be done, and no number means a poweroff.
+      const command = bootedProperties(settings, number)?.['boot.command'] ?? null;
+      const poweroff = ended.code === (command === null ? POWEROFF : 0);
       const policy = resolveProperties(ve.properties)['restart.policy'];
       const again = policy === 'always' || (policy === 'on-failure' && !poweroff);
-      const reason = poweroff ? 'powered off from inside' : ended.code === 200 ? 'its reboot failed' : 'its init ended';
+      const reason = command !== null ? `its command ended with status ${ended.code}` : poweroff ? 'powered off from inside' : ended.code === 200 ? 'its reboot failed' : 'its init ended';
       // The record first: the clean-up takes the note away.
       const after = updateVe(store, ve.uuid, {
         lastExit: { code: ended.code, at: ended.at.toISOString(), reason },

@@ -26,10 +26,10 @@ export function consoleLog(settings: Settings, uuid: string, tail?: number): str
   return wanted.length ? `${wanted.join('\n')}\n` : '';
 }
 
-/** The end of the log in one line, for error messages. */
-export function lastWords(settings: Settings, uuid: string): string {
+/** The end of the log in one line, for error messages. @param since leaves out what was said before */
+export function lastWords(settings: Settings, uuid: string, since = new Date(0)): string {
   // eslint-disable-next-line no-control-regex -- escape sequences of a console are no help in a message
-  return consoleLog(settings, uuid, 3).replace(/^\S+ /gm, '').replace(/\x1b\[[0-9;]*[A-Za-z]/g, '').trim().replaceAll('\n', ' / ').slice(-400);
+  return consoleLog(settings, uuid, 3).split('\n').filter((line) => !(Date.parse(line.split(' ', 1)[0]!) < since.getTime())).join('\n').replace(/^\S+ /gm, '').replace(/\x1b\[[0-9;]*[A-Za-z]/g, '').trim().replaceAll('\n', ' / ').slice(-400);
 }
 
 /** Forget the log of a destroyed VE. */

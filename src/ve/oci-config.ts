@@ -6,7 +6,9 @@ import { readFileSync } from 'node:fs';
 import type { VeRecord } from '../store/types.ts';
 import type { Properties } from '../spec/types.ts';
 import { LXCFS_FILES } from '../kernel/lxcfs-mounts.ts';
-import { VE_CAPABILITIES } from './capabilities.ts';
+import { bootProcess } from './boot-process.ts';
+import { COMMAND_INIT } from './inits.ts';
+import type { GuestUser } from './guest-users.ts';
 import { seccompProfile } from './seccomp.ts';
 
 /** Ids in a VE's range. */
@@ -33,11 +35,14 @@ export interface OciOptions {
   cgroupPath: string;
   /** Whether the kernel has time namespaces. */
   timeNamespace: boolean;
+  /** Where the init for `boot.command` is, outside. */
+  commandInit: string;
+  /** Whom `boot.command` runs as. */
+  user: GuestUser;
 }
 
 /** The whole configuration, ready for JSON. */
-export function ociConfig({ ve, properties, rootfs, lxcfs, cgroupPath, timeNamespace }: OciOptions): object {
-  const capabilities = Object.fromEntries(['bounding', 'effective', 'permitted'].map((set) => [set, VE_CAPABILITIES]));
+export function ociConfig({ ve, properties, rootfs, lxcfs, cgroupPath, timeNamespace, commandInit, user }: OciOptions): object {
   const map = [{ containerID: 0, hostID: ve.uidBase, size: UID_COUNT }];
   return {
     ociVersion: '1.2.0',
@@ -47,15 +52,13 @@ export function ociConfig({ ve, properties, rootfs, lxcfs, cgroupPath, timeNames
     root: { path: rootfs, readonly: false },
     process: {
       terminal: true, // from the VE's own devpts: init's console, its master is conmon's
-      user: { uid: 0, gid: 0 },
-      cwd: '/',
-      args: ['/sbin/init'],
-      env: initEnvironment(ve.uuid),
       noNewPrivileges: false,
-      capabilities,
+      ...bootProcess(ve.uuid, properties, user),
       rlimits: [{ type: 'RLIMIT_NOFILE', soft: 1024, hard: openFilesLimit() }],
     },
-    mounts: mounts(lxcfs),
+    mounts: [...mounts(lxcfs), ...(properties['boot.command'] === null ? [] : [
+      { destination: COMMAND_INIT, type: 'bind', source: commandInit, options: ['bind', 'nosuid', 'nodev', 'ro'] },
+    ])],
     linux: {
       // A dump wants every namespace to belong to the VE's user namespace: so crun makes the time namespace too (without offsets, which
       // it may not write there; uptime comes from lxcfs).
@@ -69,23 +72,6 @@ export function ociConfig({ ve, properties, rootfs, lxcfs, cgroupPath, timeNames
       seccomp: seccompProfile(properties),
     },
   };
-}
-
-/**
- * Environment of init. `container` is how distributions know (systemd-detect-virt, ConditionVirtualization): `lxc` is the value
- * that all of them treat as a full system; `container_uuid` becomes the machine-id of a template whose own is empty.
- * The pressure watches of systemd >= 254 cannot be restored from a checkpoint and are switched off.
- */
-function initEnvironment(uuid: string): string[] {
-  return [
-    'PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin',
-    'TERM=linux',
-    'container=lxc',
-    `container_uuid=${uuid}`,
-    'MEMORY_PRESSURE_WATCH=/dev/null',
-    'CPU_PRESSURE_WATCH=/dev/null',
-    'IO_PRESSURE_WATCH=/dev/null',
-  ];
 }
 
 function mounts(lxcfs: string | null): object[] {

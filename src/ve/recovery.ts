@@ -7,7 +7,8 @@ import { existsSync, readdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { resolveProperties } from '../spec/properties.ts';
 import type { JournalRecord, VeRecord } from '../store/types.ts';
-import { cleanUpRun, prepareRun, settled } from './boot.ts';
+import { prepareRun } from './boot.ts';
+import { cleanUpRun, settled } from './clean-up.ts';
 import { updateVe, type VeContext } from './context.ts';
 import { removeVe } from './destroy.ts';
 import type { ExitWatcher } from './exits.ts';
@@ -94,7 +95,7 @@ async function recoverVe(context: VeContext, ve: VeRecord, entry: JournalRecord 
     await network.admit(ve);
     if (kind === 'set' || kind === 'rename') await follow(context, entry?.data.before as VeRecord, ve, run.init, true);
     else resources.apply(ve.number, resolveProperties(ve.properties));
-    renewRun(context, ve);
+    await renewRun(context, ve);
     return;
   }
   if (kind === 'set' || kind === 'rename') updateVe(store, ve.uuid, { guestDirty: true });
@@ -107,9 +108,9 @@ async function recoverVe(context: VeContext, ve: VeRecord, entry: JournalRecord 
  * Bring the run folder of an adopted VE up to this daemon, which may be of another version, and lie elsewhere, than the one that booted the VE:
  * commands from now on, and the next boot of its init, use this one's scripts and find the variables that these want.
  */
-function renewRun(context: VeContext, ve: VeRecord): void {
+async function renewRun(context: VeContext, ve: VeRecord): Promise<void> {
   try {
-    prepareRun(context, ve);
+    await prepareRun(context, ve);
   } catch (error) {
     // It runs on with what it has; without an engine there is nothing to write.
     context.log.error({ ve: ve.uuid, name: ve.name, err: error }, 'the run folder of an adopted VE could not be renewed');

@@ -1,6 +1,6 @@
 /** `restart`: stop and start as one operation. */
 import type { Task } from '../ops/types.ts';
-import { cleanUpRun, settled } from './boot.ts';
+import { cleanUpRun, settled } from './clean-up.ts';
 import { reload, type VeContext } from './context.ts';
 import { readRunState } from './run-folder.ts';
 import { startVe } from './start.ts';

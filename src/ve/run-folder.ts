@@ -35,7 +35,12 @@ export interface BootPlan {
   /** Mount point of the cgroup2 hierarchy on a hybrid host, else null. */
   hybridMount: string | null;
   consoleLog: string;
+  /** Whether the VE runs one command, under Veld's own init. */
+  command: boolean;
 }
+
+/** File in the run folder over which the scripts mount the init of application VEs. */
+export const COMMAND_INIT_SOURCE = 'command-init';
 
 /** What the scripts have left. */
 export interface RunState {
@@ -98,6 +103,8 @@ export function writeRunFolder(settings: Settings, plan: BootPlan): string {
     VELD_CONMON: plan.engine.conmon,
     VELD_MOUNT: plan.engine.mount,
     VELD_TINI: plan.engine.tini,
+    // Only for VEs that run a command: its init, from the engine.
+    VELD_INIT: plan.command ? plan.engine.catatonit : '',
     VELD_HYBRID: plan.hybridMount ?? '',
     VELD_GROUPS: directories(plan.groups),
     VELD_MONITOR_GROUPS: directories(plan.monitors),
@@ -112,6 +119,7 @@ export function writeRunFolder(settings: Settings, plan: BootPlan): string {
   // Made here, or any user of the host could hold the lock that the scripts make; never by rename: another inode would be another lock.
   closeSync(openSync(join(folder, 'lock'), 'a', 0o600));
   put('fstab', fstab(folder, runtimeId(settings, plan.ve.number), plan));
+  if (plan.command) put(COMMAND_INIT_SOURCE, '');
   put('host.batch', plan.network.hostBatch);
   put('guest.batch', plan.network.guestBatch);
   return folder;
@@ -121,7 +129,7 @@ export function writeRunFolder(settings: Settings, plan: BootPlan): string {
  * The mounts of a VE, in their order, for one run of mount(8) in the mount namespace that is made for them.
  * nodev: a template may hold device nodes, and the host's root makes these mounts; the VE cannot take the option back.
  */
-function fstab(folder: string, id: string, { mounts, hybridMount }: BootPlan): string {
+function fstab(folder: string, id: string, { mounts, hybridMount, command, engine }: BootPlan): string {
   const lines: [source: string, target: string, type: string, options: string][] = [];
   // crun takes a hybrid host for a unified one when it sees the cgroup2 hierarchy here.
   if (hybridMount !== null) lines.push([hybridMount, '/sys/fs/cgroup', 'none', 'bind']);
@@ -132,6 +140,8 @@ function fstab(folder: string, id: string, { mounts, hybridMount }: BootPlan): s
     return target;
   });
   lines.push([`veld-${id}`, join(folder, 'rootfs'), 'overlay', `nodev,lowerdir=${stack.toReversed().join(':')},upperdir=${mounts.upper},workdir=${mounts.work}`]);
+  // crun binds it from here, where the VE's root can reach it.
+  if (command) lines.push([engine.catatonit, join(folder, COMMAND_INIT_SOURCE), 'none', 'bind,ro']);
   const escaped = (field: string): string => field.replaceAll(/[ \t\n\\]/g, (c) => `\\${c.charCodeAt(0).toString(8).padStart(3, '0')}`);
   return lines.map((fields) => `${fields.map(escaped).join(' ')} 0 0\n`).join('');
 }

@@ -5,8 +5,10 @@ import { checkName } from '../spec/names.ts';
 import { findProperty, parseProperty, resolveProperties } from '../spec/properties.ts';
 import type { VeRecord } from '../store/types.ts';
 import { isAlive, type ProcessId } from '../kernel/process.ts';
-import { prepareRun, settled, updateGuestFiles } from './boot.ts';
+import { prepareRun } from './boot.ts';
+import { settled } from './clean-up.ts';
 import { reload, updateVe, type VeContext } from './context.ts';
+import { updateGuestFiles } from './identity-files.ts';
 import { readRunState } from './run-folder.ts';
 
 /** Properties that are files in the VE. */
@@ -90,7 +92,7 @@ export async function follow(context: VeContext, before: VeRecord, after: VeReco
     if (!isAlive(init)) throw new VeldError('ve.not_running', `${after.name} has just ended.`);
     await context.network.readdress(before, after, init.pid);
   }
-  prepareRun(context, after);
+  await prepareRun(context, after);
   if (inFiles) await updateGuestFiles(after, properties, init);
 }
 

@@ -2,7 +2,8 @@
 import { VeldError } from '../lib/errors.ts';
 import type { Task } from '../ops/types.ts';
 import type { VeRecord } from '../store/types.ts';
-import { bootVe, settled } from './boot.ts';
+import { bootVe } from './boot.ts';
+import { settled } from './clean-up.ts';
 import { reload, updateVe, type VeContext } from './context.ts';
 import { readRunState } from './run-folder.ts';
 
@@ -24,5 +25,5 @@ export async function startVe(context: VeContext, uuid: string, task: Task): Pro
   });
   const init = await bootVe(context, wanted, task);
   task.commit();
-  context.events.emit('ve.started', { ve: uuid, data: { name: ve.name, pid: init.pid } });
+  context.events.emit('ve.started', { ve: uuid, data: { name: ve.name, pid: init?.pid ?? null } });
 }

@@ -3,7 +3,7 @@ import type { VeDetail } from '../../ve/types.ts';
 import { VeldError } from '../../lib/errors.ts';
 import { defineCommand } from '../command.ts';
 import { NO_WAIT, runJob } from '../operations.ts';
-import { parseDuration, parsePair, propertiesOf, segment } from '../values.ts';
+import { parseDuration, parsePair, parseVariable, propertiesOf, segment } from '../values.ts';
 import { waitUntilUp } from '../wait-until-up.ts';
 
 interface Options {
@@ -12,17 +12,24 @@ interface Options {
   set?: [string, string][];
   address?: string[];
   hostname?: string;
+  user?: string;
+  env?: [string, string][];
+  cwd?: string;
   /** `--wait` true, `--no-wait` false, neither: until the operation has ended. */
   wait?: boolean;
   timeout?: number;
 }
 
-export const command = defineCommand<{ name: string }, Options>({
+export const command = defineCommand<{ name: string; command: string[] }, Options>({
   name: 'create',
   group: 'Life of a VE',
   summary: 'Make a VE from a template',
-  description: ['The template is shared, not copied: a VE takes no space before it writes. Without --address it gets the next free address of each pool.'],
-  args: [{ name: 'name', help: 'Name of the new VE: 1 to 63 of a-z, 0-9 and -, a letter first' }],
+  description: ['The template is shared, not copied: a VE takes no space before it writes. Without --address it gets the next free address of each pool.',
+    'With a command behind -- it is an application VE: it runs that command under a small init instead of a system of its own (properties boot.command, boot.user, boot.env, boot.cwd).'],
+  args: [
+    { name: 'name', help: 'Name of the new VE: 1 to 63 of a-z, 0-9 and -, a letter first' },
+    { name: 'command', help: 'The one command that it runs; no shell is involved', commandLine: true, required: false, afterDashes: true },
+  ],
   options: [
     { flags: '-t, --template <template>', completes: 'template', help: 'Name or fingerprint of the template (`veld template list`)', mandatory: true },
     { flags: '-s, --start', help: 'Start it, too' },
@@ -30,21 +37,25 @@ export const command = defineCommand<{ name: string }, Options>({
     { flags: '--set <name=value>', completes: 'assignment', help: 'Set a property (`veld help properties`)', parse: parsePair, repeat: true },
     { flags: '-a, --address <address>', help: 'Give it this IPv4 or IPv6 address instead of a free one', repeat: true },
     { flags: '--hostname <name>', help: 'Host name inside; default: the name of the VE' },
+    { flags: '-u, --user <user>', help: 'Of the command: user name or uid in the VE; default root' },
+    { flags: '-e, --env <name=value>', help: 'Of the command: a variable of its environment', parse: parseVariable, repeat: true },
+    { flags: '-C, --cwd <path>', help: 'Of the command: folder in the VE to start in; default /' },
     { flags: '--timeout <duration>', help: 'Longest wait of --wait; default 90s', parse: parseDuration },
     NO_WAIT,
   ],
   examples: [
     ['create web --template debian-12 --start', 'Make and start a VE'],
+    ['create files -t debian-13-app --start -u www-data -- python3 -m http.server 8080', 'An application VE'],
     ['create db -t debian-12 --set memory.limit=2G --set cpu.limit=150% -a 10.187.0.20', 'With limits and an address of your choice'],
   ],
   errors: ['ve.name_taken', 'name.invalid', 'property.unknown', 'property.invalid', 'property.unsupported', 'template.not_found', 'address.none_free', 'address.taken',
-    'uid.none_free', 'disk.full', 've.start_failed', 'engine.missing', 'network.failed', 'storage.failed', 'operation.cancelled', 'operation.interrupted', 'timeout'],
+    'uid.none_free', 'disk.full', 've.start_failed', 've.init_died', 'exec.not_found', 'exec.not_executable', 'request.invalid', 'engine.missing', 'network.failed', 'storage.failed', 'operation.cancelled', 'operation.interrupted', 'timeout'],
   json: 'the new VE as `veld show` prints it; with --no-wait the operation',
-  async run(context, { name }, options) {
+  async run(context, { name, command }, options) {
     const hint = 'See `veld help create`.';
     if (options.wait && !options.start) throw new VeldError('usage', 'create: --wait goes with --start.', { hint });
     if (options.timeout !== undefined && !options.wait) throw new VeldError('usage', 'create: --timeout goes with --wait.', { hint });
-    const pairs: [string, unknown][] = [...options.set ?? []];
+    const pairs: [string, unknown][] = [...options.set ?? [], ...commandProperties(command, options)];
     if (options.address) pairs.push(['network.addresses', options.address]);
     if (options.hostname !== undefined) pairs.push(['hostname', options.hostname]);
     const properties = propertiesOf(pairs, 'create');
@@ -61,3 +72,14 @@ export const command = defineCommand<{ name: string }, Options>({
     else context.out(`${ve.name} created${options.start ? ' and started' : ''}: number ${ve.number}, ${ve.addresses.join(', ') || 'no address'}\n`);
   },
 });
+
+/** What makes an application VE, as properties. */
+function commandProperties(command: string[], { user, env, cwd }: Options): [string, unknown][] {
+  const properties: [string, unknown][] = [
+    ['boot.user', user], ['boot.env', env?.map(([name, value]) => `${name}=${value}`)], ['boot.cwd', cwd],
+  ];
+  const given = properties.filter(([, value]) => value !== undefined);
+  if (command.length > 0) return [['boot.command', command], ...given];
+  if (given.length > 0) throw new VeldError('usage', 'create: --user, --env and --cwd go with a command behind --.', { hint: 'See `veld help create`.' });
+  return [];
+}

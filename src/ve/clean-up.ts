@@ -1,0 +1,43 @@
+/** The end of a run: waits for whoever works in the run folder, and forgets a run of which nothing lives any more. */
+import { existsSync } from 'node:fs';
+import { join } from 'node:path';
+import { run } from '../lib/run.ts';
+import { waitProcessEnd } from '../kernel/pidfd.ts';
+import type { VeRecord } from '../store/types.ts';
+import type { VeContext } from './context.ts';
+import { monitorOf } from './monitor.ts';
+import { mark, readRunState, removeRunFolder, runFolder } from './run-folder.ts';
+
+/** Make sure that nothing of a VE runs, then forget its run: groups, firewall entries, link, run folder. Idempotent. */
+export async function cleanUpRun(context: VeContext, ve: VeRecord): Promise<void> {
+  const { settings, resources, network } = context;
+  if (existsSync(runFolder(settings, ve.number))) mark(settings, ve.number, 'stopping', true);
+  if (existsSync(resources.groups(ve.number).unified)) await resources.kill(ve.number);
+  await settled(context, ve.number);
+  // A boot script that was under way may have begun processes meanwhile.
+  for (let i = 0; i < 3 && resources.pids(ve.number).length > 0; i++) {
+    await resources.kill(ve.number);
+    await settled(context, ve.number);
+  }
+  await Promise.all([network.revoke(ve), resources.remove(ve.number)]);
+  removeRunFolder(settings, ve.number);
+}
+
+/** How long the scripts and conmon get to do their part, in milliseconds. */
+const SETTLE_TIMEOUT = 20_000;
+
+/**
+ * Wait until what the run folder says is final: no script of libexec/ works in it (they hold its lock), and where init is dead its
+ * conmon has ended too, which is after its exit command (it may be about to run it just now).
+ */
+export async function settled({ settings }: VeContext, number: number): Promise<void> {
+  const folder = runFolder(settings, number);
+  if (readRunState(settings, number).init) return;
+  for (let i = 0; i < 10 && existsSync(join(folder, 'lock')); i++) {
+    await run(join(settings.libexecDir, 'veld-settle'), [folder, String(SETTLE_TIMEOUT / 1000)]);
+    if (readRunState(settings, number).init) return;
+    const monitor = monitorOf(settings, number);
+    if (!monitor) return;
+    await waitProcessEnd(monitor, AbortSignal.timeout(SETTLE_TIMEOUT));
+  }
+}
