@@ -146,7 +146,18 @@ export const VeDetails = Type.Object({
   pending: Type.Array(Type.String(), { description: 'Properties that wait for the next start' }),
   usage: nullable(Type.Object({ cpuSeconds: Type.Number(), memoryBytes: Type.Number(), tasks: Type.Number() })),
   traffic: nullable(Type.Object({ rxBytes: Type.Number(), txBytes: Type.Number(), rxPackets: Type.Number(), txPackets: Type.Number() })),
-  link: Type.String({ description: 'Host side of the VE\'s link' }),
+  link: Type.String({ description: 'Host side of eth0; empty without one' }),
+  links: Type.Array(Type.Object({
+    name: Type.String({ description: 'Inside the VE' }),
+    link: Type.String({ description: 'On the host' }),
+    mac: Type.String(),
+    hostMac: Type.String({ description: 'Of the host\'s side' }),
+    mtu: Type.Integer({ description: 'Bytes' }),
+    bridge: nullable(Type.String({ description: 'Bridge of the host; null: routed' })),
+    addresses: Type.Array(Type.String()),
+    prefixes: Type.Array(Type.String({ description: 'Routed to the VE as a whole' })),
+    setup: Type.Enum(['host', 'auto', 'own'], { description: 'Who sets addresses and routes inside: the host, the VE by DHCP and router advertisements, the VE as it likes' }),
+  })),
 }, { title: 'VeDetail' });
 
 const { uuid, number, name, status, pid, startedAt } = veFields;

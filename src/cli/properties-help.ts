@@ -1,6 +1,7 @@
 /** `veld help properties`, from the property table. */
 import { PROPERTIES, findProperty, formatProperty } from '../spec/properties.ts';
-import type { PropertyRow, PropertyType } from '../spec/types.ts';
+import { INTERFACE_HELP } from '../spec/interfaces.ts';
+import type { ListItem, PropertyRow, PropertyType } from '../spec/types.ts';
 import { wrap } from './help.ts';
 
 /** What a property's values look like, in words. */
@@ -14,11 +15,13 @@ export function describeType(type: PropertyType): string {
     case 'choice': return type.choices.join(', ');
     case 'text': return type.patternHelp ?? `text of at most ${type.maxLength} characters`;
     case 'words': return type.formHelp === undefined ? 'a command line, quoted as in a shell' : `${type.formHelp}, several separated by spaces, quoted as in a shell`;
-    default: return `up to ${type.maxItems} ${LISTS[type.item]}, separated by commas`;
+    default: return `up to ${type.maxItems} ${LISTS[type.item]}, separated by ${type.item === 'interface' ? 'spaces' : 'commas'}`;
   }
 }
 
-const LISTS = { address: 'addresses', resolver: 'addresses', domain: 'domains' } as const;
+const LISTS: Record<ListItem, string> = {
+  address: 'addresses', resolver: 'addresses', domain: 'domains', gateway: 'addresses', prefix: 'prefixes', interface: `interfaces \`${INTERFACE_HELP}\``,
+};
 
 /** When a change takes effect, in words. */
 export const CHANGES: Record<PropertyRow['change'], string> = {

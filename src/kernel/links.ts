@@ -10,6 +10,8 @@ export const LINK_NAME_MAX = 15;
 export interface BatchOptions {
   /** Run in the network namespace of this process instead of the own one. */
   pid?: number;
+  /** Lines for IPv6, where they do not tell the family by themselves. */
+  six?: boolean;
   /** Carry on after a line that fails, and do not call that an error (removal of what may be gone already). */
   force?: boolean;
 }
@@ -21,7 +23,7 @@ export interface BatchOptions {
 export async function ipBatch(lines: readonly string[] | string, options: BatchOptions = {}): Promise<void> {
   const input = typeof lines === 'string' ? lines : lines.map((line) => `${line}\n`).join('');
   if (input === '') return;
-  const ip = ['ip', ...(options.force ? ['-force'] : []), '-batch', '-'];
+  const ip = ['ip', ...(options.six ? ['-6'] : []), ...(options.force ? ['-force'] : []), '-batch', '-'];
   const argv = options.pid === undefined ? ip : ['nsenter', '-t', String(options.pid), '-n', ...ip];
   try {
     await run(argv[0] as string, argv.slice(1), { input, timeout: 30_000, ...(options.force && { allow: true as const }) });
@@ -73,6 +75,26 @@ export async function listRoutes(): Promise<RouteInfo[]> {
 /** Whether the link exists in the own namespace. */
 export function linkExists(link: string): boolean {
   return existsSync(`/sys/class/net/${link}`);
+}
+
+/** MTU of a bridge in bytes, or undefined when there is no such link, or it is no bridge. */
+export function bridgeMtu(bridge: string): number | undefined {
+  if (!existsSync(`/sys/class/net/${bridge}/bridge`)) return undefined;
+  const text = readIfExists(`/sys/class/net/${bridge}/mtu`);
+  return text === undefined ? undefined : Number(text);
+}
+
+/**
+ * Write a kernel setting in the network namespace of a process.
+ * @param name below /proc/sys, as net/ipv6/conf/eth1/accept_ra
+ * @throws VeldError `network.failed`
+ */
+export async function setIn(pid: number, name: string, value: string): Promise<void> {
+  try {
+    await run('nsenter', ['-t', String(pid), '-n', 'tee', `/proc/sys/${name}`], { input: value, timeout: 30_000 });
+  } catch (error) {
+    throw new VeldError('network.failed', `The setting ${name} could not be written: ${(error as Error).message}`, { cause: error });
+  }
 }
 
 /** Names of all links of the own namespace. */

@@ -70,6 +70,7 @@ export const ERRORS = {
   'engine.failed': { kind: 'internal', exit: 23, hint: 'Read the engine build log.' },
   'engine.release_expired': { kind: 'unavailable', exit: 23, hint: 'Use a mirror that is up to date, or allow it: engine.expiredRelease=record.' },
   'kernel.unsupported': { kind: 'unsupported', exit: 24, hint: 'See `veld doctor`.' },
+  'network.no_bridge': { kind: 'conflict', exit: 25, hint: 'Make the bridge on the host (and let it be made at boot), or name another one in the property.' },
   'network.failed': { kind: 'internal', exit: 25, hint: 'See `veld doctor`, and the daemon log.' },
   'storage.failed': { kind: 'internal', exit: 26, hint: 'See the daemon log.' },
   'layer.in_use': { kind: 'conflict', exit: 26, hint: 'A VE or template still stands on this layer.' },

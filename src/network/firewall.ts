@@ -1,15 +1,16 @@
 /**
  * The instance's one nftables table: who may say he is whom, what VEs may reach, and NAT.
  *
- * A VE is three kinds of elements in two sets (its link, its link-layer address, and one of its addresses); a packet that
+ * A VE is a few elements in sets (its link, its link-layer address, and one of its addresses or prefixes); a packet that
  * came in by a VE's link and is not in them is dropped before connection tracking sees it. Rules do not grow with VEs.
+ * Prefixes have sets of their own, of ranges: these cost more to look up and to change, and most VEs have none.
+ * What comes from VEs on bridges never passes here: see bridge-firewall.ts.
  */
 import type { VeRecord } from '../store/types.ts';
 import { nftApply, nftList } from '../kernel/nftables.ts';
-import { formatPrefix, linkLocal } from './ip.ts';
-import { linkOf } from './names.ts';
+import { interfacesOf } from './interfaces.ts';
+import { formatPrefix, linkLocal, prefixOf } from './ip.ts';
 import type { Names } from './names.ts';
-import { usableAddresses } from './plan.ts';
 import type { PlanContext } from './plan.ts';
 import type { Pool } from './pools.ts';
 
@@ -17,6 +18,7 @@ import type { Pool } from './pools.ts';
 export interface Source {
   link: string;
   mac: string;
+  /** An address, or a prefix with its length. */
   address: string;
 }
 
@@ -32,11 +34,17 @@ export interface FirewallConfig {
 const METADATA4 = '169.254.0.0/16';
 const METADATA6 = 'fd00:ec2::254';
 
-/** All sources a VE may use: its addresses, its link-local address, and `::` (duplicate address detection). */
+/** Rules that keep VEs from them. */
+export const NO_METADATA = `ip daddr ${METADATA4} meta l4proto != { tcp, udp } drop
+    ip daddr ${METADATA4} tcp dport != 53 drop
+    ip daddr ${METADATA4} udp dport != 53 drop
+    ip6 daddr ${METADATA6} drop`;
+
+/** All sources a VE may use on its routed links: addresses, prefixes, link-local address, and `::` (duplicate address detection). */
 export function sourcesOf(ve: VeRecord, context: PlanContext): Source[] {
-  const link = linkOf(context.names, ve.number);
-  const addresses = usableAddresses(ve, context.ipv6).map(({ text }) => text);
-  return [...addresses, ...(context.ipv6 ? [linkLocal(ve.mac), '::'] : [])].map((address) => ({ link, mac: ve.mac, address }));
+  return interfacesOf(ve, context).filter(({ bridge }) => bridge === undefined).flatMap(({ link, mac, addresses, prefixes }) => [
+    ...addresses.map(({ address }) => address), ...prefixes.map((cidr) => formatPrefix(prefixOf(cidr))), ...(context.ipv6 ? [linkLocal(mac), '::'] : []),
+  ].map((address) => ({ link, mac, address })));
 }
 
 /** The whole table as one transaction that replaces the old one; packets see either, never none. */
@@ -56,6 +64,8 @@ table inet ${names.table} {
   counter refused_to_ve {}
   set sources4 { type ifname . ether_addr . ipv4_addr; ${elements(sources, 4)} }
   set sources6 { type ifname . ether_addr . ipv6_addr; ${elements(sources, 6)} }
+  set prefixes4 { type ifname . ether_addr . ipv4_addr; flags interval; ${elements(sources, 4, true)} }
+  set prefixes6 { type ifname . ether_addr . ipv6_addr; flags interval; ${elements(sources, 6, true)} }
 
   chain prerouting {
     type filter hook prerouting priority -310; policy accept;
@@ -64,13 +74,12 @@ table inet ${names.table} {
   chain from_ve {
     meta nfproto ipv4 iifname . ether saddr . ip saddr @sources4 goto from_ve_checked
     meta nfproto ipv6 iifname . ether saddr . ip6 saddr @sources6 goto from_ve_checked
+    meta nfproto ipv4 iifname . ether saddr . ip saddr @prefixes4 goto from_ve_checked
+    meta nfproto ipv6 iifname . ether saddr . ip6 saddr @prefixes6 goto from_ve_checked
     counter name forged drop
   }
   chain from_ve_checked {
-    ip daddr ${METADATA4} meta l4proto != { tcp, udp } drop
-    ip daddr ${METADATA4} tcp dport != 53 drop
-    ip daddr ${METADATA4} udp dport != 53 drop
-    ip6 daddr ${METADATA6} drop
+    ${NO_METADATA}
     ip6 saddr :: meta l4proto != ipv6-icmp drop
     icmpv6 type { nd-router-advert, nd-redirect } drop
     icmp type { redirect, router-advertisement } drop
@@ -105,39 +114,44 @@ table inet ${names.table} {
 
 /** Let these sources in. One transaction; its cost does not grow with the elements that are there. */
 export async function addSources(names: Names, sources: readonly Source[]): Promise<void> {
-  await nftApply(verbLines('add', names, sources));
+  if (sources.length > 0) await nftApply(verbLines('add', names, sources));
 }
 
 /** The reverse; sources that are not there are no error (they are added first, in the same transaction). */
 export async function removeSources(names: Names, sources: readonly Source[]): Promise<void> {
-  await nftApply(verbLines('add', names, sources) + verbLines('delete', names, sources));
+  if (sources.length > 0) await nftApply(verbLines('add', names, sources) + verbLines('delete', names, sources));
 }
 
 /** The sources that are let in now, or undefined when there is no table. */
 export async function listSources(names: Names): Promise<Source[] | undefined> {
-  const lists = await Promise.all(['sources4', 'sources6'].map((set) => nftList('list', 'set', 'inet', names.table, set)));
-  if (lists.some((list) => list === undefined)) return undefined;
-  return lists.flatMap((list) => (list ?? []).flatMap((object) => (object.set?.elem as { concat: [string, string, string] }[] | undefined) ?? []))
-    .map(({ concat: [link, mac, address] }) => ({ link, mac, address }));
+  const lists = await Promise.all(['sources4', 'sources6', 'prefixes4', 'prefixes6'].map((set) => nftList('list', 'set', 'inet', names.table, set)));
+  // A table that an earlier version made has no sets of prefixes.
+  if (lists[0] === undefined || lists[1] === undefined) return undefined;
+  return lists.flatMap((list) => (list ?? []).flatMap((object) => (object.set?.elem as { concat: [string, string, ListedAddress] }[] | undefined) ?? []))
+    .map(({ concat: [link, mac, address] }) => ({ link, mac, address: typeof address === 'string' ? address : `${address.prefix.addr}/${address.prefix.len}` }));
 }
 
-/** Remove the table, when it is there. */
+/** As nft prints it: an address, or a prefix. */
+type ListedAddress = string | { prefix: { addr: string; len: number } };
+
+/** Remove the tables of both families, when they are there. */
 export async function removeTable(names: Names): Promise<void> {
-  await nftApply(`add table inet ${names.table}\ndelete table inet ${names.table}\n`);
+  await nftApply(['inet', 'bridge'].map((family) => `add table ${family} ${names.table}\ndelete table ${family} ${names.table}\n`).join(''));
 }
 
 function verbLines(verb: 'add' | 'delete', names: Names, sources: readonly Source[]): string {
-  return ([4, 6] as const).map((family) => {
-    const list = listed(sources, family);
-    return list === '' ? '' : `${verb} element inet ${names.table} sources${family} { ${list} }\n`;
-  }).join('');
+  return ([4, 6] as const).flatMap((family) => [false, true].map((prefixes) => {
+    const list = listed(sources, family, prefixes);
+    return list === '' ? '' : `${verb} element inet ${names.table} ${prefixes ? 'prefixes' : 'sources'}${family} { ${list} }\n`;
+  })).join('');
 }
 
-function elements(sources: readonly Source[], family: 4 | 6): string {
-  const list = listed(sources, family);
+function elements(sources: readonly Source[], family: 4 | 6, prefixes = false): string {
+  const list = listed(sources, family, prefixes);
   return list === '' ? '' : `elements = { ${list} };`;
 }
 
-function listed(sources: readonly Source[], family: 4 | 6): string {
-  return sources.filter(({ address }) => address.includes(':') === (family === 6)).map(({ link, mac, address }) => `"${link}" . ${mac} . ${address}`).join(', ');
+function listed(sources: readonly Source[], family: 4 | 6, prefixes: boolean): string {
+  return sources.filter(({ address }) => address.includes(':') === (family === 6) && address.includes('/') === prefixes)
+    .map(({ link, mac, address }) => `"${link}" . ${mac} . ${address}`).join(', ');
 }

@@ -18,9 +18,38 @@ test('a VE knows its own name by its own addresses', () => {
 });
 
 test('files of one distribution only go where its folder is', () => {
-  for (const { path, ifFolder } of guestFiles({ name: 'web', addresses: [] })) {
-    assert.equal(ifFolder !== undefined, !['/etc/hostname', '/etc/hosts', '/etc/resolv.conf'].includes(path), path);
-    if (ifFolder !== undefined) assert.ok(path.startsWith(`${ifFolder}/`));
+  for (const setup of ['host', 'auto', 'own'] as const) {
+    for (const { path, ifFolder, ifExists } of guestFiles({ name: 'web', addresses: [], interfaces: [{ name: 'eth0', setup }] })) {
+      assert.equal((ifFolder ?? ifExists) !== undefined, !['/etc/hostname', '/etc/hosts', '/etc/resolv.conf'].includes(path), path);
+      if (ifFolder !== undefined) assert.ok(path.startsWith(`${ifFolder}/`));
+    }
+  }
+});
+
+test('each interface is configured by one: the host, the VE by DHCP, or the VE as it likes', () => {
+  const identity: GuestIdentity = { name: 'web', addresses: [], interfaces: [{ name: 'eth0', setup: 'host' }, { name: 'eth1', setup: 'auto' }, { name: 'eth2', setup: 'own' }, { name: 'eth3', setup: 'host' }] };
+  const files = guestFiles(identity);
+  assert.match(contentOf(identity, '/etc/systemd/network/00-veld-eth0.network'), /\nName=eth0 eth3\n\n\[Link\]\nUnmanaged=yes\n/);
+  assert.match(contentOf(identity, '/etc/systemd/network/00-veld-auto.network'), /\nName=eth1\n\n\[Network\]\nDHCP=yes\n/);
+  const wanted = files.find(({ path }) => path.endsWith('/veld-network.conf'));
+  assert.ok(wanted?.makeFolder && wanted.ifExists === '/lib/systemd/systemd-networkd' && wanted.content.includes('Wants=systemd-networkd.service'));
+  const [withNetworkd, without] = files.filter(({ path }) => path === '/etc/network/interfaces');
+  assert.deepEqual([withNetworkd?.ifExists, without?.unlessExists], ['/lib/systemd/systemd-networkd', '/lib/systemd/systemd-networkd']);
+  assert.match(withNetworkd?.content ?? '', /iface eth1 inet manual/);
+  assert.match(without?.content ?? '', /auto eth1\niface eth1 inet dhcp/);
+  for (const one of [withNetworkd, without]) assert.doesNotMatch(one?.content ?? '', /eth2/);
+  assert.match(contentOf(identity, '/etc/NetworkManager/conf.d/00-veld-eth0.conf'), /unmanaged-devices=interface-name:eth0;interface-name:eth3\n\n\[device-eth1\]/);
+});
+
+test('a VE without DHCP is told so only where it had it before, and nothing matches every interface', () => {
+  for (const interfaces of [[], [{ name: 'eth0', setup: 'host' as const }]]) {
+    const files = guestFiles({ name: 'web', addresses: [], interfaces });
+    for (const path of ['/etc/systemd/network/00-veld-auto.network', '/etc/systemd/system/multi-user.target.d/veld-network.conf']) {
+      const file = files.find((one) => one.path === path);
+      assert.equal(file?.ifExists, path);
+      assert.doesNotMatch(file?.content ?? '', /Wants/);
+    }
+    for (const { path, content } of files) if (path.endsWith('.network')) assert.match(content, /\[Match\]\nName=(eth0|veld-absent)\n/);
   }
 });
 

@@ -1,7 +1,7 @@
 /** The files inside a VE that carry its network identity, in the ways that distributions read them. Pure but for the host's resolvers. */
 import { readIfExists } from '../lib/files.ts';
 import { formatIp, parseIp } from './ip.ts';
-import type { GuestFile } from './types.ts';
+import type { GuestFile, LinkPlan } from './types.ts';
 
 export interface GuestIdentity {
   /** Name of the VE. */
@@ -9,6 +9,8 @@ export interface GuestIdentity {
   /** What `hostname` says in the VE; the name when not set. May be fully qualified. */
   hostname?: string | null;
   addresses: readonly string[];
+  /** Its interfaces; default: eth0, set up by the host. */
+  interfaces?: readonly Pick<LinkPlan, 'name' | 'setup'>[];
   /** Resolvers; null or absent: those of the host. */
   dns?: readonly string[] | null;
   /** Search domains. */
@@ -16,6 +18,12 @@ export interface GuestIdentity {
 }
 
 const NOTE = '# Written by Veld when the name or the network properties of this VE change: use `veld set` on the host.';
+
+/** systemd-networkd's program, merged /usr or not. Where it is, it takes the part of DHCP and router advertisements. */
+const NETWORKD = '/lib/systemd/systemd-networkd';
+
+/** A name that no interface has: what is written for none must not match all. */
+const NO_INTERFACE = 'veld-absent';
 
 /** glibc reads three resolvers (resolv.conf(5), MAXNS). */
 const RESOLVERS_MAX = 3;
@@ -31,10 +39,44 @@ export function guestFiles(identity: GuestIdentity): GuestFile[] {
     { path: '/etc/hostname', content: `${hostname}\n` },
     { path: '/etc/hosts', content: hosts(hostname, identity.addresses) },
     { path: '/etc/resolv.conf', content: resolvConf(identity.dns ?? hostResolvers(), identity.search ?? []) },
-    // The host has set eth0 up already; whatever manages links in the VE must not take it down to do it again.
-    { path: '/etc/systemd/network/00-veld-eth0.network', content: `${NOTE}\n[Match]\nName=eth0\n\n[Link]\nUnmanaged=yes\n`, ifFolder: '/etc/systemd/network' },
-    { path: '/etc/network/interfaces', content: `${NOTE}\nauto lo\niface lo inet loopback\n\niface eth0 inet manual\n`, ifFolder: '/etc/network' },
-    { path: '/etc/NetworkManager/conf.d/00-veld-eth0.conf', content: `${NOTE}\n[keyfile]\nunmanaged-devices=interface-name:eth0\n`, ifFolder: '/etc/NetworkManager/conf.d' },
+    ...linkFiles(identity.interfaces ?? [{ name: 'eth0', setup: 'host' }]),
+  ];
+}
+
+/**
+ * Who is to configure which interface. The host has set up its own already: whatever manages links in the VE must not take them down to
+ * do it again. For DHCP and router advertisements there is systemd-networkd, or else what `ifup` and NetworkManager bring along.
+ */
+function linkFiles(interfaces: readonly Pick<LinkPlan, 'name' | 'setup'>[]): GuestFile[] {
+  const of = (setup: LinkPlan['setup']): string[] => interfaces.filter((one) => one.setup === setup).map(({ name }) => name);
+  const [host, auto, own] = [of('host'), of('auto'), of('own')];
+  const match = (names: readonly string[]): string => `${NOTE}\n[Match]\nName=${names.join(' ') || NO_INTERFACE}\n\n`;
+  const networkd = '/etc/systemd/network';
+  const wanted = '/etc/systemd/system/multi-user.target.d/veld-network.conf';
+  const interfacesFile = { path: '/etc/network/interfaces', ifFolder: '/etc/network' };
+  const ifup = (by: 'dhcp' | 'manual'): string => [
+    NOTE, 'auto lo', 'iface lo inet loopback', '', ...host.map((name) => `iface ${name} inet manual`),
+    ...auto.flatMap((name) => (by === 'dhcp' ? [`auto ${name}`, `iface ${name} inet dhcp`] : [`iface ${name} inet manual`])),
+    ...(own.length > 0 ? ['source-directory /etc/network/interfaces.d'] : []), '',
+  ].join('\n');
+  return [
+    { path: `${networkd}/00-veld-eth0.network`, content: `${match(host)}[Link]\nUnmanaged=yes\n`, ifFolder: networkd },
+    {
+      path: `${networkd}/00-veld-auto.network`, ifFolder: networkd,
+      // A server tells its clients apart by their link-layer addresses, which stay; the machine's id is made anew with a clone.
+      content: `${match(auto)}[Network]\nDHCP=yes\nIPv6AcceptRA=yes\n\n[DHCPv4]\nClientIdentifier=mac\n`,
+      ...(auto.length === 0 && { ifExists: `${networkd}/00-veld-auto.network` }),
+    },
+    // Debian installs networkd, and does not enable it.
+    { path: wanted, content: `${NOTE}\n[Unit]\n${auto.length === 0 ? '' : 'Wants=systemd-networkd.service\n'}`, ifExists: auto.length === 0 ? wanted : NETWORKD, makeFolder: auto.length > 0 },
+    ...(auto.length === 0 ? [{ ...interfacesFile, content: ifup('manual') }] : [
+      { ...interfacesFile, content: ifup('manual'), ifExists: NETWORKD },
+      { ...interfacesFile, content: ifup('dhcp'), unlessExists: NETWORKD },
+    ]),
+    {
+      path: '/etc/NetworkManager/conf.d/00-veld-eth0.conf', ifFolder: '/etc/NetworkManager/conf.d',
+      content: `${NOTE}\n[keyfile]\nunmanaged-devices=${host.map((name) => `interface-name:${name}`).join(';')}\n${auto.map((name) => `\n[device-${name}]\nmatch-device=interface-name:${name}\nmanaged=1\n`).join('')}`,
+    },
   ];
 }
 

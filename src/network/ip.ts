@@ -58,6 +58,25 @@ export function parsePrefix(text: string): Prefix | undefined {
   return { family: ip.family, bits, value: ip.value & ~hostMask(ip.family, bits) };
 }
 
+/** An address with the length of its subnet, host bits kept: `192.0.2.5/24`; an address alone has the full length. */
+export interface Cidr extends Ip {
+  /** In its one text, without length. */
+  address: string;
+  bits: number;
+}
+
+/** @returns undefined when the text is none */
+export function parseCidr(text: string): Cidr | undefined {
+  const prefix = parsePrefix(text);
+  const ip = parseIp(text.split('/')[0] ?? '');
+  return prefix && ip && { ...ip, address: formatIp(ip), bits: prefix.bits };
+}
+
+/** The subnet of an address. */
+export function prefixOf({ family, value, bits }: Cidr): Prefix {
+  return { family, bits, value: value & ~hostMask(family, bits) };
+}
+
 export function formatPrefix(prefix: Prefix): string {
   return `${formatIp(prefix)}/${prefix.bits}`;
 }

@@ -1,6 +1,7 @@
 /** Every name that this instance gives to something in the host's network, and the fixed numbers. */
 import { VeldError } from '../lib/errors.ts';
 import { LINK_NAME_MAX } from '../kernel/links.ts';
+import { INTERFACES_MAX } from '../spec/interfaces.ts';
 
 /**
  * Link-layer address of the host's side of every pair, the same for all VEs and nodes: a VE that moves to another node
@@ -14,6 +15,9 @@ export const GATEWAY_LINK_LOCAL = 'fe80::1';
 /** Gateway of VEs that have an IPv4 address while no IPv4 pool is set. It is never sent: the neighbour entry is permanent. */
 export const GATEWAY_NO_POOL = '169.254.1.1';
 
+/** Next hop of IPv4 prefixes on the host's side of a pair. It is never sent: the neighbour entry is permanent. */
+export const PREFIX_NEXT_HOP = '169.254.1.2';
+
 /** Protocol number on the routes made here (see rtnetlink(7)); not one that iproute2 names. */
 export const ROUTE_PROTOCOL = '118';
 
@@ -22,7 +26,7 @@ export interface Names {
   linkPrefix: string;
   /** Carries the instance's own addresses. */
   gatewayLink: string;
-  /** In family inet. */
+  /** In family inet, and, for VEs on bridges, in family bridge. */
   table: string;
 }
 
@@ -38,11 +42,17 @@ export function namesOf(instance: string): Names {
 }
 
 /**
- * Host side of a VE's pair.
+ * Host side of a VE's pair: `vmain-101` for eth0, `vmain-101-2` for eth2. (Numbers begin at 101, so the two cannot be confused.)
+ * @param index 0 for eth0, 1 for eth1, ...
  * @throws VeldError `network.failed` when the name would be longer than the kernel takes
  */
-export function linkOf(names: Names, number: number): string {
-  const link = `${names.linkPrefix}${number}`;
+export function linkOf(names: Names, number: number, index = 0): string {
+  const link = `${names.linkPrefix}${number}${index === 0 ? '' : `-${index}`}`;
   if (link.length > LINK_NAME_MAX || !Number.isInteger(number) || number < 0) throw new VeldError('network.failed', `The VE number ${number} is too long for a link name.`);
   return link;
+}
+
+/** Every name that a link of the VE can have. */
+export function allLinksOf(names: Names, number: number): string[] {
+  return Array.from({ length: INTERFACES_MAX + 1 }, (_, index) => `${names.linkPrefix}${number}${index === 0 ? '' : `-${index}`}`).filter((link) => link.length <= LINK_NAME_MAX);
 }

@@ -11,7 +11,7 @@ import { defaultSettings } from '../lib/settings.ts';
 import type { Settings } from '../lib/settings.ts';
 import type { VeRecord } from '../store/types.ts';
 import { createNetwork } from './network.ts';
-import { runInNamespace, startAgent } from './testing/agents.ts';
+import { plugLinks, runInNamespace, startAgent, veRecord } from './testing/agents.ts';
 import type { Agent } from './testing/agents.ts';
 import type { NetworkManager } from './types.ts';
 import { until } from '../../test/lib/wait.ts';
@@ -40,24 +40,11 @@ function inNamespace(): void {
   const folder = mkdtempSync(join(tmpdir(), 'veld-t1-'));
 
   const sh = (file: string, ...args: string[]): string => execFileSync(file, args, { encoding: 'utf8' });
-  const ve = (number: number, ...addresses: string[]): VeRecord => ({
-    uuid: `uuid-${number}`, number, name: `ve${number}`, template: '', layers: [], uidBase: 0, properties: {}, addresses,
-    mac: `02:00:00:00:${(number >> 8).toString(16).padStart(2, '0')}:${(number & 255).toString(16).padStart(2, '0')}`,
-    desired: 'running', ready: true, guestDirty: false, createdAt: '', lastExit: null,
-  });
+  const ve = (number: number, ...addresses: string[]): VeRecord => veRecord(number, addresses);
   const veA = ve(101, A4, A6);
   const veB = ve(102, B4, B6);
   const counter = (name: string): number => Number(/packets (\d+)/.exec(sh('nft', 'list', 'counter', 'inet', 'veld_t1', name))?.[1]);
-  /** As the runtime script does it. */
-  const build = (record: VeRecord, agent: Agent): number => {
-    const plan = network.plan(record);
-    const started = performance.now();
-    const script = 'sed "s/@PID@/$PID/" "$DIR/host" | ip -batch - && nsenter -t "$PID" -n ip -batch - <"$DIR/guest"';
-    writeFileSync(join(folder, 'host'), plan.hostBatch);
-    writeFileSync(join(folder, 'guest'), plan.guestBatch);
-    execFileSync('sh', ['-ec', script], { env: { ...process.env, PID: String(agent.pid), DIR: folder } });
-    return performance.now() - started;
-  };
+  const build = (record: VeRecord, agent: Agent): number => plugLinks(network.plan(record), agent, folder);
   const make = (network_: Partial<Settings['network']> = {}): NetworkManager => createNetwork({ ...settings, network: { ...settings.network, ...network_ } });
   /** Do something with the guard against forged sources switched off. */
   const withoutGuard = async (work: () => Promise<void>): Promise<void> => {
@@ -210,33 +197,34 @@ function inNamespace(): void {
   test('addresses change live, and the connection over a kept one goes on', async () => {
     await a.ask('keep', B4, 80);
     const changed = { ...veA, addresses: [A4, '10.187.0.9', 'fd5e:1d00:187::9'] };
-    await network.readdress(veA, changed, a.pid);
+    await network.relink(veA, changed, a.pid);
     assert.equal(await fromHost('10.187.0.9'), '10.187.0.1');
     assert.equal(await fromHost('fd5e:1d00:187::9'), 'fd5e:1d00:187::1');
     assert.notEqual(await fromHost(A6), 'fd5e:1d00:187::1');
     assert.equal(await b.ask('connect', 'fd5e:1d00:187::9', 80), B6);
     assert.equal(await a.ask('say', 'still here'), 'still here');
     assert.ok(!sh('nft', 'list', 'table', 'inet', 'veld_t1').includes(`${A6},`));
-    await network.readdress(changed, { ...veA, addresses: [] }, a.pid);
+    await network.relink(changed, { ...veA, addresses: [] }, a.pid);
     assert.equal(sh('nft', 'list', 'table', 'inet', 'veld_t1').includes('"vt1-101" . 02:00:00:00:00:65 . 10.'), false);
-    await network.readdress({ ...veA, addresses: [] }, veA, a.pid);
-    await network.readdress({ ...veA, addresses: [] }, veA, a.pid); // may be repeated
+    await network.relink({ ...veA, addresses: [] }, veA, a.pid);
+    await network.relink({ ...veA, addresses: [] }, veA, a.pid); // may be repeated
     assert.equal(await a.ask('connect', B6, 80), A6);
     assert.equal(await a.ask('connect', '198.51.100.2', 80), '198.51.100.1');
   });
 
   test('addresses by hand in the uplink\'s subnet are answered for there, without NAT', async () => {
-    const byHand = { ...veB, addresses: [...veB.addresses, ...network.allocate(['198.51.100.50', '2001:0db8:1::50'], new Set())] };
-    await network.readdress(veB, byHand, b.pid);
+    const wanted = { ...veB, properties: { 'network.addresses': [...veB.addresses, '198.51.100.50', '2001:0db8:1::50'] } };
+    const byHand = { ...wanted, addresses: network.assign(wanted, [veA]) };
+    await network.relink(veB, byHand, b.pid);
     assert.match(await world.ask<string>('connect', '198.51.100.50', 80), /^198\.51\.100\.2$/);
     assert.equal(await world.ask('connect', '2001:db8:1::50', 80), '2001:db8:1::2');
     await network.setup([veA, veB]); // the daemon came back, and the addresses were taken away meanwhile
     assert.equal(sh('ip', 'neigh', 'show', 'proxy'), '');
-    await network.readdress(byHand, veB, b.pid);
+    await network.relink(byHand, veB, b.pid);
     const only = { ...veB, addresses: ['198.51.100.50'] };
-    await network.readdress(veB, only, b.pid);
+    await network.relink(veB, only, b.pid);
     assert.equal(await b.ask('connect', '198.51.100.2', 80), '198.51.100.50');
-    await network.readdress(only, veB, b.pid);
+    await network.relink(only, veB, b.pid);
     assert.equal(sh('ip', 'neigh', 'show', 'proxy'), '');
   });
 

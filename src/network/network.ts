@@ -1,21 +1,27 @@
-/** The network of VEs: a routed pair of links for each, no bridge. See docs/explanation/network.md. */
+/** The network of VEs: a pair of links for each interface, routed by the host or a port of a bridge. See docs/explanation/network.md. */
 import { rmSync } from 'node:fs';
 import type { Settings } from '../lib/settings.ts';
 import { readIfExists, writeFileAtomic } from '../lib/files.ts';
 import { createGate } from '../lib/gate.ts';
-import { ipBatch, linkCounter, linkExists, linkNames, listLinks, listRoutes } from '../kernel/links.ts';
+import { bridgeMtu, ipBatch, linkCounter, linkExists, linkNames, listLinks, listRoutes } from '../kernel/links.ts';
 import { nftApply } from '../kernel/nftables.ts';
 import type { SysctlChange } from '../kernel/sysctl.ts';
 import type { VeRecord } from '../store/types.ts';
+import { assign } from './assign.ts';
+import { bridgeTableScript, changePorts, hasBridgeTable, portsOf } from './bridge-firewall.ts';
+import type { PortElement } from './bridge-firewall.ts';
 import { defaultRouteLinks } from './default-routes.ts';
 import { addSources, listSources, removeSources, removeTable, sourcesOf, tableScript } from './firewall.ts';
 import type { Source } from './firewall.ts';
-import { checkOverlap, defaultUplinks, hasIpv6, makeGateway, removeGateway, setSysctls } from './host.ts';
-import { linkOf, namesOf } from './names.ts';
-import { guestLines, guestRemoval, hostLines, hostRemoval, planOf, usableAddresses } from './plan.ts';
+import { checkOverlap, defaultUplinks, hasIpv6, isOwn, makeGateway, removeGateway, setSysctls } from './host.ts';
+import { interfacesOf } from './interfaces.ts';
+import { allLinksOf, namesOf } from './names.ts';
+import { planOf } from './plan.ts';
 import type { PlanContext } from './plan.ts';
 import { createAllocator, parsePools } from './pools.ts';
 import { addProxies, proxied, removeProxies } from './proxies.ts';
+import { checkReady } from './ready.ts';
+import { relinkInterfaces } from './relink.ts';
 import type { NetworkManager } from './types.ts';
 import { networkWarnings } from './warnings.ts';
 
@@ -28,7 +34,7 @@ export function createNetwork(settings: Settings): NetworkManager {
   const allPools = parsePools(settings.network.pools);
   const ipv6 = hasIpv6();
   const pools = allPools.filter((pool) => ipv6 || pool.family === 4);
-  const context: PlanContext = { names, pools, ipv6 };
+  const context: PlanContext = { names, pools, ipv6, bridgeMtu };
   const allocator = createAllocator(pools);
   const record = `${settings.runDir}/network.json`;
   let uplinks = settings.network.uplinks;
@@ -37,18 +43,27 @@ export function createNetwork(settings: Settings): NetworkManager {
   /** A setup replaces the whole firewall: nothing may be let in or out between its look at what is there and its end. */
   const gate = createGate();
 
-  const textsOf = (ve: VeRecord): string[] => usableAddresses(ve, ipv6).map(({ text }) => text);
+  /** Addresses and prefixes that the host routes to the VE. */
+  const routedOf = (ve: VeRecord): string[] => sourcesOf(ve, context).map(({ address }) => address);
+
+  /** The sets of a port that is trusted more or less than before change in one transaction. */
+  const movePorts = async (before: readonly PortElement[], after: readonly PortElement[]): Promise<void> => {
+    const stay = new Set(after.map(({ set, element }) => `${set} ${element}`));
+    await changePorts(names, after, before.filter(({ set, element }) => !stay.has(`${set} ${element}`)));
+  };
 
   const setup = async (ves?: readonly VeRecord[]): Promise<void> => {
     const defaults = defaultRouteLinks().join();
-    const [links, routes, before] = await Promise.all([listLinks(), listRoutes(), listSources(names)]);
+    const [links, routes, before, guarded] = await Promise.all([listLinks(), listRoutes(), listSources(names), hasBridgeTable(names)]);
     checkOverlap(pools, links, routes, names);
     if (settings.network.uplinks.length === 0) uplinks = defaultUplinks(routes, names);
     const changes = setSysctls(uplinks, ipv6);
     recordChanges(record, changes);
     await makeGateway(names, pools);
     const sources: readonly Source[] = ves === undefined ? before ?? [] : ves.flatMap((ve) => sourcesOf(ve, context));
-    await nftApply(tableScript({ names, pools, uplinks, veToVe: settings.network.veToVe, veToHost: settings.network.veToHost }, sources));
+    const table = tableScript({ names, pools, uplinks, veToVe: settings.network.veToVe, veToHost: settings.network.veToHost }, sources);
+    // The bridges' rules depend on no setting: those that are there go on.
+    await nftApply(ves === undefined && guarded ? table : table + bridgeTableScript(names, (ves ?? []).flatMap((ve) => portsOf(ve, context))));
     const now = proxied(sources.map(({ address }) => address), pools);
     await addProxies(now, uplinks);
     await removeProxies(proxied((before ?? []).map(({ address }) => address), pools).filter((address) => !now.includes(address)));
@@ -80,47 +95,52 @@ export function createNetwork(settings: Settings): NetworkManager {
       rmSync(record, { force: true });
     },
 
-    allocate: (wanted, taken) => allocator.allocate(wanted, taken),
+    assign: (ve, others, before) => assign({ names, pools, allocator, isOwn: (link) => isOwn(link, names) }, ve, others, before),
+
+    ready: (ve) => checkReady(interfacesOf(ve, context)),
 
     plan: (ve) => planOf(ve, context),
 
     async admit(ve) {
       const failure = seen !== undefined ? undefined : await gate.alone(() => setup()).catch((error: unknown) => error);
       try {
-        await gate.shared(() => Promise.all([addSources(names, sourcesOf(ve, context)), addProxies(proxied(textsOf(ve), pools), uplinks)]));
+        await gate.shared(() => Promise.all([
+          addSources(names, sourcesOf(ve, context)), changePorts(names, portsOf(ve, context), []), addProxies(proxied(routedOf(ve), pools), uplinks),
+        ]));
       } catch (error) {
         throw failure ?? error;
       }
     },
 
     async revoke(ve) {
-      const link = linkOf(names, ve.number);
       await gate.shared(() => Promise.all([
-        removeProxies(proxied(textsOf(ve), pools)),
-        linkExists(link) ? ipBatch([`link del ${link}`], { force: true }) : undefined,
+        removeProxies(proxied(routedOf(ve), pools)),
+        ipBatch(allLinksOf(names, ve.number).filter(linkExists).map((link) => `link del ${link}`), { force: true }),
         removeSources(names, sourcesOf(ve, context)),
+        changePorts(names, [], portsOf(ve, context)),
       ]));
     },
 
-    readdress: (before, after, pid) => gate.shared(async () => {
-      const kept = new Set(textsOf(after));
-      const gone = textsOf(before).filter((address) => !kept.has(address));
+    relink: (before, after, pid) => gate.shared(async () => {
+      checkReady(interfacesOf(after, context));
+      const key = (element: object): string => JSON.stringify(element);
+      const [sources, ports, routed] = [sourcesOf(after, context), portsOf(after, context), routedOf(after)];
       // New first, then old: a VE that keeps an address is reachable by it all the time, and its default route stays.
-      await addSources(names, sourcesOf(after, context));
-      await ipBatch(hostLines(after, context, 'replace'));
-      await ipBatch(guestLines(after, context, 'replace'), { pid });
-      await addProxies(proxied([...kept], pools), uplinks);
-      await ipBatch(gone.flatMap(guestRemoval), { pid, force: true });
-      await ipBatch(gone.flatMap((address) => hostRemoval(before, context, address)), { force: true });
-      await removeProxies(proxied(gone, pools));
-      const stay = new Set(sourcesOf(after, context).map(({ address }) => address));
-      await removeSources(names, sourcesOf(before, context).filter(({ address }) => !stay.has(address)));
+      await addSources(names, sources);
+      await movePorts(portsOf(before, context), ports);
+      await relinkInterfaces(interfacesOf(before, context), interfacesOf(after, context), pid, context);
+      await addProxies(proxied(routed, pools), uplinks);
+      await removeProxies(proxied(routedOf(before).filter((address) => !routed.includes(address)), pools));
+      const stay = new Set(sources.map(key));
+      await removeSources(names, sourcesOf(before, context).filter((source) => !stay.has(key(source))));
     }),
 
     traffic(ve) {
-      const link = linkOf(names, ve.number);
       // What the host's side receives is what the VE sends.
-      const [rxBytes, txBytes, rxPackets, txPackets] = ['tx_bytes', 'rx_bytes', 'tx_packets', 'rx_packets'].map((counter) => linkCounter(link, counter));
+      const [rxBytes, txBytes, rxPackets, txPackets] = ['tx_bytes', 'rx_bytes', 'tx_packets', 'rx_packets'].map((counter) => {
+        const counts = interfacesOf(ve, context).map(({ link }) => linkCounter(link, counter)).filter((count) => count !== undefined);
+        return counts.length === 0 ? undefined : counts.reduce((sum, count) => sum + count, 0);
+      });
       if (rxBytes === undefined || txBytes === undefined || rxPackets === undefined || txPackets === undefined) return undefined;
       return { rxBytes, txBytes, rxPackets, txPackets };
     },

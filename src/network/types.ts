@@ -1,17 +1,39 @@
 /** Interface of the network capability. */
 import type { VeRecord } from '../store/types.ts';
 
+/** One pair of links. */
+export interface LinkPlan {
+  /** Inside the VE. */
+  name: string;
+  /** Host side, at most 15 characters. A pair left by a boot that just died may still hold the name: `ip link del` it and try again. */
+  link: string;
+  /** Of the VE's side. */
+  mac: string;
+  /** Of the host's side. */
+  hostMac: string;
+  mtu: number;
+  /** Bridge of the host of which the host's side is a port, or null: routed. */
+  bridge: string | null;
+  /** On a bridge with the length of the subnet. */
+  addresses: string[];
+  /** Routed to the VE as a whole. */
+  prefixes: string[];
+  /** Who sets addresses and routes inside: the host, or the VE (`auto`: by DHCP and router advertisements). */
+  setup: 'host' | 'auto' | 'own';
+}
+
 /** All that a VE's network is made of; computed once per start, and complete enough for a script to build it without the daemon. */
 export interface NetworkPlan {
-  /** Host side of the veth pair, at most 15 characters. A pair left by a boot that just died may still hold the name: `ip link del` it and try again. */
-  link: string;
-  mac: string;
-  mtu: number;
-  addresses: string[];
+  /** eth0 first, where it is there. */
+  links: LinkPlan[];
   /** `ip -batch` lines for the host's namespace; `@PID@` stands for the pid of the VE's init. */
   hostBatch: string;
+  /** Lines `PATH VALUE` below /proc/sys, to be written in the VE's namespace before its batch. */
+  guestSysctls: string;
   /** `ip -batch` lines for the VE's namespace. */
   guestBatch: string;
+  /** The same for `ip -6 -batch`: rules, whose family ip(8) does not see from their addresses. Mostly empty. */
+  guestBatch6: string;
 }
 
 export interface Traffic {
@@ -39,18 +61,34 @@ export interface NetworkManager {
   follow(report: (failure: Error | undefined, uplinks: readonly string[]) => void, interval?: number): () => void;
   /** Remove everything of this instance from the host (used by `--remove` and tests). */
   teardown(): Promise<void>;
-  /** Choose addresses: those wanted (checked: syntax, taken, own use of the host) or the next free of each pool. */
-  allocate(wanted: readonly string[] | undefined, taken: ReadonlySet<string>): string[];
+  /**
+   * Check everything that the properties of a VE say of its network, by itself, against the host, and against other VEs.
+   * @param ve as it shall be; what it has in `addresses` stays where it was left to the pools before and still is
+   * @param others all other VEs of the node
+   * @returns `addresses` for its record: those wanted, or the next free of each pool
+   * @throws VeldError `property.invalid`, `address.taken`, `address.none_free`
+   */
+  assign(ve: VeRecord, others: readonly VeRecord[], before?: VeRecord): string[];
+  /**
+   * Whether the host has what the VE's links need: its bridges.
+   * @throws VeldError `network.no_bridge`, `network.mtu`
+   */
+  ready(ve: VeRecord): void;
   plan(ve: VeRecord): NetworkPlan;
   /**
    * Put the VE's addresses into the firewall's sets and proxies. Idempotent; needs no link, so it may be done at create, once.
    * Tries the setup again where that has failed. @throws VeldError as `setup`
    */
   admit(ve: VeRecord): Promise<void>;
-  /** The reverse, also when half of it is there. Removes the host link too. */
+  /** The reverse, also when half of it is there. Removes the host's links too. */
   revoke(ve: VeRecord): Promise<void>;
-  /** Change addresses of a running VE. @param pid its init */
-  readdress(before: VeRecord, after: VeRecord, pid: number): Promise<void>;
+  /**
+   * Make the links of a running VE what its record says now. May be repeated, also after it was cut short. A link whose bridge, mode or
+   * link-layer address changes is made anew.
+   * @param pid its init
+   */
+  relink(before: VeRecord, after: VeRecord, pid: number): Promise<void>;
+  /** Of all its links together. */
   traffic(ve: VeRecord): Traffic | undefined;
   /** What a person should know: other firewalls that drop forwarded packets, missing uplinks. */
   warnings(): Promise<string[]>;
@@ -62,4 +100,10 @@ export interface GuestFile {
   content: string;
   /** Only when this folder exists in the VE. */
   ifFolder?: string;
+  /** Only when this path exists in the VE, as whatever it is. */
+  ifExists?: string;
+  /** Not when this path exists in the VE. */
+  unlessExists?: string;
+  /** Make the folder in which it lies. */
+  makeFolder?: boolean;
 }

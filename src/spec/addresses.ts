@@ -33,6 +33,42 @@ export function canonicalResolver(text: string): string | undefined {
   return NOT_A_HOST.check(address, familyOf(address)) ? undefined : address;
 }
 
+/** An address with the length of its subnet (`192.0.2.5/24`), in canonical form; undefined when it is none that a host can have. */
+export function canonicalCidr(text: string): string | undefined {
+  const [, first = '', digits = ''] = /^([^/]*)\/(\d{1,3})$/.exec(text) ?? [];
+  const address = canonicalAddress(first);
+  const bits = Number(digits);
+  return address === undefined || bits < 1 || bits > (address.includes(':') ? 128 : 32) ? undefined : `${address}/${bits}`;
+}
+
+/**
+ * A prefix that can be routed to a VE, in canonical form: `2001:db8:1:2::/64`, or with host bits, which name an address of it that the VE
+ * has itself: `2001:db8:1:2::1/64`. One of a single address is none: that is an address.
+ */
+export function canonicalPrefix(text: string): string | undefined {
+  const whole = canonicalCidr(text);
+  const bits = Number(whole?.split('/')[1]);
+  return whole === undefined || bits < 8 || bits >= (whole.includes(':') ? 128 : 32) ? undefined : whole;
+}
+
+/** An address that can be a VE's router: like {@link canonicalAddress}, and link-local IPv6. */
+export function canonicalGateway(text: string): string | undefined {
+  if (isIP(text) === 6 && !text.includes('%')) {
+    const address = new URL(`http://[${text}]/`).hostname.slice(1, -1);
+    if (/^fe[89ab][0-9a-f]:/.test(address)) return address;
+  }
+  return canonicalAddress(text);
+}
+
+/** A link-layer address in lower case; undefined when it is none, or a group's, or all zero. */
+export function canonicalMac(text: string): string | undefined {
+  const mac = text.toLowerCase();
+  return /^[0-9a-f][02468ace](?::[0-9a-f]{2}){5}$/.test(mac) && mac !== '00:00:00:00:00:00' ? mac : undefined;
+}
+
+/** A name of a link of the host. */
+export const LINK_NAME = /^(?!\.\.?$)[A-Za-z0-9_.@-]{1,15}$/;
+
 /** A domain name in lower case, without the last dot; undefined when it is none (RFC 1123, with `_` as DNS allows it). */
 export function canonicalDomain(text: string): string | undefined {
   const name = text.toLowerCase().replace(/\.$/, '');

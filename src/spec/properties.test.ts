@@ -3,10 +3,11 @@ import { describe, it } from 'node:test';
 import * as fc from 'fast-check';
 import { Compile } from 'typebox/schema';
 import { VeldError } from '../lib/errors.ts';
-import { canonicalAddress, canonicalDomain, canonicalResolver } from './addresses.ts';
+import { canonicalAddress, canonicalCidr, canonicalDomain, canonicalGateway, canonicalPrefix, canonicalResolver } from './addresses.ts';
+import { canonicalInterface } from './interfaces.ts';
 import { findProperty, formatProperty, parseProperties, parseProperty, PROPERTIES, resolveProperties } from './properties.ts';
 import { changesSchema, resolvedSchema, valueSchema } from './schema.ts';
-import type { Properties, PropertyRow } from './types.ts';
+import type { ListItem, Properties, PropertyRow } from './types.ts';
 
 const refused = (name: string, input: unknown): VeldError => {
   let value: unknown;
@@ -23,10 +24,22 @@ const ipv6 = fc.array(fc.integer({ min: 0, max: 0xffff }), { minLength: 7, maxLe
 const ipv4 = fc.array(fc.integer({ min: 0, max: 255 }), { minLength: 3, maxLength: 3 }).map((parts) => `10.${parts.join('.')}`);
 const domain = fc.domain().filter((name) => name.length < 200);
 
-const canonical = { address: canonicalAddress, resolver: canonicalResolver, domain: canonicalDomain };
+const items: Record<ListItem, { values: fc.Arbitrary<string>; canonical: (text: string) => string | undefined }> = {
+  address: { values: fc.oneof(ipv4, ipv6, ipv4.map((ip) => `${ip}/24`)), canonical: (text) => canonicalAddress(text) ?? canonicalCidr(text) },
+  resolver: { values: fc.oneof(ipv4, ipv6), canonical: canonicalResolver },
+  domain: { values: domain, canonical: canonicalDomain },
+  gateway: { values: fc.oneof(ipv4, ipv6, fc.constant('FE80:0::1')), canonical: canonicalGateway },
+  prefix: { values: fc.oneof(ipv4.map((ip) => `${ip}/28`), ipv6.map((ip) => `${ip}/64`)), canonical: canonicalPrefix },
+  interface: {
+    values: fc.tuple(fc.integer({ min: 1, max: 15 }), fc.constantFrom('', ',mtu=9000', ',guard=router,mac=02:AB:00:00:00:01'), fc.constantFrom(',bridge=br0,address=dhcp', ',address=10.0.0.9,prefix=FD00:1::/64', ',gateway=fe80::1,bridge=br-lan.7'))
+      .map(([n, ...fields]) => `eth${n}${fields.join('')}`),
+    canonical: canonicalInterface,
+  },
+};
+const mac = fc.integer({ min: 1, max: 0xffff }).map((n) => `02:00:00:00:${(n >> 8).toString(16).padStart(2, '0')}:${(n & 255).toString(16).padStart(2, '0')}`);
 
 /** Values that a person could give for a row, in any of its spellings. */
-function inputs({ type, default: standard }: PropertyRow): fc.Arbitrary<unknown> {
+function inputs({ name, type, default: standard }: PropertyRow): fc.Arbitrary<unknown> {
   const open = standard === null || ('unlimited' in type && type.unlimited === true) ? [fc.constant(null)] : [];
   switch (type.kind) {
     case 'boolean': return fc.boolean();
@@ -35,12 +48,12 @@ function inputs({ type, default: standard }: PropertyRow): fc.Arbitrary<unknown>
     case 'seconds': return fc.integer({ min: type.min, max: type.max });
     case 'bytes': return fc.oneof(...open, fc.maxSafeNat().filter((n) => n >= type.min), fc.integer({ min: 16, max: 4096 }).map((n) => `${n}G`));
     case 'choice': return fc.constantFrom(...type.choices);
-    case 'text': return type.pattern ? fc.oneof(...open, domain.map((name) => (type.pattern!.test('/') ? `/${name}` : name)).filter((name) => name.length <= type.maxLength)) : fc.string({ maxLength: 200 }).filter((text) => !/[\p{Cc}\p{Cs}]/u.test(text));
+    case 'text': return name === 'network.mac' ? fc.oneof(...open, mac) : type.pattern ? fc.oneof(...open, domain.map((name) => (type.pattern!.test('/') ? `/${name}` : name)).filter((name) => name.length <= type.maxLength)) : fc.string({ maxLength: 200 }).filter((text) => !/[\p{Cc}\p{Cs}]/u.test(text));
     case 'words': {
       const word = fc.string({ unit: fc.constantFrom('a', 'Z', '0', ' ', "'", '"', '\\', '$', '\n', '\t', '=', '/', 'ü', 'auto', 'none', '-'), maxLength: 12 });
       return fc.oneof(...open, fc.array(type.form ? word.map((text) => `A=${text}`) : word, { minLength: standard === null ? 1 : 0, maxLength: 5 }).filter((words) => words[0] !== ''));
     }
-    default: return fc.oneof(...open, fc.uniqueArray(type.item === 'domain' ? domain : fc.oneof(ipv4, ipv6), { maxLength: 3, selector: canonical[type.item] }));
+    default: return fc.oneof(...open, fc.uniqueArray(items[type.item].values, { maxLength: Math.min(3, type.maxItems), selector: items[type.item].canonical }));
   }
 }
 
@@ -88,6 +101,9 @@ describe('property table', () => {
     ['boot.command', `sh -c "echo \\"\\$x\\" \\y" '' it\\'s $'a\\nb'`, ['sh', '-c', 'echo "$x" \\y', '', "it's", 'a\nb']],
     ['boot.env', "A=1 B='two words'", ['A=1', 'B=two words']], ['boot.env', 'none', []], ['boot.env', ['PEM=one\ntwo'], ['PEM=one\ntwo']], ['boot.user', '33', '33'],
     ['network.dns', ['127.0.0.1', '::1'], ['127.0.0.1', '::1']], ['network.search', 'Example.ORG. lan', ['example.org', 'lan']],
+    ['network.addresses', '10.1.2.3/24', ['10.1.2.3/24']], ['network.prefixes', '2001:DB8:1::/64', ['2001:db8:1::/64']], ['network.mtu', 'auto', null],
+    ['network.interfaces', 'eth2,address=dhcp,bridge=br1 eth1,gateway=FE80::1,mac=02:AA:00:00:00:01,guard=strict,bridge=br0,address=10.0.0.9/24,mtu=9000',
+      ['eth2,bridge=br1,address=auto', 'eth1,bridge=br0,mac=02:aa:00:00:00:01,mtu=9000,address=10.0.0.9/24,gateway=fe80::1']],
   ];
   for (const [name, input, value] of good) it(`reads ${name}=${JSON.stringify(input)}`, () => assert.deepEqual(parseProperty(name, input), value));
 
@@ -101,7 +117,7 @@ describe('property table', () => {
     ['restart.policy', ['Always', 'toString', null]],
     ['hostname', ['', '-a', 'a-', 'a..b', '123', 'a_b', 'a\nb', 'x'.repeat(64) + '.y', 'ü', 5]],
     ['description', ['a\nb', 'x\u0000', 'x'.repeat(1025), '\u202Egnirts', '\u0085', '\u2028', null]],
-    ['network.addresses', ['10.0.0.1/24', '10.0.0.256', '010.0.0.1', '127.0.0.1', '0.0.0.0', '255.255.255.255', '224.0.0.1', '169.254.1.1', '::', '::1', 'fe80::1',
+    ['network.addresses', ['10.0.0.1/33', '10.0.0.1/0', '10.0.0.1/', '10.0.0.1/24/24', 'fd00::1/129', '127.0.0.1/8', '10.0.0.256', '010.0.0.1', '127.0.0.1', '0.0.0.0', '255.255.255.255', '224.0.0.1', '169.254.1.1', '::', '::1', 'fe80::1',
       'fe80::1%eth0', 'ff02::1', '::ffff:10.0.0.1', '::ffff:a00:1', '10.0.0.1,10.0.0.1', 'fd00::1 fd00:0::1', ',', '10.0.0.1,', [null], [['10.0.0.1']], ['auto'], '10.1', '1',
       Array.from({ length: 65 }, (_, i) => `10.0.0.${i}`)]],
     ['network.dns', ['1.1.1.1,2.2.2.2,3.3.3.3,4.4.4.4', 'dns.example.org']],
@@ -111,6 +127,12 @@ describe('property table', () => {
     ['boot.env', ['A', '=1', '1A=2', ['A-B=1'], [''], null]],
     ['boot.user', ['', 'a b', '-x', 'x/y', null]],
     ['boot.cwd', ['', 'srv', null]],
+    ['network.prefixes', ['10.0.0.1', '10.0.0.0/32', '2001:db8::/128', '2001:db8::/7', 'fe80::/64', '10.0.0.0/24 10.0.0.0/24']],
+    ['network.gateway', ['10.0.0.1/24', 'fe80::1%eth0', '10.0.0.1,10.0.0.2,10.0.0.3']],
+    ['network.mac', ['01:00:5e:00:00:01', '02:00:00:00:00', '02-00-00-00-00-01']],
+    ['network.bridge', ['br 0', '..', 'a'.repeat(16), 'br0;up', 'br/0', null]],
+    ['network.interfaces', ['eth0,bridge=br0', 'eth16,bridge=br0', 'lan0,bridge=br0', 'eth1,bridge=', 'eth1,bridge=a/b', 'eth1,bridge=br0,bridge=br1', 'eth1,address=x', 'eth1,x=y', 'eth1,', 'eth1,mtu=100', 'eth1,mtu=1e4',
+      'eth1,mac=01:00:00:00:00:00', 'eth1,guard=on', 'eth1,address=auto,address=10.0.0.1', 'eth1,address=10.0.0.1,address=10.0.0.1', 'eth1,constructor=1', 'eth1,__proto__=1', 'eth1,=', ['none']]],
   ];
   for (const [name, values] of bad) {
     it(`refuses what is no ${name}`, () => {

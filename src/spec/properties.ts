@@ -1,5 +1,7 @@
 /** THE table of a VE's properties: one row each; validation, help, schema, completion and the vzctl mapping come from it. */
 import { VeldError } from '../lib/errors.ts';
+import { LINK_NAME } from './addresses.ts';
+import { GUARDS, INTERFACES_MAX, MTU_MAX, MTU_MIN } from './interfaces.ts';
 import { formatValue, parseValue, quote } from './values.ts';
 import type { Properties, PropertyRow } from './types.ts';
 
@@ -76,12 +78,63 @@ export const PROPERTIES: readonly PropertyRow[] = [
     needs: 'the pids controller',
   },
   {
+    name: 'network.mode',
+    type: { kind: 'choice', choices: ['routed', 'bridge', 'none'] },
+    default: 'routed',
+    change: 'live',
+    help: 'What eth0 is: routed by the host, a port of the bridge `network.bridge`, or not there.',
+  },
+  {
+    name: 'network.bridge',
+    type: { kind: 'text', maxLength: 15, pattern: new RegExp(`^$|${LINK_NAME.source}`), patternHelp: 'the name of a bridge of the host' },
+    default: '',
+    change: 'live',
+    help: 'Bridge of the host that eth0 is a port of, with `network.mode` bridge; it must be there when the VE starts.',
+  },
+  {
     name: 'network.addresses',
     type: { kind: 'list', item: 'address', maxItems: 64 },
     default: null,
     change: 'live',
-    help: 'IPv4 and IPv6 addresses without prefix length; `auto` takes one from each pool, `none` has none.',
+    help: 'Addresses of eth0. Routed: without prefix length; `auto` takes one from each pool. On a bridge: with prefix length; `auto` is DHCP and router advertisements. `none` has none.',
     vzctl: { option: 'ipadd', key: 'IP_ADDRESS' },
+  },
+  {
+    name: 'network.prefixes',
+    type: { kind: 'list', item: 'prefix', maxItems: 16 },
+    default: [],
+    change: 'live',
+    help: 'Whole prefixes routed to the VE (eth0 routed): 2001:db8:1:2::/64, or 2001:db8:1:2::1/64 to give eth0 that address of it, too.',
+  },
+  {
+    name: 'network.gateway',
+    // One of each family.
+    type: { kind: 'list', item: 'gateway', maxItems: 2 },
+    default: [],
+    change: 'live',
+    help: 'Routers of eth0 on a bridge with addresses by hand, one of each family.',
+  },
+  {
+    name: 'network.mac',
+    type: { kind: 'text', maxLength: 17, pattern: /^[0-9a-f][02468ace](:[0-9a-f]{2}){5}$/, patternHelp: 'a unicast link-layer address such as 02:00:5e:00:53:01 in lower case' },
+    default: null,
+    change: 'live',
+    help: 'Link-layer address of eth0; `auto` keeps the one chosen when the VE was made.',
+  },
+  {
+    name: 'network.guard',
+    type: { kind: 'choice', choices: GUARDS },
+    default: 'strict',
+    change: 'live',
+    help: 'What eth0 may send to a bridge: strict (its own link-layer address, its own addresses when given by hand, no router advertisements, no DHCP answers), router (its own link-layer address), off (anything).',
+  },
+  {
+    name: 'network.interfaces',
+    type: { kind: 'list', item: 'interface', maxItems: INTERFACES_MAX },
+    default: [],
+    change: 'live',
+    help: 'Interfaces besides eth0, with spaces between: `eth1,bridge=br1,address=192.0.2.5/24 eth2,address=10.0.0.9`.',
+    vzctl: { option: 'netif_add', key: 'NETIF' },
   },
   {
     name: 'network.dns',
@@ -103,11 +156,10 @@ export const PROPERTIES: readonly PropertyRow[] = [
   },
   {
     name: 'network.mtu',
-    // 1280 is the least that IPv6 works with (RFC 8200), 65535 the most of a veth.
-    type: { kind: 'integer', min: 1280, max: 65_535, unit: 'bytes' },
-    default: 1500,
-    change: 'restart',
-    help: 'Largest packet of eth0.',
+    type: { kind: 'integer', min: MTU_MIN, max: MTU_MAX, unit: 'bytes' },
+    default: null,
+    change: 'live',
+    help: 'Largest packet of eth0; `auto` is 1500, on a bridge what the bridge has.',
   },
   {
     name: 'features.nesting',

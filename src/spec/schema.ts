@@ -1,7 +1,7 @@
 /** JSON schemas (2020-12) of properties, made from the table: for the OpenAPI document, and as the first coarse check of a request. */
 import { PROPERTIES } from './properties.ts';
 import type { PropertyRow } from './types.ts';
-import { describeType } from './values.ts';
+import { describeType, itemLength } from './values.ts';
 
 /** A JSON schema; plain data, so that it fits any validator. */
 export interface JsonSchema {
@@ -59,6 +59,6 @@ function plainSchema({ type }: PropertyRow): JsonSchema {
     case 'choice': return { type: 'string', enum: [...type.choices] };
     case 'text': return { type: 'string', maxLength: type.maxLength, ...(type.pattern && { pattern: type.pattern.source }) };
     case 'words': return { type: 'array', items: { type: 'string', maxLength: type.maxLength, ...(type.form && { pattern: type.form.source }) }, maxItems: type.maxItems };
-    default: return { type: 'array', items: { type: 'string', maxLength: 255 }, maxItems: type.maxItems, uniqueItems: true };
+    default: return { type: 'array', items: { type: 'string', maxLength: itemLength(type.item) }, maxItems: type.maxItems, uniqueItems: true };
   }
 }

@@ -1,4 +1,5 @@
 /** Types of the property table. */
+import type { Guard } from './interfaces.ts';
 
 /** How a property's text is read and shown. */
 export type PropertyType =
@@ -15,8 +16,14 @@ export type PropertyType =
   | { kind: 'text'; maxLength: number; pattern?: RegExp; patternHelp?: string }
   /** A list of texts, or one text that is split into words as a shell does, without expansions. `form` and its name for people check each. */
   | { kind: 'words'; maxItems: number; maxLength: number; form?: RegExp; formHelp?: string }
-  /** Given as a list, or as text with commas or spaces. `address`: one that a VE can have; `resolver`: one that it can ask. */
-  | { kind: 'list'; item: 'address' | 'resolver' | 'domain'; maxItems: number };
+  /** Given as a list, or as text with commas or spaces (items of `interface`: with spaces). */
+  | { kind: 'list'; item: ListItem; maxItems: number };
+
+/**
+ * `address`: one that a VE can have, with the length of its subnet or without; `resolver`: one that it can ask; `gateway`: one that can be
+ * its router; `prefix`: a whole range of addresses; `interface`: see interfaces.ts.
+ */
+export type ListItem = 'address' | 'resolver' | 'domain' | 'gateway' | 'prefix' | 'interface';
 
 export interface PropertyRow {
   /** Dotted name. */
@@ -47,12 +54,22 @@ export interface Properties {
   /** Bytes, on top of memory.limit. */
   'memory.swap': number | null;
   'pids.limit': number | null;
-  /** Null: one of each pool, given at create and kept. */
+  'network.mode': 'routed' | 'bridge' | 'none';
+  /** Empty: none. */
+  'network.bridge': string;
+  /** Null: one of each pool, given at create and kept; on a bridge: what the VE gets by DHCP and router advertisements. */
   'network.addresses': string[] | null;
+  'network.prefixes': string[];
+  'network.gateway': string[];
+  /** Null: chosen when the VE is made. */
+  'network.mac': string | null;
+  'network.guard': Guard;
+  'network.interfaces': string[];
   /** Null: those of the host. */
   'network.dns': string[] | null;
   'network.search': string[];
-  'network.mtu': number;
+  /** Null: 1500, on a bridge the bridge's. */
+  'network.mtu': number | null;
   'features.nesting': boolean;
   'features.io_uring': boolean;
   'features.sockets32': boolean;

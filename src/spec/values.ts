@@ -1,7 +1,8 @@
 /** Reads and shows values by their type. Strict: what is not understood wholly is refused, with what would be accepted. */
 import { VeldError } from '../lib/errors.ts';
-import { canonicalAddress, canonicalDomain, canonicalResolver } from './addresses.ts';
-import type { PropertyRow, PropertyType } from './types.ts';
+import { canonicalAddress, canonicalCidr, canonicalDomain, canonicalGateway, canonicalPrefix, canonicalResolver } from './addresses.ts';
+import { canonicalInterface, INTERFACE_HELP, INTERFACE_TEXT_MAX } from './interfaces.ts';
+import type { ListItem, PropertyRow, PropertyType } from './types.ts';
 import { formatWords, splitWords } from './words.ts';
 
 /** No value needs a longer text; longer ones are refused before anything looks at them. */
@@ -41,7 +42,7 @@ export function formatValue(row: PropertyRow, value: unknown): string {
     case 'percent': return `${value as number}%`;
     case 'seconds': return formatSeconds(value as number);
     case 'words': return (value as string[]).length === 0 ? 'none' : formatWords(value as string[]);
-    case 'list': return (value as string[]).length === 0 ? 'none' : (value as string[]).join(',');
+    case 'list': return (value as string[]).length === 0 ? 'none' : (value as string[]).join(type.item === 'interface' ? ' ' : ',');
     default: return `${value as string | number}`;
   }
 }
@@ -53,22 +54,40 @@ export function describeType(row: PropertyRow): string {
   const auto = row.default === null && rest === '' ? ', or auto' : '';
   switch (type.kind) {
     case 'boolean': return 'on or off';
-    case 'integer': return `a whole number${type.unit === undefined ? '' : ` of ${type.unit}`} from ${type.min} to ${type.max}${rest}`;
+    case 'integer': return `a whole number${type.unit === undefined ? '' : ` of ${type.unit}`} from ${type.min} to ${type.max}${rest}${auto}`;
     case 'bytes': return `an amount of bytes such as 512M or 1GiB (K, M, G, T, P are powers of 1024)${type.min > 0 ? `, at least ${formatBytes(type.min)}` : ''}${rest}`;
     case 'percent': return `percent of one CPU such as 150%, from ${type.min}% to ${type.max}%${rest}`;
     case 'seconds': return `a time such as 30s or 5m, from ${formatSeconds(type.min)} to ${formatSeconds(type.max)}`;
     case 'choice': return `one of ${type.choices.join(', ')}`;
     case 'text': return `${type.patternHelp ?? 'one line of text'}, at most ${type.maxLength} characters${auto}`;
     case 'words': return `at most ${type.maxItems} ${type.formHelp ?? 'words of a command line'}, quoted as in a shell, of at most ${type.maxLength} characters each${auto || ', or none'}`;
-    default: return `at most ${type.maxItems} different ${LIST_WORDS[type.item]}, with commas between, or none${auto}`;
+    default: return `at most ${type.maxItems} different ${LIST_WORDS[type.item]}, with ${type.item === 'interface' ? 'spaces' : 'commas'} between, or none${auto}`;
   }
 }
 
-const LIST_WORDS = {
-  address: 'IPv4 or IPv6 addresses that a host can have, without prefix length',
+const LIST_WORDS: Record<ListItem, string> = {
+  address: 'IPv4 or IPv6 addresses that a host can have',
   resolver: 'IPv4 or IPv6 addresses of name servers',
   domain: 'domain names',
+  gateway: 'IPv4 or IPv6 addresses of routers',
+  prefix: 'IPv4 or IPv6 prefixes such as 2001:db8:1:2::/64',
+  interface: `interfaces ${INTERFACE_HELP}`,
 };
+
+/** How an item is read. */
+const CANONICAL: Record<ListItem, (text: string) => string | undefined> = {
+  address: (text) => canonicalAddress(text) ?? canonicalCidr(text),
+  resolver: canonicalResolver,
+  domain: canonicalDomain,
+  gateway: canonicalGateway,
+  prefix: canonicalPrefix,
+  interface: canonicalInterface,
+};
+
+/** Longest text of an item. */
+export function itemLength(item: ListItem): number {
+  return item === 'interface' ? INTERFACE_TEXT_MAX : 255;
+}
 
 /** A value as it may stand in a message: quoted, cut, nothing that a terminal would act upon. */
 export function quote(value: unknown): string {
@@ -145,12 +164,11 @@ function readList(input: unknown, type: PropertyType & { kind: 'list' }): unknow
   let items: readonly unknown[];
   if (Array.isArray(input)) items = input as readonly unknown[];
   else if (typeof input !== 'string') return REFUSED;
-  else items = input === '' || input === 'none' ? [] : input.split(/\s*,\s*| +/);
+  else items = input === '' || input === 'none' ? [] : input.split(type.item === 'interface' ? / +/ : /\s*,\s*| +/);
   if (items.length > type.maxItems) return REFUSED;
-  const read = type.item === 'address' ? canonicalAddress : type.item === 'resolver' ? canonicalResolver : canonicalDomain;
   const values: string[] = [];
   for (const item of items) {
-    const value = typeof item === 'string' && item.length <= 255 ? read(item) : undefined;
+    const value = typeof item === 'string' && item.length <= itemLength(type.item) ? CANONICAL[type.item](item) : undefined;
     // `none` and `auto` are words of the list itself: as an item they could not be shown and read again.
     if (value === undefined || value === 'none' || value === 'auto' || values.includes(value)) return REFUSED;
     values.push(value);

@@ -28,6 +28,7 @@ export async function bootVe(context: VeContext, ve: VeRecord, task: Task): Prom
   const properties = resolveProperties(ve.properties);
   const attempt = { ve, properties, since: new Date() };
 
+  network.ready(ve);
   task.undo('boot', () => cleanUpRun(context, ve));
   task.progress(10, 'preparing');
   resources.create(ve.number, ve.uidBase, properties);
@@ -87,7 +88,7 @@ export async function prepareRun(context: VeContext, ve: VeRecord): Promise<void
 
 /** Write host name, hosts and resolver into the created VE, then let it run. */
 async function writeGuestFiles(context: VeContext, ve: VeRecord, properties: Properties, init: ProcessId): Promise<void> {
-  await updateGuestFiles(ve, properties, init);
+  await updateGuestFiles(context, ve, properties, init);
   faultPoint('boot.guest-files');
   mark(context.settings, ve.number, 'hold', false);
   await run(join(context.settings.libexecDir, 'veld-runtime-start'), [runFolder(context.settings, ve.number)], { timeout: 10_000 });

@@ -7,7 +7,7 @@ import { checkName } from '../spec/names.ts';
 import { parseProperties, resolveProperties } from '../spec/properties.ts';
 import type { TemplateRecord, VeRecord } from '../store/types.ts';
 import { updateVe, type VeContext } from './context.ts';
-import { filesOf } from './identity-files.ts';
+import { filesOf, isWanted } from './identity-files.ts';
 import { removeLogs } from './logs.ts';
 import type { CreateRequest } from './types.ts';
 import { allocateRange } from './uid-ranges.ts';
@@ -30,9 +30,7 @@ export function reserveVe(context: VeContext, request: CreateRequest): VeRecord 
   return store.transaction(() => {
     if (store.veByName(name)) throw new VeldError('ve.name_taken', `There is already a VE named ${name}.`);
     const ves = store.listVes();
-    const taken = new Set(ves.flatMap((ve) => ve.addresses));
     const number = Math.max(FIRST_NUMBER - 1, store.getMeta<number>(LAST_NUMBER) ?? 0) + 1;
-    const wanted = resolveProperties(set)['network.addresses'];
     const ve: VeRecord = {
       uuid: randomUUID(),
       number,
@@ -41,7 +39,7 @@ export function reserveVe(context: VeContext, request: CreateRequest): VeRecord 
       layers: template.layers,
       uidBase: allocateRange(store),
       properties: set,
-      addresses: network.allocate(wanted ?? undefined, taken),
+      addresses: [],
       mac: randomMac(),
       desired: 'stopped',
       ready: false,
@@ -49,6 +47,7 @@ export function reserveVe(context: VeContext, request: CreateRequest): VeRecord 
       createdAt: new Date().toISOString(),
       lastExit: null,
     };
+    ve.addresses = network.assign(ve, ves);
     store.setMeta(LAST_NUMBER, number);
     store.insertVe(ve);
     return ve;
@@ -77,8 +76,8 @@ async function seedFiles(context: VeContext, ve: VeRecord, template: TemplateRec
   const root = await openGuestRoot(context.volumes.layerPath(top.id));
   try {
     const files = [];
-    for (const file of filesOf(ve, resolveProperties(ve.properties))) {
-      if (file.ifFolder === undefined || (await root.folderExists(file.ifFolder))) files.push({ path: file.path, content: file.content, mode: 0o644 });
+    for (const file of filesOf(context, ve, resolveProperties(ve.properties))) {
+      if (await isWanted(file, root)) files.push({ path: file.path, content: file.content, mode: 0o644 });
     }
     if (await isEmptyFile(root, MACHINE_ID)) files.push({ path: MACHINE_ID, content: `${ve.uuid.replaceAll('-', '')}\n`, mode: 0o444 });
     return files;

@@ -1,16 +1,21 @@
 /** The files in a VE that carry its name and its network: what they hold, and how they get into a VE that runs. */
+import { dirname } from 'node:path';
 import { openGuestRoot } from '../kernel/guest-tree.ts';
+import type { GuestRoot } from '../kernel/guest-tree.ts';
 import type { ProcessId } from '../kernel/process.ts';
 import { guestFiles } from '../network/guest-files.ts';
+import type { GuestFile } from '../network/types.ts';
 import type { Properties } from '../spec/types.ts';
 import type { VeRecord } from '../store/types.ts';
+import type { VeContext } from './context.ts';
 
 /** Write the files that carry the VE's network identity, through its own root. @throws VeldError `path.refused` when init has ended */
-export async function updateGuestFiles(ve: VeRecord, properties: Properties, init: ProcessId): Promise<void> {
+export async function updateGuestFiles(context: VeContext, ve: VeRecord, properties: Properties, init: ProcessId): Promise<void> {
   const root = await openGuestRoot(init);
   try {
-    for (const file of filesOf(ve, properties)) {
-      if (file.ifFolder !== undefined && !(await root.folderExists(file.ifFolder))) continue;
+    for (const file of filesOf(context, ve, properties)) {
+      if (!(await isWanted(file, root))) continue;
+      if (file.makeFolder) root.makeFolders(dirname(file.path), { mode: 0o755, uid: ve.uidBase, gid: ve.uidBase });
       await root.writeFile(file.path, file.content, { mode: 0o644, uid: ve.uidBase, gid: ve.uidBase });
     }
   } finally {
@@ -18,10 +23,15 @@ export async function updateGuestFiles(ve: VeRecord, properties: Properties, ini
   }
 }
 
+/** Whether the file is one for what the VE has. */
+export async function isWanted({ ifFolder, ifExists, unlessExists }: GuestFile, root: GuestRoot): Promise<boolean> {
+  return (ifFolder === undefined || await root.folderExists(ifFolder)) && (ifExists === undefined || await root.exists(ifExists)) && (unlessExists === undefined || !(await root.exists(unlessExists)));
+}
+
 /** Content of the VE's identity files. */
-export function filesOf(ve: VeRecord, properties: Properties): ReturnType<typeof guestFiles> {
+export function filesOf(context: VeContext, ve: VeRecord, properties: Properties): ReturnType<typeof guestFiles> {
   return guestFiles({
-    name: ve.name, hostname: properties.hostname ?? ve.name, addresses: ve.addresses,
+    name: ve.name, hostname: properties.hostname ?? ve.name, addresses: ve.addresses, interfaces: context.network.plan(ve).links,
     dns: properties['network.dns'], search: properties['network.search'],
   });
 }

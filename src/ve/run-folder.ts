@@ -3,7 +3,7 @@
  * leave for the daemon to read. It belongs to one boot of the host.
  *
  * Written here: `env` (shell variables), `config.template` and `config.plain` (with and without lxcfs), `fstab` (the VE's mounts, see fstab(5)), `host.batch`,
- * `guest.batch`, `hold` (create, but let the daemon start), `stopping` (a reboot is not wanted).
+ * `guest.batch`, `guest6.batch`, `guest.sysctls` (see NetworkPlan), `hold` (create, but let the daemon start), `stopping` (a reboot is not wanted).
  * Left by the scripts: `init` (`PID STARTTIME`), `exited` (`CODE EPOCHSECONDS`), `config.json` (of this boot).
  */
 import { chmodSync, closeSync, existsSync, linkSync, mkdirSync, openSync, readdirSync, renameSync, rmSync, writeFileSync } from 'node:fs';
@@ -109,7 +109,7 @@ export function writeRunFolder(settings: Settings, plan: BootPlan): string {
     VELD_GROUPS: directories(plan.groups),
     VELD_MONITOR_GROUPS: directories(plan.monitors),
     VELD_UNIFIED_GROUP: plan.groups.unified,
-    VELD_LINK: plan.network.link,
+    VELD_LINKS: plan.network.links.map(({ link }) => link).join(' '),
     VELD_CONSOLE_LOG: plan.consoleLog,
     VELD_LXCFS: plan.lxcfs ?? '',
     VELD_STOP_TIMEOUT: String(resolveProperties(plan.ve.properties)['stop.timeout']),
@@ -122,6 +122,8 @@ export function writeRunFolder(settings: Settings, plan: BootPlan): string {
   if (plan.command) put(COMMAND_INIT_SOURCE, '');
   put('host.batch', plan.network.hostBatch);
   put('guest.batch', plan.network.guestBatch);
+  put('guest6.batch', plan.network.guestBatch6);
+  put('guest.sysctls', plan.network.guestSysctls);
   return folder;
 }
 

@@ -12,7 +12,7 @@ import { updateGuestFiles } from './identity-files.ts';
 import { readRunState } from './run-folder.ts';
 
 /** Properties that are files in the VE. */
-const IN_GUEST_FILES = ['hostname', 'network.addresses', 'network.dns', 'network.search'];
+const IN_GUEST_FILES = ['hostname', 'network.mode', 'network.addresses', 'network.dns', 'network.search', 'network.interfaces'];
 
 export interface ParsedChanges {
   /** Canonical values; undefined unsets. */
@@ -52,7 +52,10 @@ export async function setProperties(context: VeContext, uuid: string, { values }
     if (value === undefined) delete properties[name];
     else properties[name] = value;
   }
-  await change(context, before, { properties, addresses: newAddresses(context, before, properties, values) }, Object.keys(values), task);
+  const network = Object.keys(values).some((name) => name.startsWith('network.'));
+  const others = network ? context.store.listVes().filter((other) => other.uuid !== uuid) : [];
+  const addresses = network ? context.network.assign({ ...before, properties }, others, before) : before.addresses;
+  await change(context, before, { properties, addresses }, Object.keys(values), task);
   context.events.emit('ve.changed', { ve: uuid, data: { name: before.name, properties: Object.keys(values) } });
 }
 
@@ -88,19 +91,16 @@ async function change(context: VeContext, before: VeRecord, fields: Partial<VeRe
 export async function follow(context: VeContext, before: VeRecord, after: VeRecord, init: ProcessId, inFiles: boolean): Promise<void> {
   const properties = resolveProperties(after.properties);
   context.resources.apply(after.number, properties);
-  if (before.addresses.join() !== after.addresses.join()) {
+  if (linksOf(context, before) !== linksOf(context, after)) {
     if (!isAlive(init)) throw new VeldError('ve.not_running', `${after.name} has just ended.`);
-    await context.network.readdress(before, after, init.pid);
+    await context.network.relink(before, after, init.pid);
   }
   await prepareRun(context, after);
-  if (inFiles) await updateGuestFiles(after, properties, init);
+  if (inFiles) await updateGuestFiles(context, after, properties, init);
 }
 
-function newAddresses(context: VeContext, ve: VeRecord, properties: Record<string, unknown>, values: Record<string, unknown>): string[] {
-  if (!('network.addresses' in values)) return ve.addresses;
-  const wanted = resolveProperties(properties)['network.addresses'];
-  // Left to the pools before and now: it keeps what it has.
-  if (wanted === null && resolveProperties(ve.properties)['network.addresses'] === null) return ve.addresses;
-  const taken = new Set(context.store.listVes().filter((other) => other.uuid !== ve.uuid).flatMap((other) => other.addresses));
-  return context.network.allocate(wanted ?? undefined, taken);
+/** Everything about the links of a VE, as a text to compare. */
+function linksOf(context: VeContext, ve: VeRecord): string {
+  const properties = Object.entries(resolveProperties(ve.properties)).filter(([name]) => name.startsWith('network.'));
+  return JSON.stringify([context.network.plan(ve), properties]);
 }

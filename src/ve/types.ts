@@ -3,7 +3,7 @@ import type { Duplex } from 'node:stream';
 import type { OperationRecord, TemplateRecord } from '../store/types.ts';
 import type { Properties } from '../spec/types.ts';
 import type { Usage } from '../resources/types.ts';
-import type { Traffic } from '../network/types.ts';
+import type { LinkPlan, Traffic } from '../network/types.ts';
 import type { BuildRequest } from '../templates/types.ts';
 
 /** `failed`: it should run, and does not. */
@@ -37,7 +37,9 @@ export interface VeDetail extends VeView {
   pending: string[];
   usage: Usage | null;
   traffic: Traffic | null;
+  /** Host side of eth0; empty without one. */
   link: string;
+  links: LinkPlan[];
 }
 
 /** What all VEs use at a moment: counters, of which a reader makes rates by two samples. */

@@ -19,7 +19,7 @@ export function viewVe(context: VeContext, ve: VeRecord): VeView {
     status,
     template: { fingerprint: ve.template, name: context.store.findTemplate(ve.template)?.name ?? null },
     addresses: ve.addresses,
-    mac: ve.mac,
+    mac: typeof ve.properties['network.mac'] === 'string' ? ve.properties['network.mac'] : ve.mac,
     uidBase: ve.uidBase,
     pid: run.init?.pid ?? null,
     startedAt: run.init ? timeOfTicks(run.init.startTime) : null,
@@ -34,13 +34,15 @@ export function viewVe(context: VeContext, ve: VeRecord): VeView {
 export function detailVe(context: VeContext, ve: VeRecord): VeDetail {
   const view = viewVe(context, ve);
   const properties = resolveProperties(ve.properties);
+  const { links } = context.network.plan(ve);
   return {
     ...view,
     properties,
     pending: view.pid === null ? [] : pending(context, ve, properties),
     usage: view.pid === null ? null : context.resources.usage(ve.number) ?? null,
     traffic: view.pid === null ? null : context.network.traffic(ve) ?? null,
-    link: context.network.plan(ve).link,
+    link: links.find(({ name }) => name === 'eth0')?.link ?? '',
+    links,
   };
 }
 

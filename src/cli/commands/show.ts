@@ -29,6 +29,12 @@ function limitOf(ve: VeDetail): string {
   return limit === null ? '' : ` of ${formatProperty('memory.limit', limit)}`;
 }
 
+/** `vmain-101  02:00:...  routed, MTU 1500: 10.187.0.2` */
+function describeLink({ link, mac, mtu, bridge, addresses, prefixes, setup }: VeDetail['links'][number]): string {
+  const own = setup === 'auto' ? ['DHCP and router advertisements'] : [...addresses, ...prefixes];
+  return `${link}  ${mac}  ${bridge === null ? 'routed' : `on ${bridge}`}, MTU ${mtu}: ${own.join(', ') || 'no address'}`;
+}
+
 function describe(ve: VeDetail, style: { width: number; colour: boolean }): string {
   const { usage, traffic } = ve;
   const facts = layoutFacts([
@@ -38,7 +44,7 @@ function describe(ve: VeDetail, style: { width: number; colour: boolean }): stri
     ['Status', ve.health === 'unverified' ? `${ve.status} (init has not announced itself)` : ve.status],
     ['Template', `${ve.template.name ?? '(deleted)'}  ${ve.template.fingerprint.slice(0, 12)}`],
     ['Addresses', ve.addresses.join(', ') || 'none'],
-    ['Link', `${ve.link}  ${ve.mac}`],
+    ...ve.links.map((link): [string, string] => [`Link ${link.name}`, describeLink(link)]),
     ['Uids', `${ve.uidBase} to ${ve.uidBase + 65_535}`],
     ['Created', formatTime(ve.createdAt)],
     ['Started', ve.startedAt === null ? undefined : formatTime(ve.startedAt)],

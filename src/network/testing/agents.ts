@@ -1,6 +1,9 @@
 /** For tests of the network: stand-ins for VEs, and the file's own second run in a network namespace. */
-import { spawn, spawnSync } from 'node:child_process';
+import { execFileSync, spawn, spawnSync } from 'node:child_process';
+import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import type { VeRecord } from '../../store/types.ts';
+import type { NetworkPlan } from '../types.ts';
 
 /** A process in a network namespace of its own. */
 export interface Agent {
@@ -41,6 +44,27 @@ export async function startAgent(): Promise<Agent> {
     },
     stop: () => { child.kill('SIGKILL'); },
   };
+}
+
+/** A VE's record with an address of its own for each number. */
+export function veRecord(number: number, addresses: string[] = [], properties: Record<string, unknown> = {}): VeRecord {
+  return {
+    uuid: `uuid-${number}`, number, name: `ve${number}`, template: '', layers: [], uidBase: 0, properties, addresses,
+    mac: `02:00:00:00:${(number >> 8).toString(16).padStart(2, '0')}:${(number & 255).toString(16).padStart(2, '0')}`,
+    desired: 'running', ready: true, guestDirty: false, createdAt: '', lastExit: null,
+  };
+}
+
+/** Make the links of a VE as the runtime script does. @returns milliseconds */
+export function plugLinks(plan: NetworkPlan, agent: Agent, folder: string): number {
+  for (const [name, text] of Object.entries({ host: plan.hostBatch, guest: plan.guestBatch, guest6: plan.guestBatch6, sysctls: plan.guestSysctls })) writeFileSync(join(folder, name), text);
+  const started = performance.now();
+  const script = `sed "s/@PID@/$PID/" "$DIR/host" | ip -batch - && nsenter -t "$PID" -n sh -ec '
+    while read -r name value <&3; do echo "$value" >"/proc/sys/$name"; done
+    ip -batch - <"$DIR/guest"
+    [ ! -s "$DIR/guest6" ] || ip -6 -batch - <"$DIR/guest6"' 3<"$DIR/sysctls"`;
+  execFileSync('sh', ['-ec', script], { env: { ...process.env, PID: String(agent.pid), DIR: folder } });
+  return performance.now() - started;
 }
 
 /** Run a test file again as the only program of a new network namespace (with its /sys), and show what it printed. Returns its status. */

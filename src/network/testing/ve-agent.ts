@@ -8,6 +8,8 @@ import { readFileSync, writeFileSync } from 'node:fs';
 import { createConnection, createServer } from 'node:net';
 import type { Socket } from 'node:net';
 import koffi from 'koffi';
+import { openProbe, sendFrames, sniff } from './raw.ts';
+import type { Probe } from './raw.ts';
 
 interface Command {
   id: number;
@@ -17,6 +19,8 @@ interface Command {
 
 const heard: string[] = [];
 let kept: Socket | undefined;
+let frames: (() => string[]) | undefined;
+let probe: Probe | undefined;
 
 const verbs: Record<string, (...args: never[]) => unknown> = {
   /** Answer TCP connections with the address they come from, and echo what they send. */
@@ -62,6 +66,32 @@ const verbs: Record<string, (...args: never[]) => unknown> = {
       await new Promise((resolve) => { setTimeout(resolve, 1); });
     }
     socket.close();
+  },
+  /** Put frames on the wire, as hexadecimal text. */
+  frames: (name: string, texts: string[]) => sendFrames(name, texts),
+  /** Begin to take down what passes an interface, for `sniffed`. */
+  sniff: (name: string) => { frames = sniff(name); },
+  sniffed: () => frames?.() ?? [],
+  /** Answer datagrams with their size. */
+  measure: (port: number) => new Promise<void>((resolve) => {
+    const socket = createSocket({ type: 'udp6' });
+    socket.on('message', (text, from) => socket.send(String(text.length), from.port, from.address));
+    socket.bind(port, '::', () => resolve());
+  }),
+  /** Begin to send datagrams that nobody may fragment, for `fits`. */
+  probe: (to: string, port: number) => {
+    probe?.close();
+    probe = openProbe(to, port);
+  },
+  /** Send a packet of this size until it was answered, or it is known that it is too large: `answered`, or what the path carries. */
+  fits: async (size: number): Promise<number | string> => {
+    for (let i = 0; i < 100; i++) {
+      const error = probe?.send(size);
+      if (error === 90) return probe?.mtu() ?? 0; // EMSGSIZE
+      await new Promise((resolve) => { setTimeout(resolve, 10); });
+      if ((probe?.answers().length ?? 0) > 0) return 'answered';
+    }
+    return 'lost';
   },
   /** Send a router advertisement to all nodes of the link. */
   advertise: () => {
