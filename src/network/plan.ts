@@ -119,10 +119,10 @@ export function guestLines(one: Interface, context: PlanContext, verb: 'add' | '
   for (const cidr of one.prefixes) lines.push(`route ${verb} unreachable ${formatPrefix(prefixOf(cidr))} metric ${LAST_METRIC}`);
   for (const family of [4, 6] as const) {
     const gateway = gatewayOf(one, family, context.pools);
-    if (gateway === undefined) continue;
     const subnets = one.bridge === undefined ? [] : one.addresses.filter((cidr) => cidr.family === family);
-    if (one.bridge === undefined) lines.push(`neigh ${verb} ${gateway} lladdr ${GATEWAY_MAC} dev ${name} nud permanent`);
     if (one.table !== undefined) lines.push(...subnets.map((cidr) => `route ${verb} ${formatPrefix(prefixOf(cidr))} dev ${name} table ${one.table}`));
+    if (gateway === undefined) continue;
+    if (one.bridge === undefined) lines.push(`neigh ${verb} ${gateway} lladdr ${GATEWAY_MAC} dev ${name} nud permanent`);
     for (const table of defaultTables(one, family)) lines.push(`route ${verb} default via ${gateway} dev ${name}${family === 6 && one.bridge === undefined ? '' : ' onlink'}${table}`);
   }
   return lines;
@@ -146,7 +146,7 @@ export function guestRemoval(before: Interface, after: Interface): string[] {
  */
 export function rules(interfaces: readonly Interface[], family: 4 | 6, verb: 'add' | 'del'): string[] {
   return interfaces.flatMap((one) => {
-    if (one.table === undefined || one.setup !== 'host' || !hasDefault(one, family)) return [];
+    if (one.table === undefined || one.setup !== 'host') return [];
     const sources = [...one.addresses.map((cidr) => `${cidr.address}/${width(cidr.family)}`), ...one.prefixes.map((cidr) => formatPrefix(prefixOf(cidr)))];
     const neighbours = interfaces.filter((other) => other !== one && other.bridge !== undefined).flatMap((other) => other.addresses.map((cidr) => formatPrefix(prefixOf(cidr))));
     const mine = (text: string): boolean => text.includes(':') === (family === 6);
