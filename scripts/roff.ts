@@ -58,10 +58,14 @@ function line(text: string): string {
   return /^[.']/.test(roff) ? `\\&${roff}` : roff;
 }
 
-/** Text in a line. A hyphen is a minus, so that what is copied from the page is what must be typed. */
+/** Text in a line. A hyphen is a minus, so that what is copied from the page is what must be typed. A word too long for a line may break at its commas. */
 function inline(text: string): string {
+  return text.split(' ').map((word) => (word.length < 40 ? escaped(word) : word.split(',').map(escaped).join(',\\:'))).join(' ').replaceAll(/`([^`]+)`/g, '\\fB$1\\fP');
+}
+
+function escaped(text: string): string {
   return text.replaceAll('\\', '\\e').replaceAll('-', '\\-').replaceAll('~', '\\(ti').replaceAll('^', '\\(ha').replaceAll("'", '\\(aq')
-    .replaceAll(/`([^`]+)`/g, '\\fB$1\\fP').replaceAll(/[^\x20-\x7e]/gu, (char) => `\\[u${char.codePointAt(0)!.toString(16).toUpperCase().padStart(4, '0')}]`);
+    .replaceAll(/[^\x20-\x7e]/gu, (char) => `\\[u${char.codePointAt(0)!.toString(16).toUpperCase().padStart(4, '0')}]`);
 }
 
 function quoted(text: string): string {

@@ -66,7 +66,7 @@ test('properties, and the values of each that its row can list; each of them is 
   assert.deepEqual(await values('set web cpu.limit=50% cpu.'), ['cpu.weight='], 'not one that is set already');
   assert.equal((await propose(['set', 'web', 'cpu'], commands, names)).open, true);
   assert.deepEqual(await values('create x --set restart.policy=o'), ['restart.policy=on-failure']);
-  assert.deepEqual(await values('set web -u boot.'), ['boot.start', 'boot.order', 'boot.timeout']);
+  assert.deepEqual(await values('set web -u boot.'), ['boot.command', 'boot.user', 'boot.env', 'boot.cwd', 'boot.start', 'boot.order', 'boot.timeout']);
   for (const { name } of PROPERTIES) {
     for (const word of await values(`set web ${name}=`)) {
       const value = word.slice(name.length + 1);
