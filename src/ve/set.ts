@@ -8,6 +8,7 @@ import { isAlive, type ProcessId } from '../kernel/process.ts';
 import { prepareRun } from './boot.ts';
 import { settled } from './clean-up.ts';
 import { reload, updateVe, type VeContext } from './context.ts';
+import { announceInterfaces } from './guest-network.ts';
 import { updateGuestFiles } from './identity-files.ts';
 import { readRunState } from './run-folder.ts';
 
@@ -97,6 +98,13 @@ export async function follow(context: VeContext, before: VeRecord, after: VeReco
   }
   await prepareRun(context, after);
   if (inFiles) await updateGuestFiles(context, after, properties, init);
+  const own = autoLinks(context, after);
+  if (own.join() !== autoLinks(context, before).join()) await announceInterfaces(context, after, own);
+}
+
+/** Interfaces for which the VE asks by DHCP. */
+function autoLinks(context: VeContext, ve: VeRecord): string[] {
+  return context.network.plan(ve).links.filter(({ setup }) => setup === 'auto').map(({ name }) => name);
 }
 
 /** Everything about the links of a VE, as a text to compare. */
