@@ -10,6 +10,7 @@ import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import type { VeDetail } from '../../src/ve/types.ts';
 import { TEMPLATE } from '../lib/cache.ts';
+import { faultOf, pointsOf } from '../lib/faults.ts';
 import { fileInstance } from '../lib/instance.ts';
 import { assertSame } from '../lib/same.ts';
 import { until } from '../lib/wait.ts';
@@ -127,19 +128,35 @@ describe('a VE on a bridge, with addresses by hand', () => {
     assert.ok(await pings('fixed', '192.0.2.1'));
   });
 
-  test('a daemon that is killed in the middle of a change makes it whole or takes it back', async () => {
-    for (const nth of [1, 3, 5]) {
-      await veld.restart({ VELD_FAULT: `kill:ran:ip#${nth}` });
-      await set('fixed', { 'network.interfaces': [`eth1,bridge=${bridge},address=192.0.2.8/24`] }).catch(() => {});
-      await veld.died().catch(() => {});
-      await veld.restart();
-      const wanted = (await veld.show('fixed')).properties['network.interfaces'].length > 0;
-      assert.equal(/eth1/.test(await inVe('fixed', 'ip', '-br', 'link')), wanted, `killed at command ${nth}`);
-      if (wanted) reachedFromLan('192.0.2.8');
-      await set('fixed', { 'network.interfaces': null });
-      assert.deepEqual(veld.traces().filter((line) => line.includes('-101-')), []);
-    }
-  });
+  for (const action of ['kill', 'fail'] as const) {
+    test(`a change that is cut short (${action}) is made whole or taken back`, async (t) => {
+      const eth1 = [`eth1,bridge=${bridge},address=192.0.2.8/24,mtu=1400`, `eth2,address=${routed()}`];
+      const change = (interfaces: string[] | null): Promise<unknown> => set('fixed', { 'network.interfaces': interfaces, 'network.addresses': interfaces ? '192.0.2.15/24' : '192.0.2.5/24' });
+      const points = await pointsOf(veld, () => change(eth1));
+      await change(null);
+      let reachedPoints = 0;
+      for (const point of process.env.VELD_TEST_FULL === undefined ? points.filter((_, i) => i % 4 === 0) : points) {
+        const fault = faultOf(action, point);
+        await veld.restart({ VELD_FAULT: fault });
+        const changed = await change(eth1).then(() => true, () => false);
+        if (action === 'kill' && veld.pid !== undefined) await veld.died(2000).catch(() => {});
+        if (!changed) reachedPoints += 1;
+        // After a failure without the help of a new daemon: the operation has taken back what it had done.
+        if (action === 'kill') await veld.restart();
+        const there = (await veld.show('fixed')).properties['network.interfaces'].length > 0;
+        assert.ok(action === 'kill' || there === changed, fault);
+        assert.equal(/eth1@[^]*eth2@/.test(await inVe('fixed', 'ip', '-br', 'link')), there, fault);
+        assert.match(await addresses('fixed', 'eth0'), there ? / 192\.0\.2\.15\/24/ : / 192\.0\.2\.5\/24/, fault);
+        reachedFromLan(there ? '192.0.2.15' : '192.0.2.5');
+        if (there) reachedFromLan('192.0.2.8');
+        if (action === 'fail') await veld.restart();
+        await change(null);
+        assert.deepEqual(veld.traces().filter((line) => line.includes('-101-')), [], fault);
+      }
+      assert.ok(reachedPoints >= 3, `${reachedPoints} of ${points.length} points cut it short`);
+      t.diagnostic(`${reachedPoints} cut short, of ${points.map(({ name }) => name).join(' ')}`);
+    });
+  }
 });
 
 describe('a VE on a bridge, by DHCP and router advertisements', () => {
