@@ -9,6 +9,7 @@ import { interfacesOf } from './interfaces.ts';
 import type { Interface } from './interfaces.ts';
 import { contains, formatPrefix, overlaps, parseCidr, parsePrefix, prefixOf, width } from './ip.ts';
 import type { Cidr, Prefix } from './ip.ts';
+import { GATEWAY_MAC } from './names.ts';
 import type { Names } from './names.ts';
 import { hostSubnets } from './pools.ts';
 import type { Allocator, Pool } from './pools.ts';
@@ -41,6 +42,7 @@ export function assign(context: AssignContext, ve: VeRecord, others: readonly Ve
       if (inside) throw new VeldError('address.taken', `The address ${cidr.address} lies in a prefix of ${inside.owner}.`);
     }
   }
+  for (const one of routed) if (one.mac === GATEWAY_MAC) throw invalid(`The link-layer address ${one.mac} is that of the host's side of every routed link.`);
   checkPrefixes(context, routed.flatMap(({ prefixes }) => prefixes), theirRouted);
   for (const one of mine) if (one.bridge !== undefined) checkOnBridge(one, [...theirs, ...mine.filter((other) => other !== one).map((other) => ({ ...other, owner: 'this VE itself' }))]);
 

@@ -315,6 +315,7 @@ function inNamespace(): void {
       [{ 'network.mode': 'bridge', 'network.bridge': 'brA', 'network.addresses': ['192.0.2.77/24'] }, 'address.taken', /ve120.*brA/],
       [{ 'network.mode': 'bridge', 'network.bridge': 'brA', 'network.addresses': ['192.0.2.1/24'] }, 'address.taken', /host's own, on brA/],
       [{ 'network.mode': 'bridge', 'network.bridge': 'brA', 'network.mac': '02:00:00:00:77:77' }, 'address.taken', /link-layer address/],
+      [{ 'network.mac': '02:76:65:6c:64:01' }, 'property.invalid', /host's side/],
       [{ 'network.interfaces': ['eth1'] }, 'property.invalid', /neither a bridge nor an address/],
       [{ 'network.interfaces': ['eth1,address=auto'] }, 'property.invalid', /no DHCP/],
       [{ 'network.interfaces': ['eth1,address=10.0.0.1,gateway=10.0.0.2'] }, 'property.invalid', /its gateway is the host/],

@@ -45,7 +45,7 @@ export function planOf(ve: VeRecord, context: PlanContext): NetworkPlan {
       addresses: one.addresses.map((cidr) => (one.bridge === undefined ? cidr.address : textOf(cidr))), prefixes: one.prefixes.map((cidr) => formatPrefix(prefixOf(cidr))),
     })),
     hostBatch: text(host),
-    guestSysctls: text(interfaces.flatMap(guestSysctls).map(([name, value]) => `${name} ${value}`)),
+    guestSysctls: text(interfaces.flatMap((one) => guestSysctls(one, context)).map(([name, value]) => `${name} ${value}`)),
     guestBatch: text(guest),
     guestBatch6: text(rules(interfaces, 6, 'add')),
   };
@@ -66,8 +66,8 @@ export function bringUp(one: Interface): string[] {
 }
 
 /** Kernel settings of the VE's side, below /proc/sys: one with addresses by hand must not take others from advertisements on its bridge. */
-export function guestSysctls(one: Interface): [string, string][] {
-  return one.bridge !== undefined && one.setup === 'host' ? [[`net/ipv6/conf/${one.name}/accept_ra`, '0']] : [];
+export function guestSysctls(one: Interface, { ipv6 }: PlanContext): [string, string][] {
+  return ipv6 && one.bridge !== undefined && one.setup === 'host' ? [[`net/ipv6/conf/${one.name}/accept_ra`, '0']] : [];
 }
 
 /**

@@ -23,7 +23,7 @@ export async function relinkInterfaces(before: readonly Interface[], after: read
     ...made.flatMap((one) => [...creation(one, pid, context), ...hostLines(one, context, 'add')]),
     ...kept.flatMap(({ after: one }) => [`link set ${one.link} mtu ${mtuOf(one, context).host}`, ...hostLines(one, context, 'replace')]),
   ]);
-  for (const one of after) for (const [name, value] of guestSysctls(one)) await setIn(pid, name, value);
+  for (const one of after) for (const [name, value] of guestSysctls(one, context)) await setIn(pid, name, value);
 
   // What goes first, where it would be in the way of what comes: the same address with another subnet, a default route in another table.
   await ipBatch(kept.flatMap((one) => guestRemoval(one.before, one.after)), { pid, force: true });

@@ -17,7 +17,7 @@ export const command = defineCommand<{ ve: string[] }, { wait?: boolean; force?:
     NO_WAIT,
   ],
   examples: [['restart --wait web', 'Restart, and return when it is up']],
-  errors: ['ve.not_found', 've.busy', 've.not_running', 've.stop_failed', 've.start_failed', 've.init_died', 'exec.not_found', 'exec.not_executable', 'request.invalid', 'engine.missing', 'network.failed', 'storage.failed',
+  errors: ['ve.not_found', 've.busy', 've.not_running', 've.stop_failed', 've.start_failed', 've.init_died', 'exec.not_found', 'exec.not_executable', 'request.invalid', 'engine.missing', 'network.no_bridge', 'network.failed', 'storage.failed',
     'property.unsupported', 'operation.cancelled', 'operation.interrupted', 'timeout'],
   json: 'an array of the operations',
   run(context, { ve }, { force, timeout, wait }) {
