@@ -223,6 +223,16 @@ function inNamespace(): void {
     assert.equal(await a.ask('say', 'still here'), 'still here');
   });
 
+  test('root of the VE cannot hold up a change by renaming or hiding its side', async () => {
+    a.ip('link set eth0 down', 'link set eth0 name mine0');
+    await changed(veA, a, { 'network.addresses': ['192.0.2.16/24'] }, async () => {
+      assert.equal(await lan.ask('connect', '192.0.2.16', 80), '192.0.2.9');
+      assert.doesNotMatch(inside(a, 'ip', 'link'), /mine0/);
+      a.ip('link del eth0'); // the host's side goes with it
+    });
+    assert.equal(await a.ask('connect', '192.0.2.9', 80), A4);
+  });
+
   test('an interface moves from the host\'s routes to a bridge and back', async () => {
     await changed(veB, b, { 'network.mode': 'bridge', 'network.bridge': 'brA', 'network.addresses': ['192.0.2.7/24'], 'network.interfaces': [] }, async () => {
       assert.equal(await lan.ask('connect', '192.0.2.7', 80), '192.0.2.9');

@@ -13,7 +13,16 @@ type Change = { before?: Interface; after?: Interface };
  * @param pid its init
  */
 export async function relinkInterfaces(before: readonly Interface[], after: readonly Interface[], pid: number, context: PlanContext): Promise<void> {
-  const changes = pair(before, after);
+  try {
+    await carryOver(pair(before, after), before, after, pid, context);
+  } catch (error) {
+    if (!before.some(({ link }) => linkExists(link))) throw error;
+    // Root of the VE may have renamed its side, or put it elsewhere: a new pair does not ask him.
+    await carryOver([...before.map((one) => ({ before: one })), ...after.map((one) => ({ after: one }))], before, after, pid, context);
+  }
+}
+
+async function carryOver(changes: readonly Change[], before: readonly Interface[], after: readonly Interface[], pid: number, context: PlanContext): Promise<void> {
   const ended = changes.flatMap((one) => (one.before && !one.after ? [one.before] : []));
   const made = changes.flatMap((one) => (one.after && !one.before ? [one.after] : []));
   const kept = changes.flatMap((one) => (one.before && one.after ? [{ before: one.before, after: one.after }] : []));
