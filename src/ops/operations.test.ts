@@ -31,6 +31,9 @@ const untilCancelled = (task: Task): Promise<never> => new Promise((_, reject) =
   task.signal.addEventListener('abort', () => reject(new DOMException('stopped', 'AbortError')), { once: true });
 });
 
+/** Work that has been begun has run until it waits for something. */
+const underWay = (): Promise<void> => new Promise((resolve) => { setImmediate(() => setImmediate(resolve)); });
+
 beforeEach(() => {
   lines = [];
   store = openStore(':memory:');
@@ -205,7 +208,7 @@ describe('cancel', () => {
       task.undo('a', () => void undone.push('a'));
       await untilCancelled(task);
     });
-    await sleep(5);
+    await underWay();
     assert.equal(operations.cancel(record.id).state, 'running');
     const ended = await end(record);
     assert.deepEqual([ended.state, ended.error?.code, undone], ['cancelled', 'operation.cancelled', ['a']]);
@@ -225,7 +228,7 @@ describe('cancel', () => {
       task.commit();
       await gate.promise;
     });
-    await sleep(5);
+    await underWay();
     assert.throws(() => operations.cancel(one.id), code('operation.committed'));
     gate.resolve();
     assert.equal((await end(one)).state, 'succeeded');
@@ -237,7 +240,7 @@ describe('cancel', () => {
         task[call]('x');
         assert.fail();
       });
-      await sleep(5);
+      await underWay();
       operations.cancel(two.id);
       assert.equal((await end(two)).state, 'cancelled');
     }
@@ -253,7 +256,7 @@ describe('cancel', () => {
     };
     for (const [undo, state] of [[true, 'cancelled'], [false, 'succeeded']] as const) {
       const record = begin(work(undo));
-      await sleep(5);
+      await underWay();
       operations.cancel(record.id);
       assert.equal((await end(record)).state, state);
     }
@@ -285,7 +288,7 @@ describe('the lock of a VE', () => {
     assert.deepEqual([operations.isBusy('u1')?.kind, operations.isBusy('u1')?.id], ['exit', '']);
     const order: string[] = [];
     const waiting = operations.whenFree('u1').then(() => order.push('free'));
-    await sleep(5);
+    await underWay();
     order.push('unlock');
     unlock();
     unlock();
@@ -303,7 +306,7 @@ describe('the lock of a VE', () => {
     const record = begin(async () => { order.push('operation'); }, 'u1');
     assert.throws(() => begin(async () => {}, 'u1'), code('ve.busy'));
     assert.throws(() => operations.lockVe('u1', 'exit'), code('ve.busy'));
-    await sleep(5);
+    await underWay();
     order.push('unlock');
     unlock();
     await end(record);
@@ -377,7 +380,7 @@ describe('the end of the daemon', () => {
       task.commit();
       await sleep(50);
     });
-    await sleep(5);
+    await underWay();
     await operations.close();
     assert.deepEqual([operations.get(open.id).state, operations.get(open.id).error?.code, undone], ['interrupted', 'operation.interrupted', ['a']]);
     assert.equal(operations.get(committed.id).state, 'succeeded');
@@ -387,7 +390,7 @@ describe('the end of the daemon', () => {
   it('does not wait for ever', async () => {
     const gate = Promise.withResolvers<void>();
     const record = begin(() => gate.promise);
-    await sleep(5);
+    await underWay();
     const before = performance.now();
     await operations.close(50);
     assert.ok(performance.now() - before < 500);

@@ -20,6 +20,8 @@ export interface Connection {
   get(sql: string, ...values: SQLInputValue[]): Row | undefined;
   all(sql: string, ...values: SQLInputValue[]): Row[];
   transaction<T>(work: () => T): T;
+  /** Writes that need not be on disk when this returns: the next ordinary write takes them along, and only a power cut before it forgets them. */
+  soon<T>(work: () => T): T;
   close(): void;
 }
 
@@ -105,6 +107,15 @@ function wrap(db: DatabaseSync, file: string): Connection {
         throw error;
       } finally {
         depth -= 1;
+      }
+    },
+    soon(work) {
+      if (depth > 0) return work(); // the transaction decides
+      db.exec('PRAGMA synchronous = NORMAL'); // not a kept statement: this pragma may act when it is prepared, and then no more
+      try {
+        return work();
+      } finally {
+        db.exec('PRAGMA synchronous = FULL');
       }
     },
     close() {

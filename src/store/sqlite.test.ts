@@ -7,6 +7,7 @@ import { DatabaseSync } from 'node:sqlite';
 import { after, describe, it } from 'node:test';
 import { spawnSync } from 'node:child_process';
 import { sampleVe, storeConformance } from './conformance.ts';
+import { connect } from './connection.ts';
 import { MIGRATIONS } from './migrations.ts';
 import { openStore } from './sqlite.ts';
 
@@ -34,6 +35,20 @@ describe('sqlite store on disk', () => {
     chmodSync(file, 0o644);
     openStore(file).close();
     assert.equal(statSync(file).mode & 0o777, 0o600);
+  });
+
+  it('waits for the disk at each write, except where that may come soon', () => {
+    const db = connect(fresh(), MIGRATIONS);
+    const level = (): unknown => db.get('PRAGMA synchronous')?.synchronous;
+    const [normal, full] = [1, 2];
+    for (let i = 0; i < 2; i++) {
+      assert.equal(level(), full);
+      assert.equal(db.soon(level), normal);
+      assert.throws(() => db.soon(() => assert.fail('a write that fails')), /fails/);
+      assert.equal(level(), full);
+      assert.equal(db.transaction(() => db.soon(level)), full);
+    }
+    db.close();
   });
 
   it('has what was written after it is opened again', () => {

@@ -107,11 +107,16 @@ function layers(db: Connection): Pick<Store, 'insertLayer' | 'deleteLayer' | 'la
 
 function operations(db: Connection): Pick<Store, 'saveOperation' | 'operation' | 'listOperations' | 'pruneOperations'> {
   return {
-    saveOperation: (o) => void db.run(`INSERT INTO operations (id, kind, ve, state, percent, message, result, error, created_at, ended_at, request_id)
-      VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET state = excluded.state, percent = excluded.percent,
-      message = excluded.message, result = excluded.result, error = excluded.error, ended_at = excluded.ended_at`,
-    o.id, o.kind, o.ve, o.state, o.percent, o.message, JSON.stringify(o.result ?? null), o.error && JSON.stringify(o.error),
-    o.createdAt, o.endedAt, o.requestId),
+    saveOperation(o) {
+      const save = (): unknown => db.run(`INSERT INTO operations (id, kind, ve, state, percent, message, result, error, created_at, ended_at, request_id)
+        VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET state = excluded.state, percent = excluded.percent,
+        message = excluded.message, result = excluded.result, error = excluded.error, ended_at = excluded.ended_at`,
+      o.id, o.kind, o.ve, o.state, o.percent, o.message, JSON.stringify(o.result ?? null), o.error && JSON.stringify(o.error),
+      o.createdAt, o.endedAt, o.requestId);
+      // That one has begun, and how far it is, need not survive a power cut: what it has done is in the journal, which waits for the disk.
+      if (o.state === 'running') db.soon(save);
+      else save();
+    },
     operation(id) {
       const row = db.get('SELECT * FROM operations WHERE id = ?', id);
       return row && operationOf(row);

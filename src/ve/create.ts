@@ -65,8 +65,10 @@ export async function createVe(context: VeContext, ve: VeRecord, task: Task): Pr
   const template = store.findTemplate(ve.template);
   if (!template) throw new VeldError('template.not_found', 'The template was deleted meanwhile.');
   await volumes.seedVolume(ve.uuid, ve.uidBase, await seedFiles(context, ve, template));
-  task.phase('ready');
-  return updateVe(store, ve.uuid, { ready: true });
+  return store.transaction(() => {
+    task.phase('ready');
+    return updateVe(store, ve.uuid, { ready: true });
+  });
 }
 
 /** The identity files of a new VE: they can be laid into the fresh upper, nobody else has touched it. */
