@@ -100,6 +100,7 @@ export const BuildBody = Type.Object({
 export const ImportBody = Type.Object({
   file: Type.String({ maxLength: 4095, pattern: '^/[^\\u0000-\\u001f]+$', description: 'Absolute path on the node' }),
   name: newName,
+  init: Type.Optional(Type.Boolean({ description: 'false: it may lack /sbin/init and /bin/sh; for VEs that run one command. Default true' })),
 }, { ...closed, title: 'ImportRequest' });
 
 export const ErrorBodySchema = Type.Object({

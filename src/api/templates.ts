@@ -32,9 +32,8 @@ export function templateRoutes(app: Api, { deps }: RouteContext): void {
     schema: { summary: 'Make a template of an archive that lies on the node', tags, querystring: schemas.WaitQuery, body: schemas.ImportBody,
       response: operationAnswers('name.invalid', 'template.name_taken', 'template.invalid', 'path.refused') },
   }, (request, reply) => {
-    const { file, name } = request.body;
-    request.audit = { file, name };
-    return answerOperation(reply, operations, manager.importTemplate(file, name, request.id), request.query.wait);
+    request.audit = { ...request.body };
+    return answerOperation(reply, operations, manager.importTemplate(request.body, request.id), request.query.wait);
   });
 
   app.delete('/v1/templates/:template', {

@@ -139,7 +139,7 @@ export async function openBench(change: Partial<ApiDeps> = {}): Promise<Bench> {
     templates: () => [TEMPLATE],
     template: (key) => (key === TEMPLATE.name ? TEMPLATE : noTemplate(key)),
     buildTemplate: (_request, requestId) => begin('template-build', null, requestId),
-    importTemplate: (_file, _name, requestId) => begin('template-import', null, requestId),
+    importTemplate: (_request, requestId) => begin('template-import', null, requestId),
     deleteTemplate: (key, requestId) => (key === TEMPLATE.name ? begin('template-delete', null, requestId) : noTemplate(key)),
   };
   const manager = new Proxy(plain, {

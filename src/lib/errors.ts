@@ -56,7 +56,7 @@ export const ERRORS = {
   'template.not_found': { kind: 'not_found', exit: 15, hint: 'See `veld template list`, or build one: `veld template build bookworm`.' },
   'template.in_use': { kind: 'conflict', exit: 16, hint: 'Destroy the VEs that use it first.' },
   'template.name_taken': { kind: 'conflict', exit: 16, hint: 'Choose another name, or delete the old template.' },
-  'template.invalid': { kind: 'invalid', exit: 17, hint: 'The archive must hold a root file system with /sbin/init and /bin/sh.' },
+  'template.invalid': { kind: 'invalid', exit: 17, hint: 'The archive must hold a root file system with /sbin/init and /bin/sh; one for a single command is imported with --no-init.' },
   'template.build_failed': { kind: 'internal', exit: 18, hint: 'Read the end of the build log.' },
   'address.none_free': { kind: 'conflict', exit: 19, hint: 'Enlarge the pool (`network.pools` in the settings), or destroy VEs.' },
   'address.taken': { kind: 'conflict', exit: 19, hint: 'Choose another address.' },

@@ -78,13 +78,13 @@ export function createTemplateBuilder({ settings, log }: TemplateBuilderOptions)
       };
     },
 
-    async importArchive(file, name, staging, task) {
+    async importArchive({ file, name, init = true }, staging, task) {
       if (!file.startsWith('/')) throw new VeldError('template.invalid', `${file} is not an absolute path.`);
       task.progress(1, 'unpacking');
       mkdirSync(staging.path, { recursive: true, mode: 0o755 });
       const seen = await unpackArchive(file, staging.path, { signal: task.signal, progress: (share) => task.progress(1 + share * 88, 'unpacking') });
       task.progress(90, 'taking the fingerprint');
-      const facts = inspectTree(staging.path);
+      const facts = inspectTree(staging.path, { init });
       const fingerprint = await fingerprintOf(staging.path, task.signal);
       return { fingerprint, name, ...facts, createdAt: new Date().toISOString(), source: { kind: 'archive', file, ...seen } };
     },

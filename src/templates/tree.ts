@@ -52,13 +52,13 @@ function line(entry: TarEntry): string {
 
 /**
  * Check that a tree has an init and a shell, and read what it is. Links in it are resolved as inside it.
- * @param needs `init: false` for the trees of application VEs, which bring none
+ * @param needs `init: false` for trees of application VEs, which may hold nothing but a program
  * @throws VeldError `template.invalid`
  */
 export function inspectTree(root: string, needs: { init: boolean } = { init: true }): TreeFacts {
   const directory = openSync(root, constants.O_RDONLY | constants.O_DIRECTORY | constants.O_NOFOLLOW);
   try {
-    for (const program of needs.init ? ['/sbin/init', '/bin/sh'] : ['/bin/sh']) {
+    for (const program of needs.init ? ['/sbin/init', '/bin/sh'] : []) {
       const fd = open(directory, program, O_PATH);
       const stat = fd === undefined ? undefined : fstatSync(fd);
       if (fd !== undefined) closeSync(fd);

@@ -17,6 +17,14 @@ export interface BuildRequest {
   mirror?: string;
 }
 
+export interface ImportRequest {
+  /** Absolute path of the archive. */
+  file: string;
+  name: string;
+  /** False: it may lack an init and a shell; for VEs that run one command. Default true. */
+  init?: boolean;
+}
+
 /** Where the new tree is put, and how it becomes a layer: given by the caller (a storage's stageLayer). */
 export interface Staging {
   path: string;
@@ -26,5 +34,5 @@ export interface TemplateBuilder {
   /** Fill `staging.path` with a root file system. @returns the record without layers and size: the caller commits the layer */
   build(request: BuildRequest, staging: Staging, task: Task): Promise<Omit<TemplateRecord, 'layers' | 'size'>>;
   /** Unpack a root file system archive (tar, .gz, .xz, .zst), confined and checked. */
-  importArchive(file: string, name: string, staging: Staging, task: Task): Promise<Omit<TemplateRecord, 'layers' | 'size'>>;
+  importArchive(request: ImportRequest, staging: Staging, task: Task): Promise<Omit<TemplateRecord, 'layers' | 'size'>>;
 }

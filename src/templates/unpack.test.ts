@@ -145,6 +145,7 @@ test('a tree without init, or whose init leads to the host, is no root', needsRo
   mkdirSync(join(tree, 'sbin'));
   mkdirSync(join(tree, 'bin'));
   assert.throws(() => inspectTree(tree), /no program \/sbin\/init/);
+  assert.equal(inspectTree(tree, { init: false }).architecture, 'unknown');
   symlinkSync('/bin/true', join(tree, 'sbin/init')); // exists on the host, not in the tree
   symlinkSync('../../../../../../bin/true', join(tree, 'bin/sh'));
   assert.throws(() => inspectTree(tree), /no program \/sbin\/init/);

@@ -136,10 +136,10 @@ export function createVeManager(context: VeContext): RunningVeManager {
         (task) => makeTemplate(context, (staging) => context.templates.build(request, staging, task), task));
     },
 
-    importTemplate(file, name, requestId) {
-      checkTemplateName(name);
+    importTemplate(request, requestId) {
+      checkTemplateName(request.name);
       return operations.start({ kind: 'template-import', ve: null, requestId },
-        (task) => makeTemplate(context, (staging) => context.templates.importArchive(file, name, staging, task), task));
+        (task) => makeTemplate(context, (staging) => context.templates.importArchive(request, staging, task), task));
     },
 
     deleteTemplate(key, requestId) {

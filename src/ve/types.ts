@@ -4,7 +4,7 @@ import type { OperationRecord, TemplateRecord } from '../store/types.ts';
 import type { Properties } from '../spec/types.ts';
 import type { Usage } from '../resources/types.ts';
 import type { LinkPlan, Traffic } from '../network/types.ts';
-import type { BuildRequest } from '../templates/types.ts';
+import type { BuildRequest, ImportRequest } from '../templates/types.ts';
 
 /** `failed`: it should run, and does not. */
 export type VeStatus = 'stopped' | 'starting' | 'running' | 'frozen' | 'stopping' | 'failed';
@@ -177,6 +177,6 @@ export interface VeManager {
   templates(): (TemplateRecord & { uses: number })[];
   template(key: string): TemplateRecord & { uses: number };
   buildTemplate(request: BuildRequest, requestId: string | null): OperationRecord;
-  importTemplate(file: string, name: string, requestId: string | null): OperationRecord;
+  importTemplate(request: ImportRequest, requestId: string | null): OperationRecord;
   deleteTemplate(key: string, requestId: string | null): OperationRecord;
 }
