@@ -1,6 +1,7 @@
 /** What `list` and `show` say of a VE. */
 import type { OperationRecord, VeRecord } from '../store/types.ts';
 import { PROPERTIES, resolveProperties } from '../spec/properties.ts';
+import type { PropertyRow } from '../spec/types.ts';
 import type { VeContext } from './context.ts';
 import { bootedProperties, readRunState, type RunState } from './run-folder.ts';
 import type { VeDetail, VeStatus, VeView } from './types.ts';
@@ -60,7 +61,9 @@ function pending(context: VeContext, ve: VeRecord, properties: ReturnType<typeof
   const booted = bootedProperties(context.settings, ve.number) as Record<string, unknown> | undefined;
   if (!booted) return [];
   const now = properties as unknown as Record<string, unknown>;
-  return PROPERTIES.filter((row) => row.change === 'restart' && JSON.stringify(booted[row.name]) !== JSON.stringify(now[row.name])).map((row) => row.name);
+  // A VE that an earlier version booted has the defaults of properties that there were not.
+  const then = (row: PropertyRow): unknown => (Object.hasOwn(booted, row.name) ? booted[row.name] : row.default);
+  return PROPERTIES.filter((row) => row.change === 'restart' && JSON.stringify(then(row)) !== JSON.stringify(now[row.name])).map((row) => row.name);
 }
 
 /** A start time of /proc (clock ticks since the host booted) as ISO 8601. */
