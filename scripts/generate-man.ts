@@ -100,12 +100,13 @@ function propertiesPage(): string {
 function daemonPage(): string {
   const { stateDir, runDir, socket, log } = defaultSettings();
   return manPage({ name: 'veldd', section: 8, version: VERSION, source: 'the defaults of the settings' }, 'daemon of Veld')
-    .section('SYNOPSIS').paragraph('`veldd` [--settings FILE] [--version] [--help]')
+    .section('SYNOPSIS').paragraph('`veldd` [--settings FILE] [--records] [--version] [--help]')
     .section('DESCRIPTION')
     .paragraph('Makes, starts, stops and watches virtual environments (VEs) for veld(1) and for programs that use its HTTP API. It runs as root, usually as `veldd.service`.')
     .paragraph('VEs do not need it to live: they go on while it is stopped, killed or upgraded, and can reboot meanwhile. A new daemon adopts what runs and mends what was interrupted.')
     .section('OPTIONS')
     .item('--settings FILE', `Settings file; default $VELD_SETTINGS, else ${DEFAULT_SETTINGS_FILE}. It need not exist.`)
+    .item('--records', 'Print what the store holds (VEs, templates, layers, the newest operations, the journal) as JSON, whether a daemon runs or not, and end.')
     .item('-V, --version', 'Print the version.')
     .item('-h, --help', 'Print a summary.')
     .section('SIGNALS')

@@ -27,6 +27,7 @@ import { createEventBus } from './ops/events.ts';
 import { createOperations } from './ops/operations.ts';
 import { createResources } from './resources/resources.ts';
 import { createVolumes } from './storage/volumes.ts';
+import { readRecords } from './store/read-only.ts';
 import { openStore } from './store/sqlite.ts';
 import { createTemplateBuilder } from './templates/builder.ts';
 import { staleVes } from './ve/lxcfs-binds.ts';
@@ -36,11 +37,15 @@ import { promisedRanges, uidBlock } from './ve/uid-ranges.ts';
 /** How long operations may take to end or roll back when the daemon stops, in milliseconds. */
 const STOP_TIMEOUT = 10_000;
 
+/** Operations that `--records` tells of, the newest. */
+const RECORDED_OPERATIONS = 100;
+
 const VERSION = (JSON.parse(readFileSync(new URL('../package.json', import.meta.url), 'utf8')) as { version: string }).version;
 
-const USAGE = `Usage: veldd [--settings FILE]
+const USAGE = `Usage: veldd [--settings FILE] [--records]
 
 The daemon of Veld. Settings: FILE, else $VELD_SETTINGS, else /etc/veld/settings.json; defaults where there is none.
+With --records it only prints what the store holds, as JSON, whether a daemon runs or not.
 SIGTERM stops it; VEs go on, and the next daemon adopts them. SIGHUP opens the log file anew.
 `;
 
@@ -51,7 +56,7 @@ const LXCFS_REASONS = { running: '', absent: 'none was built for this host', sto
 type Closers = (() => void | Promise<void>)[];
 
 async function main(): Promise<void> {
-  const { values } = parseArgs({ options: { settings: { type: 'string' }, help: { type: 'boolean', short: 'h' }, version: { type: 'boolean', short: 'V' } } });
+  const { values } = parseArgs({ options: { settings: { type: 'string' }, records: { type: 'boolean' }, help: { type: 'boolean', short: 'h' }, version: { type: 'boolean', short: 'V' } } });
   if (values.help) {
     process.stdout.write(USAGE);
     return;
@@ -62,6 +67,10 @@ async function main(): Promise<void> {
   }
   if (process.geteuid?.() !== 0) throw new VeldError('usage', 'veldd must be run by root.', { hint: 'Use sudo, or the systemd unit.' });
   const settings = loadSettings(values.settings);
+  if (values.records) {
+    process.stdout.write(`${JSON.stringify(readRecords(join(settings.stateDir, 'veld.db'), RECORDED_OPERATIONS))}\n`);
+    return;
+  }
   process.chdir('/'); // keeps no file system busy
   settings.libexecDir = fileURLToPath(new URL('../libexec', import.meta.url));
   await serve(settings);

@@ -65,6 +65,22 @@ function prepareFile(file: string, latest: number): void {
   }
 }
 
+/**
+ * Open an existing database to read it; the daemon may have it open, too.
+ * @throws VeldError `store.corrupt`, `store.too_new`
+ */
+export function connectReadOnly(file: string, latest: number): Connection {
+  let opened: DatabaseSync | undefined;
+  try {
+    opened = new DatabaseSync(file, { readOnly: true, timeout: BUSY_TIMEOUT });
+    checkVersion(opened, file, latest);
+  } catch (error) {
+    opened?.close();
+    throw inWords(error, file);
+  }
+  return wrap(opened, file);
+}
+
 function wrap(db: DatabaseSync, file: string): Connection {
   const statements = new Map<string, StatementSync>();
   let depth = 0;

@@ -37,6 +37,11 @@ export function openStore(file: string, migrations: readonly Migration[] = MIGRA
   };
 }
 
+/** The parts that read, for a connection that cannot write. */
+export function readers(db: Connection): Pick<Store, 'listVes' | 'listTemplates' | 'listLayers' | 'listOperations' | 'listJournal'> {
+  return { ...ves(db), ...templates(db), ...layers(db), ...operations(db), ...journal(db) };
+}
+
 function ves(db: Connection): Pick<Store, 'insertVe' | 'updateVe' | 'deleteVe' | 'veByUuid' | 'veByName' | 'veByNumber' | 'listVes'> {
   const values = (ve: VeRecord) => [
     ve.name, ve.template, ve.uidBase, JSON.stringify(ve.properties), JSON.stringify(ve.addresses), ve.mac, ve.desired, Number(ve.ready),

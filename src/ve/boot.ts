@@ -3,6 +3,7 @@ import { existsSync, mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { faultPoint } from '../lib/faults.ts';
 import { VeldError } from '../lib/errors.ts';
+import { LAST_WORDS } from '../lib/last-words.ts';
 import { run } from '../lib/run.ts';
 import { findHierarchies } from '../kernel/cgroup.ts';
 import type { ProcessId } from '../kernel/process.ts';
@@ -100,7 +101,8 @@ function startFailed(context: VeContext, ve: VeRecord, sync: string): VeldError 
   try {
     reason = (JSON.parse(reason) as { message?: string }).message?.trim().replace(/^\d{4}-\S+Z?: /gm, '') || reason;
   } catch { /* not JSON: shown as it is */ }
-  return new VeldError('ve.start_failed', `${ve.name} could not be started: ${reason || lastWords(context.settings, ve.uuid) || 'its monitor ended without a word'}.`);
+  const words = lastWords(context.settings, ve.uuid);
+  return new VeldError('ve.start_failed', `${ve.name} could not be started${reason || !words ? `: ${reason || 'its monitor ended without a word'}.` : `; ${LAST_WORDS} ${words}`}`);
 }
 
 /** Where the cgroup2 hierarchy is on a hybrid host; null on a pure one. */

@@ -2,6 +2,7 @@
 import { watch } from 'node:fs';
 import { join } from 'node:path';
 import { VeldError } from '../lib/errors.ts';
+import { LAST_WORDS } from '../lib/last-words.ts';
 import { isAlive, type ProcessId } from '../kernel/process.ts';
 import type { Properties } from '../spec/types.ts';
 import type { VeRecord } from '../store/types.ts';
@@ -57,7 +58,7 @@ export async function initDied(context: VeContext, { ve, properties, since }: Bo
   const words = lastWords(context.settings, ve.uuid, since);
   const command = properties['boot.command'];
   if (command !== null && code === 0) return undefined;
-  const ended = `${code === undefined ? '' : ` with status ${code}`}${words ? `: ${words}` : ' without a word'}.`;
+  const ended = `${code === undefined ? '' : ` with status ${code}`}${words ? `; ${LAST_WORDS} ${words}` : ' without a word.'}`;
   if (command === null) return new VeldError('ve.init_died', `The init of ${ve.name} died at boot${ended}`, { details: { exit: code ?? null } });
   // How the init of application VEs says that there was nothing that it could run.
   const reason = /\(catatonit:\d+\): failed to exec pid1: (.*)/.exec(words)?.[1];
