@@ -3,6 +3,8 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { defaultSettings } from '../src/lib/settings.ts';
+import { Compile } from 'typebox/compile';
+import { apiDocument, apiPage } from './api-page.ts';
 import { REFERENCE, generateDocs } from './generate-docs.ts';
 
 test('the generated reference pages say what the tables say', async () => {
@@ -17,4 +19,33 @@ test('settings.md names every setting, and none that does not exist', () => {
   const page = readFileSync(join(REFERENCE, 'settings.md'), 'utf8');
   const documented = [...page.matchAll(/^\| `([^`]+)` \|/gm)].map((match) => match[1]!);
   assert.deepEqual(new Set(documented), new Set(keys(defaultSettings()).filter((key) => key !== 'libexecDir')));
+});
+
+test('the page of the API has every route with an example, every type, and no link to nowhere', async () => {
+  const document = await apiDocument();
+  const page = apiPage(document);
+  for (const [path, verbs] of Object.entries(document.paths)) {
+    for (const [verb, { responses }] of Object.entries(verbs)) {
+      const section = page.split(`### ${verb.toUpperCase()} ${path}\n`)[1]?.split('\n### ')[0];
+      assert.match(section ?? '', responses['101'] ? /A WebSocket at/ : /^ {4}curl --unix-socket/m, `${verb} ${path}`);
+    }
+  }
+  for (const name of Object.keys(document.components.schemas)) assert.ok(page.includes(`### Type ${name}\n`), name);
+  const anchors = new Set([...page.matchAll(/^##+ (.*)$/gm)].map(([, heading]) => heading!.toLowerCase().replaceAll(/[^\w -]/g, '').replaceAll(' ', '-')));
+  for (const [, target] of page.matchAll(/\]\(#([^)]*)\)/g)) assert.ok(anchors.has(target!), target);
+});
+
+test('bodies that examples send are taken, and every body that holds something has one', async () => {
+  const { paths, components } = await apiDocument();
+  let checked = 0;
+  for (const [path, verbs] of Object.entries(paths)) {
+    for (const [verb, { requestBody }] of Object.entries(verbs)) {
+      const { schema, example } = requestBody?.content['application/json'] ?? {};
+      if (schema?.$ref === undefined) continue;
+      assert.ok(example !== undefined, `${verb} ${path} has no example`);
+      assert.ok(Compile(components.schemas[schema.$ref.split('/').at(-1)!] as never).Check(example), `${verb} ${path}: ${JSON.stringify(example)}`);
+      checked += 1;
+    }
+  }
+  assert.ok(checked >= 9, `${checked} bodies`);
 });

@@ -1,5 +1,5 @@
 /**
- * Writes the reference pages that are made from tables: commands, properties, errors.
+ * Writes the reference pages that are made from tables: commands, properties, errors, the API.
  *
  * `node scripts/generate-docs.ts` writes them; the test beside this file compares them with what the tables say now.
  */
@@ -12,13 +12,15 @@ import { CHANGES, defaultText, describeType } from '../src/cli/properties-help.t
 import { loadAllCommands } from '../src/cli/table.ts';
 import { ERRORS, HTTP_STATUS } from '../src/lib/errors.ts';
 import { PROPERTIES } from '../src/spec/properties.ts';
+import { apiDocument, apiPage } from './api-page.ts';
+import { head, table } from './markdown.ts';
 
 /** Where the pages lie. */
 export const REFERENCE = join(import.meta.dirname, '../docs/reference');
 
 /** File name to content of all generated pages. */
 export async function generateDocs(): Promise<Record<string, string>> {
-  return { 'commands.md': commandsPage(await loadAllCommands()), 'properties.md': propertiesPage(), 'errors.md': errorsPage() };
+  return { 'commands.md': commandsPage(await loadAllCommands()), 'properties.md': propertiesPage(), 'errors.md': errorsPage(), 'api.md': apiPage(await apiDocument()) };
 }
 
 function commandsPage(commands: readonly Command[]): string {
@@ -68,15 +70,6 @@ function errorsPage(): string {
     table(['Exit', 'Code', 'HTTP', 'Kind', 'What to do'], rows.map(([code, row]) => [String(row.exit), `\`${code}\``, String(HTTP_STATUS[row.kind]), row.kind.replace('_', ' '), row.hint])),
     'Besides: 0 done; 130 left by a second Ctrl-C; 141 the reader of the output went away.\n',
   ].join('\n');
-}
-
-function head(title: string, source: string): string {
-  return `# ${title}\n\n<!-- Made by scripts/generate-docs.ts from ${source.replaceAll('`', '')}. Do not edit. -->\n`;
-}
-
-function table(titles: readonly string[], rows: readonly (readonly string[])[]): string {
-  const line = (cells: readonly string[]): string => `| ${cells.map((cell) => cell.replaceAll('|', '\\|')).join(' | ')} |\n`;
-  return `${line(titles)}| ${titles.map(() => '---').join(' | ')} |\n${rows.map(line).join('')}`;
 }
 
 if (import.meta.main) {

@@ -50,16 +50,16 @@ export const CreateBody = Type.Object({
   template: printable(64),
   properties: Type.Optional(PropertyChanges),
   start: Type.Optional(Type.Boolean()),
-}, { ...closed, title: 'CreateRequest' });
+}, { ...closed, title: 'CreateRequest', examples: [{ name: 'web', template: 'debian-12', properties: { 'memory.limit': '1G' }, start: true }] });
 export const StopBody = Type.Object({
   force: Type.Optional(Type.Boolean({ description: 'Do not ask, kill' })),
   timeout: Type.Optional(Type.Number({ minimum: 0, maximum: 86_400, description: 'Seconds before it is forced; default stop.timeout' })),
-}, { ...closed, title: 'StopRequest' });
-export const RenameBody = Type.Object({ name: newName }, { ...closed, title: 'RenameRequest' });
+}, { ...closed, title: 'StopRequest', examples: [{ timeout: 30 }] });
+export const RenameBody = Type.Object({ name: newName }, { ...closed, title: 'RenameRequest', examples: [{ name: 'shop' }] });
 export const SetBody = Type.Object({
   changes: PropertyChanges,
   nextStart: Type.Optional(Type.Boolean({ description: 'Accept properties that need a restart' })),
-}, { ...closed, title: 'SetRequest' });
+}, { ...closed, title: 'SetRequest', examples: [{ changes: { 'memory.limit': '2G', 'cpu.limit': null } }] });
 
 const execFields = {
   command: Type.Array(withoutNul(131_072), { minItems: 1, maxItems: 4096, description: 'Program and arguments; no shell' }),
@@ -68,16 +68,16 @@ const execFields = {
   cwd: Type.Optional(Type.String({ maxLength: 4095, pattern: '^/[^\\u0000]*$' })),
 };
 export const ExecBody = Type.Object({ ...execFields, stdin: Type.Optional(Type.String({ maxLength: 1 << 20, description: 'Text for standard input' })) },
-  { ...closed, title: 'ExecOnceRequest' });
+  { ...closed, title: 'ExecOnceRequest', examples: [{ command: ['systemctl', 'is-system-running'] }] });
 const cells = Type.Integer({ minimum: 1, maximum: 65_535 });
 const tty = Type.Optional(nullable(Type.Object({ columns: cells, rows: cells, term: Type.String({ pattern: '^[A-Za-z0-9][A-Za-z0-9._+-]{0,63}$' }) }, closed)));
-export const SessionBody = Type.Object({ ...execFields, tty }, { ...closed, title: 'ExecRequest' });
-export const ShellBody = Type.Object({ user: execFields.user, env: execFields.env, tty }, { ...closed, title: 'ShellRequest' });
+export const SessionBody = Type.Object({ ...execFields, tty }, { ...closed, title: 'ExecRequest', examples: [{ command: ['bash'], tty: { columns: 80, rows: 24, term: 'xterm-256color' } }] });
+export const ShellBody = Type.Object({ user: execFields.user, env: execFields.env, tty }, { ...closed, title: 'ShellRequest', examples: [{ user: 'www-data', tty: { columns: 80, rows: 24, term: 'xterm-256color' } }] });
 export const ConsoleBody = Type.Object({
   tail: Type.Optional(Type.Integer({ minimum: 0, maximum: 100_000, description: 'Lines of the log to begin with; default 20' })),
   wait: Type.Optional(Type.Boolean({ description: 'Also while the VE is stopped: until its next boot, and again' })),
   size: Type.Optional(Type.Object({ columns: cells, rows: cells }, closed)),
-}, { ...closed, title: 'ConsoleRequest' });
+}, { ...closed, title: 'ConsoleRequest', examples: [{ tail: 100, size: { columns: 80, rows: 24 } }] });
 
 /** Signals that a client may send to its command. */
 export const SIGNALS = ['SIGHUP', 'SIGINT', 'SIGQUIT', 'SIGTERM', 'SIGKILL', 'SIGUSR1', 'SIGUSR2', 'SIGCONT', 'SIGSTOP', 'SIGTSTP', 'SIGWINCH'] as const;
@@ -96,12 +96,12 @@ export const BuildBody = Type.Object({
   name: Type.Optional(newName),
   include: Type.Optional(Type.Array(packageName, { maxItems: 500 })),
   mirror: Type.Optional(Type.String({ maxLength: 500, pattern: '^(https?|file)://[!-~]+$' })),
-}, { ...closed, title: 'BuildRequest' });
+}, { ...closed, title: 'BuildRequest', examples: [{ suite: 'bookworm', include: ['nginx'] }] });
 export const ImportBody = Type.Object({
   file: Type.String({ maxLength: 4095, pattern: '^/[^\\u0000-\\u001f]+$', description: 'Absolute path on the node' }),
   name: newName,
   init: Type.Optional(Type.Boolean({ description: 'false: it may lack /sbin/init and /bin/sh; for VEs that run one command. Default true' })),
-}, { ...closed, title: 'ImportRequest' });
+}, { ...closed, title: 'ImportRequest', examples: [{ file: '/root/rootfs.tar.xz', name: 'mine' }] });
 
 export const ErrorBodySchema = Type.Object({
   code: Type.String({ description: 'Row of the error table' }),
