@@ -19,6 +19,9 @@ export interface PhaseContext {
 
 const MB = 1 << 20;
 
+/** Incus and LXC name their groups alike: names must differ. */
+const nameOf = ({ name }: Contestant, ve: string): string => `${name}-${ve}`;
+
 /** How often the short verbs are measured in each round. */
 const SHORT = 5;
 
@@ -29,7 +32,7 @@ export async function measureVerbs(context: PhaseContext, rounds: number): Promi
     for (let turn = 0; turn < contestants.length; turn++) {
       signal.throwIfAborted();
       const contestant = contestants[(round + turn) % contestants.length] as Contestant;
-      await oneLife(context, contestant, `r${round}`);
+      await oneLife(context, contestant, nameOf(contestant, `r${round}`));
     }
     say(`round ${round + 1} of ${rounds}`);
   }
@@ -75,12 +78,13 @@ const UNITS = ['systemctl', 'list-units', '--plain', '--no-legend', '--state=act
 export async function compareUnits({ contestants }: PhaseContext): Promise<{ units: Record<string, string[]>; differences: string[] }> {
   const units: Record<string, string[]> = {};
   for (const contestant of contestants) {
-    await runCommands(contestant.commands.deploy('units'), contestant.env);
-    await untilRunning(contestant, 'units');
-    const init = initOf(await contestant.group('units'));
+    const ve = nameOf(contestant, 'units');
+    await runCommands(contestant.commands.deploy(ve), contestant.env);
+    await untilRunning(contestant, ve);
+    const init = initOf(await contestant.group(ve));
     const lines = (await insideOf(init as number, UNITS)).trim().split('\n');
     units[contestant.name] = lines.map((line) => line.split(/\s+/)[0] as string).sort();
-    await runCommands([...contestant.commands.kill('units'), ...contestant.commands.destroy('units')], contestant.env);
+    await runCommands([...contestant.commands.kill(ve), ...contestant.commands.destroy(ve)], contestant.env);
   }
   const all = [...new Set(Object.values(units).flat())].sort();
   const differences = all.flatMap((unit) => {
@@ -93,8 +97,9 @@ export async function compareUnits({ contestants }: PhaseContext): Promise<{ uni
 /** Many idle VEs of each contestant at the same time: memory, lists, requests, and what the daemons do meanwhile. */
 export async function measureMany(context: PhaseContext, count: number, seconds: number): Promise<void> {
   const { samples, contestants, say, signal, deadline } = context;
-  const names = Array.from({ length: count }, (_, i) => `m${i}`);
+  const namesOf = (contestant: Contestant): string[] => Array.from({ length: count }, (_, i) => nameOf(contestant, `m${i}`));
   for (const contestant of contestants) {
+    const names = namesOf(contestant);
     for (const ve of names) {
       signal.throwIfAborted();
       await runCommands(contestant.commands.deploy(ve), contestant.env);
@@ -103,7 +108,7 @@ export async function measureMany(context: PhaseContext, count: number, seconds:
     say(`${count} of ${contestant.name} run`);
   }
   await sleep(5000, undefined, { signal }); // what systemd does after its boot
-  for (const contestant of contestants) await measureMemory(context, contestant, names);
+  for (const contestant of contestants) await measureMemory(context, contestant, namesOf(contestant));
   const throughput = async (contestant: Contestant): Promise<void> => {
     const { name, requests } = contestant;
     if (!requests) return;
@@ -120,15 +125,15 @@ export async function measureMany(context: PhaseContext, count: number, seconds:
       signal.throwIfAborted();
       const { name, commands, requests, env } = contestant;
       for (let i = 0; i < 3; i++) samples.add(ROWS.list, name, await runCommands(commands.list(), env));
-      samples.add(ROWS.execMany, name, await runCommands(commands.execTrue('m0'), env));
-      if (requests) for (const ve of names) await samples.timed(ROWS.stateApi, name, () => requests.state(ve));
+      samples.add(ROWS.execMany, name, await runCommands(commands.execTrue(nameOf(contestant, 'm0')), env));
+      if (requests) for (const ve of namesOf(contestant)) await samples.timed(ROWS.stateApi, name, () => requests.state(ve));
       await throughput(contestant);
     }
   }
   for (const { name, daemon } of contestants) if (daemon) samples.add(ROWS.daemonRss, name, rss(daemon()) / MB);
   await measureIdle(context, contestants, ROWS.daemonCpu, seconds * 10);
   for (const contestant of contestants) {
-    for (const ve of names) {
+    for (const ve of namesOf(contestant)) {
       await runCommands([...contestant.commands.kill(ve), ...contestant.commands.destroy(ve)], contestant.env);
     }
   }

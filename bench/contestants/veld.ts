@@ -1,8 +1,9 @@
 /** Veld: an instance of its own, its daemon from the release bundle, its commands by bin/veld. */
-import { readdirSync } from 'node:fs';
+import { readFileSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { makeInstance } from '../../test/lib/instance.ts';
 import { TEMPLATE } from '../../test/lib/cache.ts';
+import { namesOf } from '../../src/network/names.ts';
 import { pidsOf } from '../lib/processes.ts';
 import { jsonClient } from '../lib/http.ts';
 import { outputOf } from '../lib/commands.ts';
@@ -21,7 +22,7 @@ export interface VeldContestant extends Contestant {
   /** The two halves of a deploy. */
   create(ve: string): Promise<void>;
   start(ve: string): Promise<void>;
-  /** What it has in the kernel's tables of the host. */
+  /** What carries its name in the kernel's tables of the host. */
   tables(): { mounts: number; nftRules: number; nftElements: number; routes: number };
 }
 
@@ -71,13 +72,14 @@ export async function openVeld(): Promise<VeldContestant> {
     start: (ve) => operate('POST', `/v1/ves/${ve}/start`, {}),
     destroy: (ve) => operate('DELETE', `/v1/ves/${ve}?force=true`),
     tables: () => {
-      const nft = outputOf('nft', ['-j', 'list', 'ruleset']);
-      const items = (JSON.parse(nft) as { nftables: { rule?: unknown; set?: { elem?: unknown[] } }[] }).nftables;
+      const { table, linkPrefix } = namesOf(instance.name);
+      const items = (JSON.parse(outputOf('nft', ['-j', 'list', 'table', 'inet', table])) as { nftables: { rule?: unknown; set?: { elem?: unknown[] } }[] }).nftables;
+      const lines = (text: string, word: string): number => text.split('\n').filter((line) => line.includes(word)).length;
       return {
-        mounts: outputOf('cat', ['/proc/self/mountinfo']).split('\n').length - 1,
+        mounts: lines(readFileSync('/proc/self/mountinfo', 'utf8'), instance.name),
         nftRules: items.filter(({ rule }) => rule !== undefined).length,
         nftElements: items.reduce((sum, { set }) => sum + (set?.elem?.length ?? 0), 0),
-        routes: ['-4', '-6'].reduce((sum, family) => sum + outputOf('ip', [family, 'route', 'show', 'table', 'all']).split('\n').length - 1, 0),
+        routes: ['-4', '-6'].reduce((sum, family) => sum + lines(outputOf('ip', [family, 'route', 'show', 'table', 'all']), ` ${linkPrefix}`), 0),
       };
     },
     async close() {
