@@ -3,7 +3,8 @@ import { mkdtempSync, readFileSync, renameSync, rmSync, statSync, existsSync } f
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
-import { createLogger, openLog, redact } from './log.ts';
+import { createLogger, openLog } from './log.ts';
+import { redact } from './redact.ts';
 import { VeldError } from './errors.ts';
 
 function capture(): { lines: Record<string, unknown>[]; write(line: string): void } {

@@ -4,7 +4,7 @@ import { closeSync, existsSync, fsyncSync, linkSync, mkdirSync, mkdtempSync, ope
 import { tmpdir } from 'node:os';
 import { basename, dirname, join } from 'node:path';
 import { VeldError, toVeldError } from '../../lib/errors.ts';
-import { redact } from '../../lib/log.ts';
+import { isSecretKey } from '../../lib/redact.ts';
 import { SAFE_PATH } from '../../lib/run.ts';
 import type { Item } from './items.ts';
 import { redactText } from './redact-text.ts';
@@ -122,14 +122,11 @@ function clean(value: unknown): string {
   return redactText(typeof value === 'string' ? value : `${JSON.stringify(redactTree(value), null, 2)}\n`);
 }
 
-/** redact() cuts what is too deep or too long for a line of a log: here each branch is one. */
+/** As the log does it, but whole: redact() cuts what is too deep or too long for a line. */
 function redactTree(value: unknown): unknown {
   if (Array.isArray(value)) return value.map(redactTree);
   if (typeof value !== 'object' || value === null) return value;
-  return Object.fromEntries(Object.entries(value).map(([key, item]) => {
-    const [[, shown]] = Object.entries(redact({ [key]: null }) as object) as [[string, unknown]];
-    return [key, shown === null ? redactTree(item) : shown];
-  }));
+  return Object.fromEntries(Object.entries(value).map(([key, item]) => [key, isSecretKey(key) ? '[redacted]' : redactTree(item)]));
 }
 
 async function inTime(gather: Item['gather']): Promise<unknown> {

@@ -7,8 +7,8 @@ export const command = defineCommand<{ shell: string }>({
   group: 'Help',
   summary: 'Print the script that completes command lines in a shell',
   description: [
-    '`./quickstart` puts these scripts where the shells look; this is for other places. Commands, options, properties and their values come from the',
-    'tables of the program, names of VEs, templates and operations from the daemon; when that does not answer there are none.',
+    '`./quickstart` puts these scripts where the shells look; this is for other places. Commands, options, properties and their values come from the '
+    + 'tables of the program, names of VEs, templates and operations from the daemon; when that does not answer there are none.',
   ],
   args: [{ name: 'shell', help: 'Of which shell', choices: ['bash', 'zsh', 'fish'] }],
   examples: [

@@ -29,9 +29,10 @@ export const command = defineCommand<object, Options>({
   group: 'This node',
   summary: 'Check whether this node can run VEs, and say what is wrong',
   description: [
-    'With --bundle nothing is printed but a file written, for whoever is to help: the checks, logs, settings, versions, facts about kernel and network, records',
-    'and states of VEs. It works while the daemon is down, too. It holds names and addresses; nothing from inside VEs, no environment of commands, and',
-    'what looks like a password or a key is taken out. Look through it all the same before you give it away.',
+    'With --bundle nothing is printed but a file written, for whoever is to help: the checks, logs, settings, versions, facts about kernel and network, records '
+    + 'and states of VEs. It works while the daemon is down, too.',
+    'It holds names and addresses; nothing from inside VEs, no environment of commands, and what looks like a password or a key is taken out. '
+    + 'Look through it all the same before you give it away.',
   ],
   options: [
     { flags: '-q, --quiet', help: 'Only warnings and failures' },
