@@ -17,7 +17,7 @@ export function describeType(type: PropertyType): string {
   }
 }
 
-const LISTS = { address: 'addresses', resolver: 'addresses', domain: 'domains' } as const;
+const LISTS = { address: 'addresses', resolver: 'addresses', domain: 'domains', publish: 'HOSTPORT:PORT items', rule: 'rules' } as const;
 
 /** When a change takes effect, in words. */
 export const CHANGES: Record<PropertyRow['change'], string> = {

@@ -13,8 +13,11 @@ export type PropertyType =
   | { kind: 'seconds'; min: number; max: number }
   | { kind: 'choice'; choices: readonly string[] }
   | { kind: 'text'; maxLength: number; pattern?: RegExp; patternHelp?: string }
-  /** Given as a list, or as text with commas or spaces. `address`: one that a VE can have; `resolver`: one that it can ask. */
-  | { kind: 'list'; item: 'address' | 'resolver' | 'domain'; maxItems: number };
+  /**
+   * Given as a list, or as text with commas or spaces. `address`: one that a VE can have; `resolver`: one that it can ask;
+   * `publish`: see ports.ts; `rule`: see rules.ts.
+   */
+  | { kind: 'list'; item: 'address' | 'resolver' | 'domain' | 'publish' | 'rule'; maxItems: number };
 
 export interface PropertyRow {
   /** Dotted name. */
@@ -51,6 +54,9 @@ export interface Properties {
   'network.dns': string[] | null;
   'network.search': string[];
   'network.mtu': number;
+  'network.publish': string[];
+  'network.allow': string[];
+  'network.deny': string[];
   'features.nesting': boolean;
   'features.io_uring': boolean;
   'features.sockets32': boolean;

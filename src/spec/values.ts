@@ -1,6 +1,8 @@
 /** Reads and shows values by their type. Strict: what is not understood wholly is refused, with what would be accepted. */
 import { VeldError } from '../lib/errors.ts';
 import { canonicalAddress, canonicalDomain, canonicalResolver } from './addresses.ts';
+import { canonicalPublish } from './ports.ts';
+import { canonicalRule } from './rules.ts';
 import type { PropertyRow, PropertyType } from './types.ts';
 
 /** No value needs a longer text; longer ones are refused before anything looks at them. */
@@ -63,6 +65,13 @@ const LIST_WORDS = {
   address: 'IPv4 or IPv6 addresses that a host can have, without prefix length',
   resolver: 'IPv4 or IPv6 addresses of name servers',
   domain: 'domain names',
+  publish: 'ports of the host and of the VE such as 8080:80, 192.0.2.1:53:53/udp or [2001:db8::1]:8000-8010:80-90/tcp (up to 1024 in a range; tcp unless said)',
+  rule: 'rules such as 22/tcp, 192.0.2.0/24:443, out:[2001:db8::/32]:25/tcp or any/icmp (in: unless said)',
+};
+
+/** How an item of a list is read: its canonical text, or undefined. */
+const LIST_READERS: Record<keyof typeof LIST_WORDS, (text: string) => string | undefined> = {
+  address: canonicalAddress, resolver: canonicalResolver, domain: canonicalDomain, publish: canonicalPublish, rule: canonicalRule,
 };
 
 /** A value as it may stand in a message: quoted, cut, nothing that a terminal would act upon. */
@@ -141,7 +150,7 @@ function readList(input: unknown, type: PropertyType & { kind: 'list' }): unknow
   else if (typeof input !== 'string') return REFUSED;
   else items = input === '' || input === 'none' ? [] : input.split(/\s*,\s*| +/);
   if (items.length > type.maxItems) return REFUSED;
-  const read = type.item === 'address' ? canonicalAddress : type.item === 'resolver' ? canonicalResolver : canonicalDomain;
+  const read = LIST_READERS[type.item];
   const values: string[] = [];
   for (const item of items) {
     const value = typeof item === 'string' && item.length <= 255 ? read(item) : undefined;
