@@ -7,6 +7,7 @@ import { buildApi } from './api/app.ts';
 import { listenOnSocket } from './api/socket.ts';
 import { runDoctor, type DoctorCheck } from './jobs/doctor.ts';
 import { isLimitSeen } from './jobs/limit-seen.ts';
+import { mendNetwork } from './jobs/mend-network.ts';
 import { currentEngine, engineManifest } from './kernel/engine.ts';
 import { raiseHostLimits, readHostLimits } from './kernel/host-limits.ts';
 import { lxcfsFolder, lxcfsStatus, startLxcfs } from './kernel/lxcfs.ts';
@@ -113,8 +114,12 @@ async function open(settings: Settings, log: Logger, closers: Closers, stopping:
   const events = createEventBus((error) => log.error({ err: error }, 'a listener of events failed'));
   const operations = createOperations({ store, events, log: log.child({ part: 'operations' }) });
   operations.markInterrupted();
-  const network = createNetwork(settings);
+  const network = createNetwork(settings, () => store.listVes());
   const resources = createResources({ instance, runDir });
+  const monitorGroups = (): string[] => {
+    const groups = resources.monitorGroups();
+    return [groups.unified, ...Object.values(groups.v1)];
+  };
   const volumes = createVolumes({ stateDir });
   const templates = createTemplateBuilder({ settings, log: log.child({ part: 'templates' }) });
   const engine = () => currentEngine(stateDir);
@@ -138,10 +143,7 @@ async function open(settings: Settings, log: Logger, closers: Closers, stopping:
   });
   await prepare('resources', () => resources.setup());
   await prepare('network', () => network.setup());
-  await prepare('lxcfs', () => {
-    const groups = resources.monitorGroups();
-    return startLxcfs({ stateDir, runDir, instance, groups: [groups.unified, ...Object.values(groups.v1)] });
-  });
+  await prepare('lxcfs', () => startLxcfs({ stateDir, runDir, instance, groups: monitorGroups() }));
 
   const bootFile = join(runDir, 'boot-id');
   const startedFile = join(runDir, 'boot-started');
@@ -149,6 +151,7 @@ async function open(settings: Settings, log: Logger, closers: Closers, stopping:
   // In the same turn: what adopt() set off begins in the next one, and from then on the folder belongs to this boot.
   writeFileAtomic(bootFile, `${bootId()}\n`);
   closers.push(() => manager.close());
+  closers.push(mendNetwork([() => network.mend()], log.child({ part: 'network' })));
 
   const api = await buildApi({
     version: VERSION, instance, log: log.child({ part: 'api' }), manager, operations, events, peerCredentials, stopping,

@@ -20,7 +20,7 @@ export interface ParsedChanges {
 /**
  * Check changes against the table and the state of the VE, before an operation begins.
  * @param changes by name; null unsets (the default holds again)
- * @throws VeldError `property.*`
+ * @throws VeldError `property.*`, `port.taken`
  */
 export function checkChanges(context: VeContext, ve: VeRecord, changes: Record<string, unknown>, nextStart: boolean): ParsedChanges {
   const values: Record<string, unknown> = {};
@@ -38,18 +38,26 @@ export function checkChanges(context: VeContext, ve: VeRecord, changes: Record<s
       throw new VeldError('property.unsupported', `${name} cannot be held on this host: ${held}.`);
     }
   }
+  checkPorts(context, ve, merged(ve.properties, values));
   return { values };
+}
+
+function merged(properties: Readonly<Record<string, unknown>>, values: Record<string, unknown>): Record<string, unknown> {
+  return Object.fromEntries(Object.entries({ ...properties, ...values }).filter(([, value]) => value !== undefined));
+}
+
+/** @throws VeldError `port.taken` */
+function checkPorts(context: VeContext, ve: VeRecord, properties: Record<string, unknown>): void {
+  if (JSON.stringify(properties['network.publish']) === JSON.stringify(ve.properties['network.publish'])) return;
+  context.network.checkPublish({ name: ve.name, properties }, context.store.listVes().filter(({ uuid }) => uuid !== ve.uuid), ve);
 }
 
 /** Change properties: all of them or none. */
 export async function setProperties(context: VeContext, uuid: string, { values }: ParsedChanges, task: Task): Promise<void> {
   await settled(context, reload(context.store, uuid).number); // it may be rebooting itself just now
   const before = reload(context.store, uuid);
-  const properties = { ...before.properties };
-  for (const [name, value] of Object.entries(values)) {
-    if (value === undefined) delete properties[name];
-    else properties[name] = value;
-  }
+  const properties = merged(before.properties, values);
+  checkPorts(context, before, properties); // again: from here to the record nobody comes between
   await change(context, before, { properties, addresses: newAddresses(context, before, properties, values) }, Object.keys(values), task);
   context.events.emit('ve.changed', { ve: uuid, data: { name: before.name, properties: Object.keys(values) } });
 }
@@ -90,6 +98,7 @@ export async function follow(context: VeContext, before: VeRecord, after: VeReco
     if (!isAlive(init)) throw new VeldError('ve.not_running', `${after.name} has just ended.`);
     await context.network.readdress(before, after, init.pid);
   }
+  await context.network.guard(before, after);
   prepareRun(context, after);
   if (inFiles) await updateGuestFiles(after, properties, init);
 }

@@ -11,6 +11,7 @@ interface Options {
   start?: boolean;
   set?: [string, string][];
   address?: string[];
+  publish?: string[];
   hostname?: string;
   /** `--wait` true, `--no-wait` false, neither: until the operation has ended. */
   wait?: boolean;
@@ -29,6 +30,7 @@ export const command = defineCommand<{ name: string }, Options>({
     { flags: '-w, --wait', help: 'With --start: wait until the system inside is up' },
     { flags: '--set <name=value>', help: 'Set a property (`veld help properties`)', parse: parsePair, repeat: true },
     { flags: '-a, --address <address>', help: 'Give it this IPv4 or IPv6 address instead of a free one', repeat: true },
+    { flags: '-p, --publish <ports>', help: 'Let a port of the host lead to one of the VE: 8080:80, 192.0.2.1:53:53/udp (`veld help publish`)', repeat: true },
     { flags: '--hostname <name>', help: 'Host name inside; default: the name of the VE' },
     { flags: '--timeout <duration>', help: 'Longest wait of --wait; default 90s', parse: parseDuration },
     NO_WAIT,
@@ -36,8 +38,9 @@ export const command = defineCommand<{ name: string }, Options>({
   examples: [
     ['create web --template debian-12 --start', 'Make and start a VE'],
     ['create db -t debian-12 --set memory.limit=2G --set cpu.limit=150% -a 10.187.0.20', 'With limits and an address of your choice'],
+    ['create shop -t debian-12 --start -p 8080:80 -p 8443:443', 'Reached by ports of the host'],
   ],
-  errors: ['ve.name_taken', 'name.invalid', 'property.unknown', 'property.invalid', 'property.unsupported', 'template.not_found', 'address.none_free', 'address.taken',
+  errors: ['ve.name_taken', 'name.invalid', 'property.unknown', 'property.invalid', 'property.unsupported', 'template.not_found', 'address.none_free', 'address.taken', 'port.taken',
     'uid.none_free', 'disk.full', 've.start_failed', 'engine.missing', 'network.failed', 'storage.failed', 'operation.cancelled', 'operation.interrupted', 'timeout'],
   json: 'the new VE as `veld show` prints it; with --no-wait the operation',
   async run(context, { name }, options) {
@@ -46,6 +49,7 @@ export const command = defineCommand<{ name: string }, Options>({
     if (options.timeout !== undefined && !options.wait) throw new VeldError('usage', 'create: --timeout goes with --wait.', { hint });
     const pairs: [string, unknown][] = [...options.set ?? []];
     if (options.address) pairs.push(['network.addresses', options.address]);
+    if (options.publish) pairs.push(['network.publish', options.publish]);
     if (options.hostname !== undefined) pairs.push(['hostname', options.hostname]);
     const properties = propertiesOf(pairs, 'create');
     const body = { name, template: options.template, properties, start: Boolean(options.start) };

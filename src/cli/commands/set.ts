@@ -20,7 +20,7 @@ export const command = defineCommand<{ 've': string; 'name=value': string[] | un
     ['set web --unset memory.limit', 'Back to the default'],
     ['set web --next-start features.nesting=on', 'At the next start'],
   ],
-  errors: ['ve.not_found', 've.busy', 'property.unknown', 'property.invalid', 'property.not_live', 'property.unsupported', 'address.taken', 'network.failed'],
+  errors: ['ve.not_found', 've.busy', 'property.unknown', 'property.invalid', 'property.not_live', 'property.unsupported', 'address.taken', 'port.taken', 'network.failed'],
   json: 'the operation',
   async run(context, { ve, 'name=value': pairs = [] }, { unset = [], nextStart, wait }) {
     const changes = propertiesOf<string | null>([...pairs.map(parsePair), ...unset.map((name) => [name, null] as const)], 'set');
