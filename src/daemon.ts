@@ -8,6 +8,7 @@ import { listenOnSocket } from './api/socket.ts';
 import { runDoctor, type DoctorCheck } from './jobs/doctor.ts';
 import { isLimitSeen } from './jobs/limit-seen.ts';
 import { mendNetwork } from './jobs/mend-network.ts';
+import { nameServersChanged } from './ve/name-servers.ts';
 import { currentEngine, engineManifest } from './kernel/engine.ts';
 import { raiseHostLimits, readHostLimits } from './kernel/host-limits.ts';
 import { lxcfsFolder, lxcfsStatus, startLxcfs } from './kernel/lxcfs.ts';
@@ -22,6 +23,7 @@ import { openLog, type Logger } from './lib/log.ts';
 import { run } from './lib/run.ts';
 import { loadSettings, type Settings } from './lib/settings.ts';
 import { createNetwork } from './network/network.ts';
+import { createNameService } from './network/resolver.ts';
 import { createEventBus } from './ops/events.ts';
 import { createOperations } from './ops/operations.ts';
 import { createResources } from './resources/resources.ts';
@@ -120,11 +122,12 @@ async function open(settings: Settings, log: Logger, closers: Closers, stopping:
     const groups = resources.monitorGroups();
     return [groups.unified, ...Object.values(groups.v1)];
   };
+  const names = createNameService({ settings, records: () => store.listVes(), groups: monitorGroups });
   const volumes = createVolumes({ stateDir });
   const templates = createTemplateBuilder({ settings, log: log.child({ part: 'templates' }) });
   const engine = () => currentEngine(stateDir);
   const manager = createVeManager({
-    settings, store, operations, events, network, volumes, resources, templates, engine, lxcfs: () => lxcfsFolder(runDir), log: log.child({ part: 've' }),
+    settings, store, operations, events, network, names, volumes, resources, templates, engine, lxcfs: () => lxcfsFolder(runDir), log: log.child({ part: 've' }),
   });
 
   // A host that is not as it should be makes verbs fail, each with its reason, and doctor say so: the daemon itself runs.
@@ -144,6 +147,8 @@ async function open(settings: Settings, log: Logger, closers: Closers, stopping:
   await prepare('resources', () => resources.setup());
   await prepare('network', () => network.setup());
   await prepare('lxcfs', () => startLxcfs({ stateDir, runDir, instance, groups: monitorGroups() }));
+  await prepare('names', () => names.start());
+  nameServersChanged(store, names);
 
   const bootFile = join(runDir, 'boot-id');
   const startedFile = join(runDir, 'boot-started');
@@ -151,7 +156,9 @@ async function open(settings: Settings, log: Logger, closers: Closers, stopping:
   // In the same turn: what adopt() set off begins in the next one, and from then on the folder belongs to this boot.
   writeFileAtomic(bootFile, `${bootId()}\n`);
   closers.push(() => manager.close());
-  closers.push(mendNetwork([() => network.mend()], log.child({ part: 'network' })));
+  closers.push(mendNetwork([() => network.mend(), () => names.mend()], log.child({ part: 'network' })));
+  closers.push(events.subscribe(({ type }) => { if (type === 'operation.ended') names.sync(); }));
+  names.sync(); // what recovery has done to records
 
   const api = await buildApi({
     version: VERSION, instance, log: log.child({ part: 'api' }), manager, operations, events, peerCredentials, stopping,
@@ -167,6 +174,7 @@ async function open(settings: Settings, log: Logger, closers: Closers, stopping:
           return { alive, version: status.version, limitSeen: alive ? await isLimitSeen(manager) : null, ...!alive && { reason: LXCFS_REASONS[status.state] } };
         },
         networkWarnings: () => network.warnings(),
+        names: async () => ({ domain: names.domain, resolvers: names.addresses(), answers: await names.answers(), hostFinds: await names.hostFinds() }),
         resourceSupport: () => resources.support(),
         failedVes: () => manager.list().filter(({ status }) => status === 'failed').map(({ name, lastExit }) => ({ name, reason: lastExit?.reason ?? 'unknown' })),
       });

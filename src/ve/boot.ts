@@ -19,6 +19,8 @@ import { consoleLogFile, lastWords } from './logs.ts';
 import { ociConfig } from './oci-config.ts';
 import { mark, readRunState, removeRunFolder, runFolder, writeRunFolder } from './run-folder.ts';
 
+/** Domains that a resolver looks into (MAXDNSRCH in resolv.h). */
+const SEARCH_MAX = 6;
 /** What an init other than systemd is given to die in, in milliseconds. */
 const GRACE = 300;
 
@@ -79,7 +81,7 @@ export function prepareRun(context: VeContext, ve: VeRecord): void {
 
 /** Write host name, hosts and resolver into the created VE, then let it run. */
 async function writeGuestFiles(context: VeContext, ve: VeRecord, properties: Properties, init: ProcessId): Promise<void> {
-  await updateGuestFiles(ve, properties, init);
+  await updateGuestFiles(context, ve, properties, init);
   faultPoint('boot.guest-files');
   mark(context.settings, ve.number, 'hold', false);
   await run(join(context.settings.libexecDir, 'veld-runtime-start'), [runFolder(context.settings, ve.number)], { timeout: 10_000 });
@@ -87,10 +89,10 @@ async function writeGuestFiles(context: VeContext, ve: VeRecord, properties: Pro
 }
 
 /** Write the files that carry the VE's network identity, through its own root. @throws VeldError `path.refused` when init has ended */
-export async function updateGuestFiles(ve: VeRecord, properties: Properties, init: ProcessId): Promise<void> {
+export async function updateGuestFiles(context: VeContext, ve: VeRecord, properties: Properties, init: ProcessId): Promise<void> {
   const root = await openGuestRoot(init);
   try {
-    for (const file of filesOf(ve, properties)) {
+    for (const file of filesOf(context, ve, properties)) {
       if (file.ifFolder !== undefined && !(await root.folderExists(file.ifFolder))) continue;
       await root.writeFile(file.path, file.content, { mode: 0o644, uid: ve.uidBase, gid: ve.uidBase });
     }
@@ -100,10 +102,12 @@ export async function updateGuestFiles(ve: VeRecord, properties: Properties, ini
 }
 
 /** Content of the VE's identity files. */
-export function filesOf(ve: VeRecord, properties: Properties): ReturnType<typeof guestFiles> {
+export function filesOf({ names }: VeContext, ve: VeRecord, properties: Properties): ReturnType<typeof guestFiles> {
+  const own = properties['network.dns'] === null ? names.addresses().filter((address) => ve.addresses.some((mine) => mine.includes(':') === address.includes(':'))) : [];
   return guestFiles({
     name: ve.name, hostname: properties.hostname ?? ve.name, addresses: ve.addresses,
-    dns: properties['network.dns'], search: properties['network.search'],
+    dns: own.length > 0 ? own : properties['network.dns'],
+    search: own.length > 0 ? [...properties['network.search'], names.domain].slice(0, SEARCH_MAX) : properties['network.search'],
   });
 }
 

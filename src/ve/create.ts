@@ -78,7 +78,7 @@ async function seedFiles(context: VeContext, ve: VeRecord, template: TemplateRec
   const root = await openGuestRoot(context.volumes.layerPath(top.id));
   try {
     const files = [];
-    for (const file of filesOf(ve, resolveProperties(ve.properties))) {
+    for (const file of filesOf(context, ve, resolveProperties(ve.properties))) {
       if (file.ifFolder === undefined || (await root.folderExists(file.ifFolder))) files.push({ path: file.path, content: file.content, mode: 0o644 });
     }
     return files;

@@ -100,7 +100,7 @@ export async function follow(context: VeContext, before: VeRecord, after: VeReco
   }
   await context.network.guard(before, after);
   prepareRun(context, after);
-  if (inFiles) await updateGuestFiles(after, properties, init);
+  if (inFiles) await updateGuestFiles(context, after, properties, init);
 }
 
 function newAddresses(context: VeContext, ve: VeRecord, properties: Record<string, unknown>, values: Record<string, unknown>): string[] {
