@@ -4,6 +4,7 @@
  * Restarts of nftables or systemd-networkd remove what they do not know and tell nobody. A look is three or four short programs, some
  * 15 ms of CPU time; the kernel's own notices would come at once, but also at each change that anybody makes, Veld itself included.
  */
+import { withoutFaults } from '../lib/faults.ts';
 import type { Logger } from '../lib/log.ts';
 
 /** Time between two looks, in milliseconds: as long as VEs may be without their walls. */
@@ -23,7 +24,7 @@ export function mendNetwork(menders: readonly Mender[], log: Logger, interval = 
   const look = async (): Promise<void> => {
     for (const mend of menders) {
       try {
-        const lost = await mend();
+        const lost = await withoutFaults(mend);
         if (lost.length > 0) log.warn({ lost }, 'parts of the network of VEs were gone; they are back');
         failing.delete(mend);
       } catch (error) {

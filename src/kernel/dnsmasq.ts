@@ -3,7 +3,7 @@
  * pid in its folder together with its command line, so never takes another process for it.
  */
 import { spawn } from 'node:child_process';
-import { closeSync, existsSync, mkdirSync, openSync, readFileSync, readdirSync, readlinkSync, rmSync, statSync } from 'node:fs';
+import { closeSync, existsSync, mkdirSync, openSync, readFileSync, readdirSync, readlinkSync, rmSync, statSync, truncateSync } from 'node:fs';
 import { join } from 'node:path';
 import { readIfExists, writeFileAtomic } from '../lib/files.ts';
 import { VeldError } from '../lib/errors.ts';
@@ -15,6 +15,9 @@ import type { ProcessId } from './process.ts';
 const PROGRAMS = ['/usr/sbin/dnsmasq', '/usr/bin/dnsmasq'];
 /** How long it may take to end when asked to, in milliseconds. */
 const PATIENCE = 1000;
+
+/** Bytes after which the log begins anew. */
+const LOG_MAX = 1 << 20;
 
 /** The program, or undefined where it is not installed. */
 export function dnsmasqProgram(): string | undefined {
@@ -65,7 +68,7 @@ export async function startDnsmasq(folder: string, config: string, groups: reado
   await stopDnsmasq(folder);
   mkdirSync(folder, { recursive: true, mode: 0o755 });
   writeFileAtomic(configFile(folder), config, 0o644);
-  if ((statSync(logFile(folder), { throwIfNoEntry: false })?.size ?? 0) > 1 << 20) rmSync(logFile(folder));
+  trimDnsmasqLog(folder);
   const log = openSync(logFile(folder), 'a', 0o600);
   // The shell writes its pid, joins the groups, and becomes dnsmasq: a daemon that is killed at any time leaves none that is not known.
   const child = spawn('/bin/sh', ['-c', 'echo $$ >"$1"; shift; for group; do shift; [ "$group" = -- ] && break; echo 0 >"$group/cgroup.procs" || exit 1; done; exec "$@"', 'dnsmasq',
@@ -86,6 +89,11 @@ export async function stopDnsmasq(folder: string): Promise<void> {
     await Promise.all(running.map((process) => waitProcessEnd(process, patience).catch(() => {})));
   }
   rmSync(join(folder, 'pid'), { force: true });
+}
+
+/** Empty its log when that is long: it is written by appending, so goes on at the beginning. */
+export function trimDnsmasqLog(folder: string): void {
+  if ((statSync(logFile(folder), { throwIfNoEntry: false })?.size ?? 0) > LOG_MAX) truncateSync(logFile(folder));
 }
 
 /** The end of what it said, for messages. */

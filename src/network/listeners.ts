@@ -1,6 +1,7 @@
 /** What listens on this host, from /proc/net (formats: proc_pid_net(5); addresses are in the byte order of the machine, word by word). */
 import { endianness } from 'node:os';
 import { readIfExists } from '../lib/files.ts';
+import { readSysctl } from '../kernel/sysctl.ts';
 import { formatIp } from './ip.ts';
 
 export interface Listener {
@@ -14,9 +15,14 @@ export interface Listener {
 /** States of a socket that waits for anybody: TCP_LISTEN; for UDP one that is not connected. */
 const WAITING = { tcp: '0A', udp: '07' } as const;
 
-/** All of them, both protocols and families. @param folder replaced in tests */
-export function listeners(folder = '/proc/net'): Listener[] {
-  return (['tcp', 'udp'] as const).flatMap((protocol) => [protocol, `${protocol}6`].flatMap((file) => parseListeners(readIfExists(`${folder}/${file}`) ?? '', protocol)));
+/**
+ * All of them, both protocols and families. Of UDP not those on ports that the kernel gives to clients: a socket of a client waits in the
+ * same way as one of a server, and is gone in a moment.
+ */
+export function listeners(): Listener[] {
+  const [low, high] = (readSysctl('net', 'ipv4', 'ip_local_port_range') ?? '').split(/\s+/).map(Number);
+  const found = (['tcp', 'udp'] as const).flatMap((protocol) => [protocol, `${protocol}6`].flatMap((file) => parseListeners(readIfExists(`/proc/net/${file}`) ?? '', protocol)));
+  return found.filter(({ protocol, port }) => protocol === 'tcp' || low === undefined || high === undefined || port < low || port > high);
 }
 
 /** Parse one of the tables. */

@@ -144,7 +144,8 @@ export function createNetwork(settings: Settings, records: () => readonly VeReco
       const kept = new Set(textsOf(after));
       const gone = textsOf(before).filter((address) => !kept.has(address));
       // New first, then old: a VE that keeps an address is reachable by it all the time, and its default route stays.
-      await addSources(names, sourcesOf(after, context));
+      admitted.set(after.number, after);
+      await change(() => addSources(names, sourcesOf(after, context)));
       await ipBatch(hostLines(after, context, 'replace'));
       await ipBatch(guestLines(after, context, 'replace'), { pid });
       await addProxies(proxied([...kept], pools), uplinks);
@@ -163,7 +164,7 @@ export function createNetwork(settings: Settings, records: () => readonly VeReco
       return { rxBytes, txBytes, rxPackets, txPackets };
     },
 
-    warnings: () => networkWarnings({ names, uplinks, ipv6, ipv6Pools: allPools.some(({ family }) => family === 6), veToHost: settings.network.veToHost, published: present([]).flatMap(publishedOf) }),
+    warnings: () => networkWarnings({ names, uplinks, ipv6, ipv6Pools: allPools.some(({ family }) => family === 6), veToHost: settings.network.veToHost, resolver: settings.network.domain !== '', published: present([]).flatMap(publishedOf) }),
   };
   return manager;
 }

@@ -10,7 +10,7 @@ import { join } from 'node:path';
 import { VeldError } from '../lib/errors.ts';
 import type { Settings } from '../lib/settings.ts';
 import { readIfExists } from '../lib/files.ts';
-import { dnsmasqProgram, dnsmasqWords, runningDnsmasq, startDnsmasq, stopDnsmasq } from '../kernel/dnsmasq.ts';
+import { dnsmasqProgram, dnsmasqWords, runningDnsmasq, startDnsmasq, stopDnsmasq, trimDnsmasqLog } from '../kernel/dnsmasq.ts';
 import { isAlive } from '../kernel/process.ts';
 import type { VeRecord } from '../store/types.ts';
 import { hasIpv6 } from './host.ts';
@@ -119,6 +119,7 @@ export function createNameService({ settings, records, groups }: NameServiceOpti
     async mend() {
       if (!wanted || dnsmasqProgram() === undefined) return [];
       service.sync();
+      trimDnsmasqLog(folder);
       const good = isAsWanted();
       silent = good && !(await asked(gateways, domain, 1000)) ? silent + 1 : 0;
       if (good && silent < SILENT) {

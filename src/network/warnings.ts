@@ -21,6 +21,8 @@ export interface WarningContext {
   ipv6: boolean;
   ipv6Pools: boolean;
   veToHost: boolean;
+  /** VEs ask the instance's own resolver. */
+  resolver: boolean;
   /** Ports published by VEs that run. */
   published: readonly PublishedPorts[];
 }
@@ -42,7 +44,7 @@ export async function networkWarnings(context: WarningContext): Promise<string[]
   }
   warnings.push(...(await publishWarnings(context)));
   const own = new Set(Object.values(networkInterfaces()).flatMap((infos) => (infos ?? []).map(({ address }) => address)));
-  const resolver = hostResolvers().find((address) => own.has(address));
+  const resolver = context.resolver ? undefined : hostResolvers().find((address) => own.has(address));
   if (!veToHost && resolver !== undefined) {
     warnings.push(`The host's resolver ${resolver} is the host itself, which VEs may not ask. Set \`network.dns\` for VEs, or \`network.veToHost\` in the settings.`);
   }
