@@ -139,7 +139,7 @@ ${RULE_MAPS}
   }
   chain output {
     type filter hook output priority filter; policy accept;
-    oifname != { "lo", ${ve} } accept
+    oifname != "lo" oifname != ${ve} accept
     ct state related accept
     ct direction reply accept
     icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert, nd-router-advert } accept

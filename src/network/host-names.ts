@@ -7,8 +7,12 @@ export interface HostNames {
   /** The link whose resolver it is to be. */
   link: string;
   gateways: readonly string[];
-  domain: string;
+  /** The domain, and the zones of addresses. */
+  zones: readonly string[];
 }
+
+/** What was told by this process, and for which link. */
+let told = '';
 
 /** Where systemd-resolved keeps what it was told of links, also for the time after its next start (format: private; only looked into for our domain). */
 const STATE = '/run/systemd/resolve/netif';
@@ -19,14 +23,16 @@ export function hasResolved(): boolean {
 }
 
 /**
- * Let systemd-resolved ask for the domain, and for nothing else, on the link. Nothing is done when it knows already; what it was told goes
- * with the link.
+ * Let systemd-resolved ask for these zones, and for nothing else, on the link. Told once by each daemon, and again when it has forgotten;
+ * what it was told goes with the link.
  */
-export async function tellHost({ link, gateways, domain }: HostNames): Promise<void> {
+export async function tellHost({ link, gateways, zones }: HostNames): Promise<void> {
   if (!hasResolved()) return;
   const index = readIfExists(`/sys/class/net/${link}/ifindex`)?.trim();
-  if (index === undefined || readIfExists(`${STATE}/${index}`)?.includes(domain) === true) return;
-  for (const words of [['dns', link, ...gateways], ['domain', link, `~${domain}`], ['default-route', link, 'no'], ['dnssec', link, 'no']]) {
+  const now = [index, ...gateways, ...zones].join(' ');
+  if (index === undefined || (told === now && readIfExists(`${STATE}/${index}`)?.includes(zones[0] ?? '') === true)) return;
+  told = now;
+  for (const words of [['dns', link, ...gateways], ['domain', link, ...zones.map((zone) => `~${zone}`)], ['default-route', link, 'no'], ['dnssec', link, 'no']]) {
     await run('resolvectl', words, { timeout: 10_000, allow: true });
   }
 }

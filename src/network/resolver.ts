@@ -17,7 +17,7 @@ import { hasIpv6 } from './host.ts';
 import { tellHost } from './host-names.ts';
 import { namesOf } from './names.ts';
 import { parsePools } from './pools.ts';
-import { HOST_NAME, hostsFiles, upstreamFile, zoneConfig } from './zone.ts';
+import { HOST_NAME, hostsFiles, reverseZones, upstreamFile, zoneConfig } from './zone.ts';
 
 export interface NameService {
   /** `NAME.domain` are the names of VEs; empty: there is no resolver. */
@@ -96,7 +96,7 @@ export function createNameService({ settings, records, groups }: NameServiceOpti
       }
       silent = 0;
       reliable = true;
-      await tellHost({ link: names.gatewayLink, gateways, domain });
+      await tellHost({ link: names.gatewayLink, gateways, zones: [domain, ...reverseZones(pools)] });
     },
 
     sync() {
@@ -123,7 +123,7 @@ export function createNameService({ settings, records, groups }: NameServiceOpti
       const good = isAsWanted();
       silent = good && !(await asked(gateways, domain, 1000)) ? silent + 1 : 0;
       if (good && silent < SILENT) {
-        await tellHost({ link: names.gatewayLink, gateways, domain });
+        await tellHost({ link: names.gatewayLink, gateways, zones: [domain, ...reverseZones(pools)] });
         return [];
       }
       const why = good ? 'the resolver for VEs that answered no more' : runningDnsmasq(folder) ? 'the resolver for VEs, which was out of date' : 'the resolver for VEs';

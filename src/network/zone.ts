@@ -36,7 +36,7 @@ export function zoneConfig({ domain, pools, hosts, upstream, user }: ZoneConfig)
     `user=${user}`,
     'no-hosts', `hostsdir=${hosts}`,
     // Names of the domain, addresses of private pools and names of one word are known here or nowhere.
-    `local=/${domain}/`, ...pools.filter((pool) => pool.private).flatMap((pool) => reverseZone(pool) ?? []).map((zone) => `local=/${zone}/`), 'domain-needed',
+    `local=/${domain}/`, ...reverseZones(pools).map((zone) => `local=/${zone}/`), 'domain-needed',
     `resolv-file=${upstream}`,
     `cache-size=${CACHE}`, `dns-forward-max=${FORWARDED}`, 'edns-packet-max=1232', 'local-ttl=5', '',
   ].join('\n');
@@ -60,6 +60,11 @@ export function hostsFiles(ves: readonly VeRecord[], domain: string, pools: read
 /** The file that names the host's resolvers: those behind systemd-resolved, whose stub would ask us for our own names, before what all programs read. */
 export function upstreamFile(behindStub = '/run/systemd/resolve/resolv.conf', ordinary = '/etc/resolv.conf'): string {
   return /^\s*nameserver\s/m.test(readIfExists(behindStub) ?? '') ? behindStub : ordinary;
+}
+
+/** Zones of addresses that are known here or nowhere: those of private pools. */
+export function reverseZones(pools: readonly Pool[]): string[] {
+  return pools.filter((pool) => pool.private).flatMap((pool) => reverseZone(pool) ?? []);
 }
 
 /** The zone of a prefix's addresses, when its length falls on a label; undefined otherwise. */
