@@ -83,7 +83,7 @@ test('killed, it comes back by itself, and VEs find names again', async () => {
   process.kill(before.pid, 'SIGKILL');
   await until('another resolver', () => (runningDnsmasq(folder)?.pid ?? before.pid) !== before.pid, 20_000);
   await until('names to be found again', async () => (await inVe('web', 'db')) === (await four('db')));
-  assert.match(veld.daemonLog(), /the resolver for VEs/);
+  await until('the daemon to say so', () => /the resolver for VEs/.test(veld.daemonLog()));
 });
 
 test('killed while the daemon is dead, it comes back with the daemon', async () => {

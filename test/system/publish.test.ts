@@ -80,7 +80,7 @@ test('its port follows a VE to other addresses', async () => {
 test('the table that somebody removed comes back with all that was in it', async () => {
   assert.equal(spawnSync('nft', ['delete', 'table', 'inet', `veld_${veld.name}`]).status, 0);
   await greeted(8080);
-  assert.match(veld.daemonLog(), /parts of the network of VEs were gone/);
+  await until('the daemon to say so', () => /parts of the network of VEs were gone/.test(veld.daemonLog()));
 });
 
 test('a stopped VE refuses, keeps its port, and has it again when it starts', async () => {
