@@ -8,6 +8,8 @@ import { listenOnSocket } from './api/socket.ts';
 import { runDoctor, type DoctorCheck } from './jobs/doctor.ts';
 import { isLimitSeen } from './jobs/limit-seen.ts';
 import { createLxcfsKeeper } from './jobs/lxcfs-keeper.ts';
+import { mendNetwork } from './jobs/mend-network.ts';
+import { nameServersChanged } from './ve/name-servers.ts';
 import { currentEngine, engineManifest } from './kernel/engine.ts';
 import { raiseHostLimits, readHostLimits } from './kernel/host-limits.ts';
 import { lxcfsFolder, lxcfsPath, lxcfsStatus } from './kernel/lxcfs.ts';
@@ -23,6 +25,7 @@ import { openLog, type Logger } from './lib/log.ts';
 import { run } from './lib/run.ts';
 import { loadSettings, type Settings } from './lib/settings.ts';
 import { createNetwork } from './network/network.ts';
+import { createNameService } from './network/resolver.ts';
 import { createEventBus } from './ops/events.ts';
 import { createOperations } from './ops/operations.ts';
 import { createResources } from './resources/resources.ts';
@@ -125,13 +128,18 @@ async function open(settings: Settings, log: Logger, closers: Closers, stopping:
   const events = createEventBus((error) => log.error({ err: error }, 'a listener of events failed'));
   const operations = createOperations({ store, events, log: log.child({ part: 'operations' }) });
   operations.markInterrupted();
-  const network = createNetwork(settings);
+  const network = createNetwork(settings, () => store.listVes());
   const resources = createResources({ instance, runDir });
+  const monitorGroups = (): string[] => {
+    const groups = resources.monitorGroups();
+    return [groups.unified, ...Object.values(groups.v1)];
+  };
+  const names = createNameService({ settings, records: () => store.listVes(), groups: monitorGroups });
   const volumes = createVolumes({ stateDir });
   const templates = createTemplateBuilder({ settings, log: log.child({ part: 'templates' }) });
   const engine = () => currentEngine(stateDir);
   const manager = createVeManager({
-    settings, store, operations, events, network, volumes, resources, templates, engine, log: log.child({ part: 've' }),
+    settings, store, operations, events, network, names, volumes, resources, templates, engine, log: log.child({ part: 've' }),
     // Also while it is dead: each boot asks it, and takes what there is then.
     lxcfs: () => lxcfsFolder(runDir) ?? (currentLxcfs(stateDir) === undefined ? null : lxcfsPath(runDir)),
   });
@@ -157,13 +165,14 @@ async function open(settings: Settings, log: Logger, closers: Closers, stopping:
   await prepare('resources', () => resources.setup());
   const soon = 'It is tried again every few seconds.';
   await prepare('network', () => network.setup(), soon);
-  const groups = resources.monitorGroups();
   const keeper = createLxcfsKeeper({
-    options: { stateDir, runDir, instance, groups: [groups.unified, ...Object.values(groups.v1)] }, events, log: log.child({ part: 'lxcfs' }),
+    options: { stateDir, runDir, instance, groups: monitorGroups() }, events, log: log.child({ part: 'lxcfs' }),
     stale: (device, only) => staleVes({ settings, store, resources }, device, only),
   });
   closers.push(() => keeper.close());
   await keeper.start();
+  await prepare('names', () => names.start());
+  nameServersChanged(store, names);
 
   const bootFile = join(runDir, 'boot-id');
   const startedFile = join(runDir, 'boot-started');
@@ -177,6 +186,9 @@ async function open(settings: Settings, log: Logger, closers: Closers, stopping:
     log.info({ uplinks }, 'the network is set up anew');
   }));
   void keeper.mend();
+  closers.push(mendNetwork([() => network.mend(), () => names.mend()], log.child({ part: 'network' })));
+  closers.push(events.subscribe(({ type }) => { if (type === 'operation.ended') names.sync(); }));
+  names.sync(); // what recovery has done to records
 
   const api = await buildApi({
     version: VERSION, instance, log: log.child({ part: 'api' }), manager, operations, events, peerCredentials, stopping,
@@ -192,6 +204,7 @@ async function open(settings: Settings, log: Logger, closers: Closers, stopping:
           return { alive, version: status.version, limitSeen: alive ? await isLimitSeen(manager) : null, history: keeper.history(), ...!alive && { reason: LXCFS_REASONS[status.state] } };
         },
         networkWarnings: () => network.warnings(),
+        names: async () => ({ domain: names.domain, resolvers: names.addresses(), answers: await names.answers(), hostFinds: await names.hostFinds() }),
         resourceSupport: () => resources.support(),
         failedVes: () => manager.list().filter(({ status }) => status === 'failed').map(({ name, lastExit }) => ({ name, reason: lastExit?.reason ?? 'unknown' })),
       });

@@ -12,6 +12,7 @@ import { readIfExists } from '../../src/lib/files.ts';
 import { run } from '../../src/lib/run.ts';
 import { DEFAULT_SETTINGS_FILE, loadSettings, type Settings } from '../../src/lib/settings.ts';
 import { createNetwork } from '../../src/network/network.ts';
+import { createNameService } from '../../src/network/resolver.ts';
 import { createResources } from '../../src/resources/resources.ts';
 import type { VeView } from '../../src/ve/types.ts';
 import { removeFiles } from './files.ts';
@@ -31,6 +32,7 @@ async function remove(settings: Settings, purge: boolean, yes: boolean): Promise
   await stopDaemon(settings);
   say('The daemon is stopped.');
   await stopLxcfs(settings.runDir);
+  await createNameService({ settings, records: () => [], groups: () => [] }).stop();
   // Whatever the daemon had put on the host under the installation's name.
   await createNetwork(settings).teardown();
   await createResources({ instance: settings.instance, runDir: settings.runDir }).teardown();

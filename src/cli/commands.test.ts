@@ -90,6 +90,36 @@ test('start --wait gives up after its timeout', async (t) => {
   assert.match(stderr, /did not come up within 1 s; it is starting/);
 });
 
+test('publish and unpublish change a list, and know what is not in it', async (t) => {
+  const daemon = await startTestDaemon(t, {
+    'GET /v1/ves/web': () => ({ properties: { 'network.publish': ['8080:80/tcp', '53:53/udp'] } }),
+    'PATCH /v1/ves/web/properties': operation([{}]),
+  });
+  const cases: [words: string[], list: string[] | null, said: string][] = [
+    [['publish', 'web', '8443:443', '8080:80'], ['8080:80/tcp', '53:53/udp', '8443:443/tcp'], 'web publishes 8080:80/tcp, 53:53/udp, 8443:443/tcp\n'],
+    [['unpublish', 'web', '8080:80'], ['53:53/udp'], 'web publishes 53:53/udp\n'],
+    [['unpublish', 'web', '53:53/udp', '8080:80/tcp'], null, 'web publishes nothing\n'],
+    [['unpublish', 'web', '--all'], null, 'web publishes nothing\n'],
+  ];
+  for (const [words, list, said] of cases) {
+    const { stdout, stderr } = await daemon.veld(words);
+    assert.deepEqual([stdout, stderr], [said, ''], words.join(' '));
+    assert.deepEqual(daemon.asked.at(-1)?.body, { changes: { 'network.publish': list } });
+  }
+  const asked = daemon.asked.length;
+  for (const [words, status, message] of [
+    [['publish', 'web', '80'], ERRORS['property.invalid'].exit, /'80' is not of the form/],
+    [['unpublish', 'web', '53:53/tcp'], ERRORS['property.invalid'].exit, /does not publish '53:53\/tcp'[^]*It publishes 8080:80\/tcp/],
+    [['unpublish', 'web'], ERRORS.usage.exit, /name ports, or --all/],
+    [['unpublish', 'web', '--all', '8080:80'], ERRORS.usage.exit, /name ports, or --all/],
+  ] as const) {
+    const result = await daemon.veld([...words]);
+    assert.equal(result.status, status, words.join(' '));
+    assert.match(result.stderr, message);
+  }
+  assert.ok(daemon.asked.slice(asked).every(({ method }) => method === 'GET'));
+});
+
 test('verbs ask for their routes with their options', async (t) => {
   const cases: [words: string[], request: string, body: unknown, said: string][] = [
     [['stop', 'web', '--force', '--timeout', '2m'], 'POST /v1/ves/web/stop', { force: true, timeout: 120 }, 'web stopped\n'],

@@ -12,6 +12,8 @@ export const COMMANDS: Record<string, Loader> = {
   'freeze': () => import('./commands/freeze.ts'),
   'thaw': () => import('./commands/thaw.ts'),
   'set': () => import('./commands/set.ts'),
+  'publish': () => import('./commands/publish.ts'),
+  'unpublish': () => import('./commands/unpublish.ts'),
   'rename': () => import('./commands/rename.ts'),
   'destroy': () => import('./commands/destroy.ts'),
   'list': () => import('./commands/list.ts'),
@@ -41,7 +43,7 @@ export const COMMANDS: Record<string, Loader> = {
 /** What people type who come from elsewhere, and what it is called here. */
 export const SYNONYMS: Record<string, string> = {
   ls: 'list', ps: 'list', htop: 'top', stats: 'top', vztop: 'top', vzlist: 'list', info: 'show', status: 'show', inspect: 'show', delete: 'destroy', rm: 'destroy', remove: 'destroy',
-  shell: 'enter NAME', login: 'enter NAME', attach: 'console NAME', launch: 'create NAME --template TEMPLATE --start', run: 'create NAME --template TEMPLATE --start',
+  port: 'publish', proxy: 'publish', expose: 'publish', shell: 'enter NAME', login: 'enter NAME', attach: 'console NAME', launch: 'create NAME --template TEMPLATE --start', run: 'create NAME --template TEMPLATE --start',
   suspend: 'freeze', pause: 'freeze', resume: 'thaw', unpause: 'thaw', config: 'set', reboot: 'restart', kill: 'stop --force',
   image: 'template list', templates: 'template list', operations: 'operation list', monitor: 'events', journal: 'logs', check: 'doctor',
 };

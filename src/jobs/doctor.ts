@@ -46,6 +46,16 @@ export interface EngineState {
   builtAt: string;
 }
 
+/** The resolver for VEs. */
+export interface NamesState {
+  /** Empty where the settings want none. */
+  domain: string;
+  resolvers: readonly string[];
+  answers: boolean | null;
+  /** Whether programs of the host find VEs, too. */
+  hostFinds: boolean;
+}
+
 export interface DoctorDeps {
   stateDir: string;
   /** `runProbes` of kernel/probes.ts. */
@@ -58,6 +68,7 @@ export interface DoctorDeps {
   lxcfs?: () => Promise<LxcfsState>;
   /** `warnings()` of the network. */
   networkWarnings: () => Promise<readonly string[]>;
+  names?: () => Promise<NamesState>;
   /** `support()` of the resources. */
   resourceSupport: () => Record<string, true | string>;
   /** VEs that should run, and do not. */
@@ -83,6 +94,7 @@ export async function runDoctor(deps: DoctorDeps): Promise<{ checks: DoctorCheck
     ['engine', 'Engine', () => engine(deps)],
     ['lxcfs', 'lxcfs', async () => { const state = await deps.lxcfs?.(); return [...lxcfs(state), ...lxcfsHistory(state?.history)]; }],
     ['network', 'Network', async () => network(await deps.networkWarnings())],
+    ['names', 'Names of VEs', async () => (deps.names ? [names(await deps.names())] : [])],
     ['disk', 'Disk space', () => [disk(deps)]],
     ['clock', 'Clock', () => [clock(deps)]],
     ['ves', 'VEs', () => ves(deps.failedVes?.() ?? [])],
@@ -198,6 +210,22 @@ function lxcfsHistory(history: LxcfsState['history']): DoctorCheck[] {
 function network(warnings: readonly string[]): DoctorCheck[] {
   if (warnings.length === 0) return [{ id: 'network', title: 'Network', status: 'ok', message: 'Nothing stands in the way.' }];
   return warnings.map((message, i) => ({ id: `network.${i + 1}`, title: 'Network', status: 'warn', message }));
+}
+
+function names({ domain, resolvers, answers, hostFinds }: NamesState): DoctorCheck {
+  const row = { id: 'names', title: 'Names of VEs' };
+  if (answers === null) return { ...row, status: 'info', message: 'No resolver of their own (`network.domain` in the settings is empty, or there are no pools).' };
+  if (!answers) {
+    return {
+      ...row, status: 'warn', message: 'Their resolver does not answer.', consequence: resolvers.length > 0 ? 'VEs find no name at all until it does.' : 'VEs ask the resolvers of the host, and do not find each other by name.',
+      remedy: 'Install dnsmasq-base, see that nothing else has port 53 of the gateway addresses, and read the daemon log; then start the daemon again.',
+    };
+  }
+  if (hostFinds) return { ...row, status: 'ok', message: `VEs and the host find VEs as NAME.${domain}.` };
+  return {
+    ...row, status: 'info', message: `VEs find each other as NAME.${domain}; programs of the host do not.`,
+    remedy: `Put \`nameserver ${resolvers[0]}\` before the others in /etc/resolv.conf (it asks the others itself), or run systemd-resolved.`,
+  };
 }
 
 function disk(deps: DoctorDeps): DoctorCheck {

@@ -15,6 +15,17 @@ export async function nftApply(script: string): Promise<void> {
   }
 }
 
+/**
+ * Whether a chain is there, for the price of one small message: every listing reads all chains and rules of all tables first. Tries,
+ * without doing it (`--check`), to add a rule.
+ * @throws VeldError `network.failed`
+ */
+export async function nftChainExists(family: string, table: string, chain: string): Promise<boolean> {
+  const { code, stderr } = await run('nft', ['-c', '-f', '-'], { input: `add rule ${family} ${table} ${chain} accept\n`, allow: [1], timeout: 30_000 });
+  if (code !== 0 && !/No such file or directory/.test(stderr)) throw new VeldError('network.failed', `The firewall could not be read: ${stderr.trim().split('\n')[0]}`);
+  return code === 0;
+}
+
 /** One object of `nft -j`: a single key that names its kind. */
 export type NftObject = Record<string, Record<string, unknown> | undefined>;
 

@@ -60,6 +60,7 @@ export const ERRORS = {
   'template.build_failed': { kind: 'internal', exit: 18, hint: 'Read the end of the build log.' },
   'address.none_free': { kind: 'conflict', exit: 19, hint: 'Enlarge the pool (`network.pools` in the settings), or destroy VEs.' },
   'address.taken': { kind: 'conflict', exit: 19, hint: 'Choose another address.' },
+  'port.taken': { kind: 'conflict', exit: 19, hint: 'Choose another port of the host, or free this one.' },
   'uid.none_free': { kind: 'conflict', exit: 20, hint: 'Destroy VEs: each node has 512 uid ranges.' },
   'disk.full': { kind: 'unavailable', exit: 21, hint: 'Free space in the state folder, then try again.' },
   'path.refused': { kind: 'forbidden', exit: 22, hint: 'The path leaves the VE, or is not an ordinary file.' },

@@ -33,6 +33,8 @@ export interface Settings {
     veToVe: boolean;
     /** Whether VEs may open connections to the host itself (ICMP echo always may). */
     veToHost: boolean;
+    /** Domain of the names of VEs (`web.veld.internal`), which the instance's own resolver answers. Empty: no resolver, VEs ask those of the host. */
+    domain: string;
   };
   engine: {
     /** Debian suites tried in this order for crun, conmon and criu >= 4.2. */
@@ -56,7 +58,7 @@ export function defaultSettings(instance = 'main'): Settings {
     socket: `/run/${name}/veld.sock`,
     socketGroup: 'veld',
     log: { level: 'info', file: `/var/log/${name}/veldd.log`, maxBytes: 16 << 20 },
-    network: { pools: ['10.187.0.0/16', 'fd5e:1d00:187::/64'], uplinks: [], veToVe: true, veToHost: false },
+    network: { pools: ['10.187.0.0/16', 'fd5e:1d00:187::/64'], uplinks: [], veToVe: true, veToHost: false, domain: `${name}.internal` },
     engine: { suites: ['trixie-backports', 'testing'], mirror: '', expiredRelease: 'refuse' },
     libexecDir: new URL('../../libexec', import.meta.url).pathname,
   };
@@ -92,6 +94,10 @@ export function loadSettings(file = process.env.VELD_SETTINGS ?? DEFAULT_SETTING
     const family = isIP(address ?? '');
     const n = Number(bits);
     if (family === 0 || !Number.isInteger(n) || n < 8 || n > (family === 4 ? 30 : 120)) bad('network.pools', `holds ${pool}, which is not a CIDR pool`);
+  }
+  const { domain } = settings.network;
+  if (domain !== '' && !(domain.length <= 180 && /^[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?(?:\.[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?)*$/.test(domain))) {
+    bad('network.domain', 'must be a domain name in lower case without a dot at its end, or empty');
   }
   for (const link of settings.network.uplinks) if (!/^[A-Za-z0-9_.@-]{1,15}$/.test(link)) bad('network.uplinks', `holds ${link}, which is not a link name`);
   return settings;

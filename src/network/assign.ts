@@ -29,6 +29,10 @@ export function assign(context: AssignContext, ve: VeRecord, others: readonly Ve
   checkForm(candidate);
   const mine = interfacesOf(candidate, { names: context.names, ipv6: true });
   const routed = mine.filter(({ bridge }) => bridge === undefined);
+  if (routed.length === 0) {
+    const guarded = GUARDED.find((name) => (resolveProperties(ve.properties)[name]).length > 0);
+    if (guarded) throw invalid(`${guarded} is for routed interfaces, and this VE has none: what passes a bridge is no business of the host's firewall.`, `Unset \`${guarded}\`, or use a firewall inside the VE.`);
+  }
   // A VE with nothing by hand cannot collide: pools and prefixes are kept apart.
   const byHand = mine.some((one) => one.bridge !== undefined || one.addresses.length > 0 || one.prefixes.length > 0);
   const theirs = byHand ? others.flatMap((other) => interfacesOf(other, { names: context.names, ipv6: true }).map((one) => ({ ...one, owner: other.name }))) : [];
@@ -53,6 +57,9 @@ export function assign(context: AssignContext, ve: VeRecord, others: readonly Ve
   if (before && was?.['network.mode'] === 'routed' && was['network.addresses'] === null) return before.addresses;
   return context.allocator.allocate(undefined, taken);
 }
+
+/** Properties that act where the host routes. */
+const GUARDED = ['network.publish', 'network.allow', 'network.deny'] as const;
 
 /** Addresses of eth0 that are given by hand, without length. */
 function wantedOf(ve: VeRecord): string[] {

@@ -1,5 +1,5 @@
 /**
- * The instance's one nftables table: who may say he is whom, what VEs may reach, and NAT.
+ * The instance's one nftables table: who may say he is whom, what VEs may reach, their own rules, published ports, and NAT.
  *
  * A VE is a few elements in sets (its link, its link-layer address, and one of its addresses or prefixes); a packet that
  * came in by a VE's link and is not in them is dropped before connection tracking sees it. Rules do not grow with VEs.
@@ -13,6 +13,8 @@ import { formatPrefix, linkLocal, prefixOf } from './ip.ts';
 import type { Names } from './names.ts';
 import type { PlanContext } from './plan.ts';
 import type { Pool } from './pools.ts';
+import { HAIRPIN_RULE, PUBLISH_CHAINS, elementLines, publishElements, publishMaps } from './publish.ts';
+import { RULE_MAPS, ruleLines } from './rules.ts';
 
 /** One element: packets of this source may come in by this link. */
 export interface Source {
@@ -28,7 +30,15 @@ export interface FirewallConfig {
   uplinks: readonly string[];
   veToVe: boolean;
   veToHost: boolean;
+  /** The host answers questions for names, see resolver.ts. */
+  resolver: boolean;
 }
+
+/** Questions for names that one VE may ask, each second and at once. More are dropped: others have questions, too. */
+const DNS_RATE = 500;
+const DNS_BURST = 1000;
+/** Connections to the resolver that one VE may hold open; dnsmasq serves 20 at the same time. */
+const DNS_CONNECTIONS = 4;
 
 /** Where clouds keep their metadata services, which would give a VE the host's credentials. Some have the resolver there too: port 53 stays open. */
 const METADATA4 = '169.254.0.0/16';
@@ -47,9 +57,26 @@ export function sourcesOf(ve: VeRecord, context: PlanContext): Source[] {
   ].map((address) => ({ link, mac, address })));
 }
 
-/** The whole table as one transaction that replaces the old one; packets see either, never none. */
-export function tableScript(config: FirewallConfig, sources: readonly Source[]): string {
+/** What a VE has in the table besides its sources: published ports and rules. Lines of nft; those that remove may be used when nothing is there. */
+export function ownLines(ve: VeRecord, context: PlanContext): { add: string; remove: string } {
+  const elements = publishElements(ve, context);
+  const rules = ruleLines(ve, context);
+  const add = elementLines('add', context.names, elements);
+  return { add: add + rules.add, remove: add + elementLines('delete', context.names, elements) + rules.remove };
+}
+
+/**
+ * The whole table as one transaction that replaces the old one; packets see either, never none.
+ * @param guests those whose published ports and rules are to be in it
+ */
+export function tableScript(config: FirewallConfig, sources: readonly Source[], guests: readonly VeRecord[], context: PlanContext): string {
   const { names, pools, uplinks } = config;
+  const published = new Map<string, string[]>();
+  for (const ve of guests) for (const [map, list] of publishElements(ve, context)) published.set(map, [...published.get(map) ?? [], ...list]);
+  const gateways = ([4, 6] as const).flatMap((family) => {
+    const own = pools.filter((pool) => pool.family === family).map(({ gateway }) => gateway);
+    return own.length > 0 && config.resolver ? [`${family === 4 ? 'ip' : 'ip6'} daddr { ${own.join(', ')} }`] : [];
+  });
   const ve = `"${names.linkPrefix}*"`;
   const masquerade = (family: 4 | 6): string => {
     const prefixes = pools.filter((pool) => pool.private && pool.family === family).map(formatPrefix);
@@ -62,10 +89,15 @@ table inet ${names.table} {
   counter forged {}
   counter refused_to_host {}
   counter refused_to_ve {}
+  counter refused_dns {}
   set sources4 { type ifname . ether_addr . ipv4_addr; ${elements(sources, 4)} }
   set sources6 { type ifname . ether_addr . ipv6_addr; ${elements(sources, 6)} }
   set prefixes4 { type ifname . ether_addr . ipv4_addr; flags interval; ${elements(sources, 4, true)} }
   set prefixes6 { type ifname . ether_addr . ipv6_addr; flags interval; ${elements(sources, 6, true)} }
+${publishMaps(published)}
+${RULE_MAPS}
+  set dns_rate { type ifname; size 65535; flags dynamic,timeout; timeout 1m; }
+  set dns_connections { type ifname; size 65535; flags dynamic; }
 
   chain prerouting {
     type filter hook prerouting priority -310; policy accept;
@@ -88,38 +120,67 @@ table inet ${names.table} {
   chain input {
     type filter hook input priority filter; policy accept;
     iifname ${ve} jump to_host
+    ${gateways.map((to) => `iifname != "lo" ${to} meta l4proto { tcp, udp } th dport 53 counter name refused_dns drop`).join('\n    ')}
   }
   chain to_host {
-    ct state established,related accept
+    ct state related accept
+    ct direction reply accept
+    icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert, nd-router-solicit, mld-listener-report, mld2-listener-report, mld-listener-done } accept
+    ${gateways.map((to) => `${to} meta l4proto { tcp, udp } th dport 53 goto names`).join('\n    ')}
+    iifname vmap @rules_out
     icmp type echo-request accept
-    icmpv6 type { echo-request, nd-neighbor-solicit, nd-neighbor-advert, nd-router-solicit, mld-listener-report, mld2-listener-report, mld-listener-done } accept
+    icmpv6 type echo-request accept
     ${config.veToHost ? 'accept' : 'counter name refused_to_host jump refuse'}
+  }
+  chain names {
+    meta l4proto udp update @dns_rate { iifname limit rate over ${DNS_RATE}/second burst ${DNS_BURST} packets } counter name refused_dns drop
+    meta l4proto tcp ct state new add @dns_connections { iifname ct count over ${DNS_CONNECTIONS} } counter name refused_dns reject with tcp reset
+    accept
   }
   chain forward {
     type filter hook forward priority filter; policy accept;
-    ${config.veToVe ? '' : `iifname ${ve} oifname ${ve} counter name refused_to_ve jump refuse`}
+    iifname != ${ve} oifname != ${ve} accept
+    ct state related accept
+    ct direction reply accept
+    iifname vmap @rules_out
+    oifname vmap @rules_in
+    ${config.veToVe ? '' : `iifname ${ve} oifname ${ve} ct status & dnat == 0 counter name refused_to_ve jump refuse`}
   }
+  chain output {
+    type filter hook output priority filter; policy accept;
+    oifname != "lo" oifname != ${ve} accept
+    ct state related accept
+    ct direction reply accept
+    icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert, nd-router-advert } accept
+    # By the link (a VE may have a whole prefix), and by the address where a published port has just led to it: the link is not known yet.
+    oifname vmap @rules_in
+    ip daddr vmap @rules_in4
+    ip6 daddr vmap @rules_in6
+  }
+${PUBLISH_CHAINS}
   chain refuse {
+    ct state invalid drop
     meta l4proto tcp reject with tcp reset
     reject with icmpx type admin-prohibited
   }
   chain postrouting {
     type nat hook postrouting priority srcnat; policy accept;
+    ${HAIRPIN_RULE}
     ${masquerade(4)}
     ${masquerade(6)}
   }
 }
-`;
+${guests.map((guest) => ruleLines(guest, context).add).join('')}`;
 }
 
-/** Let these sources in. One transaction; its cost does not grow with the elements that are there. */
-export async function addSources(names: Names, sources: readonly Source[]): Promise<void> {
-  if (sources.length > 0) await nftApply(verbLines('add', names, sources));
+/** Let these sources in. One transaction with `more`; its cost does not grow with the elements that are there. */
+export async function addSources(names: Names, sources: readonly Source[], more = ''): Promise<void> {
+  if (sources.length > 0 || more !== '') await nftApply(verbLines('add', names, sources) + more);
 }
 
 /** The reverse; sources that are not there are no error (they are added first, in the same transaction). */
-export async function removeSources(names: Names, sources: readonly Source[]): Promise<void> {
-  if (sources.length > 0) await nftApply(verbLines('add', names, sources) + verbLines('delete', names, sources));
+export async function removeSources(names: Names, sources: readonly Source[], more = ''): Promise<void> {
+  if (sources.length > 0 || more !== '') await nftApply(verbLines('add', names, sources) + verbLines('delete', names, sources) + more);
 }
 
 /** The sources that are let in now, or undefined when there is no table. */

@@ -89,6 +89,11 @@ export function interfacesOf(ve: VeRecord, { names, ipv6 }: { names: Names; ipv6
   return interfaces;
 }
 
+/** The VE's own addresses on its routed links, in their one text, eth0's first. */
+export function routedAddresses(ve: VeRecord, context: { names: Names; ipv6: boolean }): { text: string; family: 4 | 6 }[] {
+  return interfacesOf(ve, context).filter(({ bridge }) => bridge === undefined).flatMap(({ addresses }) => addresses.map(({ address, family }) => ({ text: address, family })));
+}
+
 /** Whether the interface has a default route of the family that the host sets. */
 export function hasDefault(one: Interface, family: 4 | 6): boolean {
   if (one.bridge !== undefined) return one.gateways.some((gateway) => gateway.family === family);

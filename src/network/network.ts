@@ -11,15 +11,17 @@ import { assign } from './assign.ts';
 import { bridgeTableScript, changePorts, hasBridgeTable, portsOf } from './bridge-firewall.ts';
 import type { PortElement } from './bridge-firewall.ts';
 import { defaultRouteLinks } from './default-routes.ts';
-import { addSources, listSources, removeSources, removeTable, sourcesOf, tableScript } from './firewall.ts';
+import { addSources, listSources, ownLines, removeSources, removeTable, sourcesOf, tableScript } from './firewall.ts';
 import type { Source } from './firewall.ts';
 import { checkOverlap, defaultUplinks, hasIpv6, isOwn, makeGateway, removeGateway, setSysctls } from './host.ts';
 import { interfacesOf } from './interfaces.ts';
 import { allLinksOf, namesOf } from './names.ts';
 import { planOf } from './plan.ts';
 import type { PlanContext } from './plan.ts';
+import { lostParts } from './lost.ts';
 import { createAllocator, parsePools } from './pools.ts';
 import { addProxies, proxied, removeProxies } from './proxies.ts';
+import { checkPublish, forgetPublished, publishElements, publishedOf } from './publish.ts';
 import { checkReady } from './ready.ts';
 import { relinkInterfaces } from './relink.ts';
 import type { NetworkManager } from './types.ts';
@@ -27,9 +29,10 @@ import { networkWarnings } from './warnings.ts';
 
 /**
  * The manager of an instance's network. It touches nothing before `setup`.
+ * @param records all VEs of this node, as the store has them now
  * @throws VeldError `settings.invalid`
  */
-export function createNetwork(settings: Settings): NetworkManager {
+export function createNetwork(settings: Settings, records: () => readonly VeRecord[] = () => []): NetworkManager {
   const names = namesOf(settings.instance);
   const allPools = parsePools(settings.network.pools);
   const ipv6 = hasIpv6();
@@ -42,6 +45,26 @@ export function createNetwork(settings: Settings): NetworkManager {
   let seen: string | undefined;
   /** A setup replaces the whole firewall: nothing may be let in or out between its look at what is there and its end. */
   const gate = createGate();
+  /** By number: those let in by this process. */
+  const admitted = new Map<number, VeRecord>();
+  /** Links of those sent away by this process. */
+  const revoked = new Set<string>();
+
+  /** Those that run, or are about to. */
+  const present = (before: readonly Source[]): VeRecord[] => {
+    const known = new Set(before.map(({ link }) => link));
+    const recorded = records().filter((ve) => interfacesOf(ve, context).some(({ link }) => !revoked.has(link) && (known.has(link) || linkExists(link))));
+    return [...new Map([...recorded, ...admitted.values()].map((ve) => [ve.number, ve])).values()];
+  };
+
+  /** Change the tables for one VE; where that fails because one is gone or holds something else, make all of it anew. */
+  const change = async (work: () => Promise<unknown>): Promise<void> => {
+    try {
+      await gate.shared(work);
+    } catch {
+      await gate.alone(() => setup());
+    }
+  };
 
   /** Addresses and prefixes that the host routes to the VE. */
   const routedOf = (ve: VeRecord): string[] => sourcesOf(ve, context).map(({ address }) => address);
@@ -54,19 +77,30 @@ export function createNetwork(settings: Settings): NetworkManager {
 
   const setup = async (ves?: readonly VeRecord[]): Promise<void> => {
     const defaults = defaultRouteLinks().join();
-    const [links, routes, before, guarded] = await Promise.all([listLinks(), listRoutes(), listSources(names), hasBridgeTable(names)]);
+    const [links, routes, listed, guarded] = await Promise.all([listLinks(), listRoutes(), listSources(names), hasBridgeTable(names)]);
+    const before = listed?.filter(({ link }) => !revoked.has(link)) ?? [];
     checkOverlap(pools, links, routes, names);
-    if (settings.network.uplinks.length === 0) uplinks = defaultUplinks(routes, names);
+    if (settings.network.uplinks.length === 0) {
+      const found = defaultUplinks(routes, names);
+      if (found.length > 0 || uplinks.length === 0) uplinks = found; // without one for a moment, the old will come back
+    }
     const changes = setSysctls(uplinks, ipv6);
     recordChanges(record, changes);
     await makeGateway(names, pools);
-    const sources: readonly Source[] = ves === undefined ? before ?? [] : ves.flatMap((ve) => sourcesOf(ve, context));
-    const table = tableScript({ names, pools, uplinks, veToVe: settings.network.veToVe, veToHost: settings.network.veToHost }, sources);
+    if (ves !== undefined) {
+      admitted.clear();
+      for (const ve of ves) admitted.set(ve.number, ve);
+    }
+    const guests = ves ?? present(before);
+    // Those let in before are kept: an address that was about to be taken away goes when that is finished.
+    const sources = uniqueSources([...ves === undefined ? before : [], ...guests.flatMap((ve) => sourcesOf(ve, context))]);
+    const { veToVe, veToHost, domain } = settings.network;
+    const table = tableScript({ names, pools, uplinks, veToVe, veToHost, resolver: domain !== '' }, sources, guests, context);
     // The bridges' rules depend on no setting: those that are there go on.
-    await nftApply(ves === undefined && guarded ? table : table + bridgeTableScript(names, (ves ?? []).flatMap((ve) => portsOf(ve, context))));
+    await nftApply(ves === undefined && guarded ? table : table + bridgeTableScript(names, guests.flatMap((ve) => portsOf(ve, context))));
     const now = proxied(sources.map(({ address }) => address), pools);
     await addProxies(now, uplinks);
-    await removeProxies(proxied((before ?? []).map(({ address }) => address), pools).filter((address) => !now.includes(address)));
+    await removeProxies(proxied((listed ?? []).map(({ address }) => address), pools).filter((address) => !now.includes(address)));
     seen = defaults;
   };
 
@@ -102,38 +136,62 @@ export function createNetwork(settings: Settings): NetworkManager {
     plan: (ve) => planOf(ve, context),
 
     async admit(ve) {
+      admitted.set(ve.number, ve);
+      for (const link of allLinksOf(names, ve.number)) revoked.delete(link);
       const failure = seen !== undefined ? undefined : await gate.alone(() => setup()).catch((error: unknown) => error);
       try {
-        await gate.shared(() => Promise.all([
-          addSources(names, sourcesOf(ve, context)), changePorts(names, portsOf(ve, context), []), addProxies(proxied(routedOf(ve), pools), uplinks),
-        ]));
+        await Promise.all([
+          change(() => Promise.all([addSources(names, sourcesOf(ve, context), ownLines(ve, context).add), changePorts(names, portsOf(ve, context), [])])),
+          addProxies(proxied(routedOf(ve), pools), uplinks),
+        ]);
       } catch (error) {
         throw failure ?? error;
       }
     },
 
-    async revoke(ve) {
-      await gate.shared(() => Promise.all([
-        removeProxies(proxied(routedOf(ve), pools)),
-        ipBatch(allLinksOf(names, ve.number).filter(linkExists).map((link) => `link del ${link}`), { force: true }),
-        removeSources(names, sourcesOf(ve, context)),
-        changePorts(names, [], portsOf(ve, context)),
-      ]));
+    checkPublish: (ve, others, before) => checkPublish(ve, others, before === undefined ? [] : publishedOf(before)),
+
+    async guard(before, after) {
+      admitted.set(after.number, after);
+      const [old, now] = [ownLines(before, context), ownLines(after, context)];
+      if (old.add === now.add) return;
+      await change(() => nftApply(old.remove + now.add));
+      await forgetPublished(before, after, context);
     },
 
-    relink: (before, after, pid) => gate.shared(async () => {
+    mend: () => gate.alone(async () => {
+      const lost = await lostParts({ names, pools, uplinks, proxied: proxied(present([]).flatMap(routedOf), pools), ipv6 });
+      if (lost.length > 0) await setup();
+      return lost;
+    }),
+
+    async revoke(ve) {
+      const links = allLinksOf(names, ve.number);
+      admitted.delete(ve.number);
+      for (const link of links) revoked.add(link);
+      await Promise.all([
+        removeProxies(proxied(routedOf(ve), pools)),
+        ipBatch(links.filter(linkExists).map((link) => `link del ${link}`), { force: true }),
+        change(() => Promise.all([removeSources(names, sourcesOf(ve, context), ownLines(ve, context).remove), changePorts(names, [], portsOf(ve, context))])),
+      ]);
+      if (publishElements(ve, context).size > 0) await forgetPublished(ve, undefined, context);
+    },
+
+    async relink(before, after, pid) {
       checkReady(interfacesOf(after, context));
       const key = (element: object): string => JSON.stringify(element);
       const [sources, ports, routed] = [sourcesOf(after, context), portsOf(after, context), routedOf(after)];
+      admitted.set(after.number, after);
       // New first, then old: a VE that keeps an address is reachable by it all the time, and its default route stays.
-      await addSources(names, sources);
-      await movePorts(portsOf(before, context), ports);
-      await relinkInterfaces(interfacesOf(before, context), interfacesOf(after, context), pid, context);
-      await addProxies(proxied(routed, pools), uplinks);
-      await removeProxies(proxied(routedOf(before).filter((address) => !routed.includes(address)), pools));
-      const stay = new Set(sources.map(key));
-      await removeSources(names, sourcesOf(before, context).filter((source) => !stay.has(key(source))));
-    }),
+      await change(() => Promise.all([addSources(names, sources), movePorts(portsOf(before, context), ports)]));
+      await gate.shared(async () => {
+        await relinkInterfaces(interfacesOf(before, context), interfacesOf(after, context), pid, context);
+        await addProxies(proxied(routed, pools), uplinks);
+        await removeProxies(proxied(routedOf(before).filter((address) => !routed.includes(address)), pools));
+        const stay = new Set(sources.map(key));
+        await removeSources(names, sourcesOf(before, context).filter((source) => !stay.has(key(source))));
+      });
+    },
 
     traffic(ve) {
       // What the host's side receives is what the VE sends.
@@ -145,8 +203,15 @@ export function createNetwork(settings: Settings): NetworkManager {
       return { rxBytes, txBytes, rxPackets, txPackets };
     },
 
-    warnings: () => networkWarnings({ names, uplinks, ipv6, ipv6Pools: allPools.some(({ family }) => family === 6), veToHost: settings.network.veToHost }),
+    warnings: () => networkWarnings({
+      names, uplinks, ipv6, ipv6Pools: allPools.some(({ family }) => family === 6), veToHost: settings.network.veToHost,
+      resolver: settings.network.domain !== '', published: present([]).flatMap(publishedOf),
+    }),
   };
+}
+
+function uniqueSources(sources: readonly Source[]): Source[] {
+  return [...new Map(sources.map((source) => [`${source.link} ${source.mac} ${source.address}`, source])).values()];
 }
 
 /** Append to the list of kernel settings changed in this boot, for a person who wants them back. */

@@ -88,6 +88,16 @@ export interface NetworkManager {
    * @param pid its init
    */
   relink(before: VeRecord, after: VeRecord, pid: number): Promise<void>;
+  /**
+   * Refuse ports of the host that are taken: by another VE (running or not), or by a program of the host.
+   * @param before the same VE until now
+   * @throws VeldError `port.taken`
+   */
+  checkPublish(ve: Pick<VeRecord, 'name' | 'properties'>, others: readonly VeRecord[], before?: VeRecord): void;
+  /** Make the published ports and rules of a running VE those of `after`, its addresses included. */
+  guard(before: VeRecord, after: VeRecord): Promise<void>;
+  /** Put back what somebody else took away: the table, routes, proxies, kernel settings. @returns what was missing, in words */
+  mend(): Promise<string[]>;
   /** Of all its links together. */
   traffic(ve: VeRecord): Traffic | undefined;
   /** What a person should know: other firewalls that drop forwarded packets, missing uplinks. */

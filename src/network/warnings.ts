@@ -4,11 +4,15 @@ import { existsSync } from 'node:fs';
 import { readIfExists } from '../lib/files.ts';
 import { run } from '../lib/run.ts';
 import { linkExists } from '../kernel/links.ts';
-import { nftList } from '../kernel/nftables.ts';
+import { nftChainExists, nftList } from '../kernel/nftables.ts';
 import type { NftObject } from '../kernel/nftables.ts';
 import { readSysctl } from '../kernel/sysctl.ts';
 import { hostResolvers } from './guest-files.ts';
+import { listeners } from './listeners.ts';
 import type { Names } from './names.ts';
+import { shadowed } from './publish.ts';
+import { formatPublish } from '../spec/ports.ts';
+import type { PublishedPorts } from '../spec/ports.ts';
 
 export interface WarningContext {
   names: Names;
@@ -17,6 +21,10 @@ export interface WarningContext {
   ipv6: boolean;
   ipv6Pools: boolean;
   veToHost: boolean;
+  /** VEs ask the instance's own resolver. */
+  resolver: boolean;
+  /** Ports published by VEs that run. */
+  published: readonly PublishedPorts[];
 }
 
 /** Everything that a person should know about the host's network now. Empty when all is well. */
@@ -34,12 +42,33 @@ export async function networkWarnings(context: WarningContext): Promise<string[]
   if (ipv6 && readSysctl('net', 'ipv6', 'conf', 'all', 'forwarding') !== '1') {
     warnings.push('net.ipv6.conf.all.forwarding is off: VEs reach only the host by IPv6. Restart the daemon, and find what turned it off.');
   }
+  warnings.push(...(await publishWarnings(context)));
   const own = new Set(Object.values(networkInterfaces()).flatMap((infos) => (infos ?? []).map(({ address }) => address)));
-  const resolver = hostResolvers().find((address) => own.has(address));
+  const resolver = context.resolver ? undefined : hostResolvers().find((address) => own.has(address));
   if (!veToHost && resolver !== undefined) {
     warnings.push(`The host's resolver ${resolver} is the host itself, which VEs may not ask. Set \`network.dns\` for VEs, or \`network.veToHost\` in the settings.`);
   }
   return [...warnings, ...conntrackWarnings(), ...(await dropWarnings(context)), ...(await legacyWarnings(context))];
+}
+
+/** What keeps published ports from doing what was asked for. */
+async function publishWarnings({ names, published }: WarningContext): Promise<string[]> {
+  const warnings: string[] = [];
+  if (!(await nftChainExists('inet', names.table, 'from_ve'))) {
+    warnings.push(`The nftables table ${names.table} is gone: nothing keeps VEs apart, and private addresses have no NAT. The daemon puts it back within seconds; find what removes it (\`systemctl restart nftables\`?).`);
+  }
+  if (published.length === 0) return warnings;
+  for (const [item, { address, port, protocol }] of shadowed(published, listeners())) {
+    warnings.push(`A program of the host listens on ${address} port ${port}/${protocol}, and nobody outside reaches it: a VE has published ${formatPublish(item)}. Move one of them.`);
+  }
+  const own = new Set(['0.0.0.0', '::', ...Object.values(networkInterfaces()).flatMap((infos) => (infos ?? []).map(({ address }) => address))]);
+  for (const item of published) {
+    if (item.host !== null && !own.has(item.host)) warnings.push(`A VE has published ${formatPublish(item)}, and this host does not have the address ${item.host}.`);
+  }
+  if ((await run('conntrack', ['--version'], { allow: true, timeout: 10_000 }).catch(() => ({ code: 1 }))).code !== 0) {
+    warnings.push('conntrack(8) is not installed: connections over a port that is published no longer go on until they are idle. Install the package conntrack.');
+  }
+  return warnings;
 }
 
 function conntrackWarnings(): string[] {

@@ -69,6 +69,36 @@ export function canonicalMac(text: string): string | undefined {
 /** A name of a link of the host. */
 export const LINK_NAME = /^(?!\.\.?$)[A-Za-z0-9_.@-]{1,15}$/;
 
+/**
+ * A range of addresses in canonical form: bits beyond its length are cleared, and an address of full length stands without one.
+ * @returns undefined when it is none
+ */
+export function canonicalNetwork(text: string): string | undefined {
+  const [given = '', length, rest] = text.split('/');
+  const family = given.includes('%') ? 0 : isIP(given);
+  if (family === 0 || rest !== undefined) return undefined;
+  const width = family === 4 ? 32 : 128;
+  const bits = length === undefined ? width : /^\d{1,3}$/.test(length) ? Number(length) : -1;
+  if (bits < 0 || bits > width) return undefined;
+  const bytes = family === 4 ? given.split('.').map(Number) : bytesOf6(new URL(`http://[${given}]/`).hostname.slice(1, -1));
+  const kept = bytes.map((byte, i) => byte & (0xff << Math.max(0, Math.min(8, 8 * (i + 1) - bits))) & 0xff);
+  const address = family === 4 ? kept.join('.') : new URL(`http://[${hexGroups(kept)}]/`).hostname.slice(1, -1);
+  return bits === width ? address : `${address}/${bits}`;
+}
+
+/** The 16 bytes of a canonical IPv6 address (which has no dotted tail). */
+function bytesOf6(address: string): number[] {
+  const [left = [], right = []] = address.split('::').map((half) => half.split(':').filter((group) => group !== ''));
+  return [...left, ...Array.from({ length: 8 - left.length - right.length }, () => '0'), ...right].flatMap((group) => {
+    const value = Number.parseInt(group, 16);
+    return [value >> 8, value & 0xff];
+  });
+}
+
+function hexGroups(bytes: readonly number[]): string {
+  return Array.from({ length: 8 }, (_, i) => (((bytes[2 * i] ?? 0) << 8) | (bytes[2 * i + 1] ?? 0)).toString(16)).join(':');
+}
+
 /** A domain name in lower case, without the last dot; undefined when it is none (RFC 1123, with `_` as DNS allows it). */
 export function canonicalDomain(text: string): string | undefined {
   const name = text.toLowerCase().replace(/\.$/, '');

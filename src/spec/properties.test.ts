@@ -3,8 +3,10 @@ import { describe, it } from 'node:test';
 import * as fc from 'fast-check';
 import { Compile } from 'typebox/schema';
 import { VeldError } from '../lib/errors.ts';
-import { canonicalAddress, canonicalCidr, canonicalDomain, canonicalGateway, canonicalPrefix, canonicalResolver } from './addresses.ts';
+import { canonicalAddress, canonicalCidr, canonicalDomain, canonicalGateway, canonicalNetwork, canonicalPrefix, canonicalResolver } from './addresses.ts';
 import { canonicalInterface } from './interfaces.ts';
+import { canonicalPublish, parsePublish, publishOverlaps } from './ports.ts';
+import { canonicalRule, parseRule } from './rules.ts';
 import { findProperty, formatProperty, parseProperties, parseProperty, PROPERTIES, resolveProperties } from './properties.ts';
 import { changesSchema, resolvedSchema, valueSchema } from './schema.ts';
 import type { ListItem, Properties, PropertyRow } from './types.ts';
@@ -24,12 +26,22 @@ const ipv6 = fc.array(fc.integer({ min: 0, max: 0xffff }), { minLength: 7, maxLe
 const ipv4 = fc.array(fc.integer({ min: 0, max: 255 }), { minLength: 3, maxLength: 3 }).map((parts) => `10.${parts.join('.')}`);
 const domain = fc.domain().filter((name) => name.length < 200);
 
+const port = fc.integer({ min: 1, max: 60_000 });
+const range = fc.tuple(port, fc.integer({ min: 0, max: 1023 }));
+const publish = fc.tuple(fc.option(fc.oneof(ipv4, ipv6.map((a) => `[${a}]`), fc.constantFrom('0.0.0.0', '[::]'))), range, port, fc.constantFrom('', '/tcp', '/udp'))
+  .map(([host, [first, more], inside, protocol]) => `${host === null ? '' : `${host}:`}${first}-${first + more}:${inside}-${inside + more}${protocol}`);
+const rule = fc.tuple(fc.constantFrom('', 'in:', 'out:'), fc.oneof(fc.constant('any'), ipv4, ipv4.map((a) => `${a}/13`), ipv6.map((a) => `[${a}]`), ipv6.map((a) => `[${a}/35]`)),
+  fc.option(range), fc.constantFrom('', '/tcp', '/udp'))
+  .map(([direction, who, ports, protocol]) => `${direction}${who}${ports === null ? '' : `:${ports[0]}-${ports[0] + ports[1]}`}${protocol}`);
+
 const items: Record<ListItem, { values: fc.Arbitrary<string>; canonical: (text: string) => string | undefined }> = {
   address: { values: fc.oneof(ipv4, ipv6, ipv4.map((ip) => `${ip}/24`)), canonical: (text) => canonicalAddress(text) ?? canonicalCidr(text) },
   resolver: { values: fc.oneof(ipv4, ipv6), canonical: canonicalResolver },
   domain: { values: domain, canonical: canonicalDomain },
   gateway: { values: fc.oneof(ipv4, ipv6, fc.constant('FE80:0::1')), canonical: canonicalGateway },
   prefix: { values: fc.oneof(ipv4.map((ip) => `${ip}/28`), ipv6.map((ip) => `${ip}/64`)), canonical: canonicalPrefix },
+  publish: { values: publish, canonical: canonicalPublish },
+  rule: { values: rule, canonical: canonicalRule },
   interface: {
     values: fc.tuple(fc.integer({ min: 1, max: 15 }), fc.constantFrom('', ',mtu=9000', ',guard=router,mac=02:AB:00:00:00:01'), fc.constantFrom(',bridge=br0,address=dhcp', ',address=10.0.0.9,prefix=FD00:1::/64', ',gateway=fe80::1,bridge=br-lan.7'))
       .map(([n, ...fields]) => `eth${n}${fields.join('')}`),
@@ -184,5 +196,61 @@ describe('property table', () => {
     const changes = Compile(changesSchema());
     assert.ok(changes.Check({ 'memory.limit': '1G', 'network.dns': ['1.1.1.1'], 'boot.start': null, 'cpu.weight': 5 }));
     assert.ok(!changes.Check({ 'memory.limit': {} }));
+  });
+});
+
+describe('published ports', () => {
+  it('are read in every form, and shown in one', () => {
+    const forms: [string, string][] = [
+      ['8080:80', '8080:80/tcp'], ['8080:80/TCP', '8080:80/tcp'], ['53:53/udp', '53:53/udp'], ['8000-8010:80-90', '8000-8010:80-90/tcp'], ['8000-8000:80', '8000:80/tcp'],
+      ['192.0.2.1:8080:80', '192.0.2.1:8080:80/tcp'], ['[2001:DB8:0::1]:8080:80/udp', '[2001:db8::1]:8080:80/udp'], ['0.0.0.0:1:1', '0.0.0.0:1:1/tcp'], ['[::]:1:1', '[::]:1:1/tcp'],
+    ];
+    for (const [given, shown] of forms) assert.equal(canonicalPublish(given), shown);
+  });
+  it('refuse what means nothing', () => {
+    for (const text of ['', '80', ':80', '80:', '0:80', '80:0', '65536:1', '1-65536:1', '8010-8000:80-90', '8000-8010:80', '8000-8010:80-91', '1-1025:1-1025', '8080:80/sctp', '8080:80/',
+      '127.0.0.1:8080:80', '[::1]:8080:80', '2001:db8::1:8080:80', '[192.0.2.1]:80:80', '[2001:db8::1%eth0]:80:80', '192.0.2.1/24:80:80', '192.0.2.256:1:1', '-1:80', '8080:80/tcp/udp', 'a:b:c']) {
+      assert.equal(canonicalPublish(text), undefined, text);
+    }
+  });
+  it('overlap where one port of one address would lead to two places', () => {
+    const overlap = (a: string, b: string): boolean => {
+      const [one, other] = [parsePublish(a), parsePublish(b)];
+      assert.ok(one && other);
+      assert.equal(publishOverlaps(one, other), publishOverlaps(other, one));
+      return publishOverlaps(one, other);
+    };
+    assert.ok(overlap('80:80', '80:81'));
+    assert.ok(overlap('70-80:70-80', '80-90:80-90'));
+    assert.ok(overlap('80:80', '192.0.2.1:80:80'));
+    assert.ok(overlap('0.0.0.0:80:80', '192.0.2.1:80:80'));
+    assert.ok(!overlap('80:80', '80:80/udp'));
+    assert.ok(!overlap('80:80', '81:80'));
+    assert.ok(!overlap('192.0.2.1:80:80', '192.0.2.2:80:80'));
+    assert.ok(!overlap('0.0.0.0:80:80', '[::]:80:80'));
+  });
+});
+
+describe('rules', () => {
+  it('are read in every form, and shown in one', () => {
+    const forms: [string, string][] = [
+      ['22', 'in:any:22'], ['22/tcp', 'in:any:22/tcp'], ['in:22/tcp', 'in:any:22/tcp'], ['OUT:any', 'out:any'], ['any/icmp', 'in:any/icmp'], ['out:80-90/udp', 'out:any:80-90/udp'],
+      ['192.0.2.1', 'in:192.0.2.1'], ['192.0.2.1/32', 'in:192.0.2.1'], ['192.0.2.77/24:22', 'in:192.0.2.0/24:22'], ['10.0.0.0/8/icmp', 'in:10.0.0.0/8/icmp'], ['0.0.0.0/0:22', 'in:0.0.0.0/0:22'],
+      ['2001:db8::/32', 'in:2001:db8::/32'], ['2001:DB8::1', 'in:2001:db8::1'], ['2001:db8::/32/udp', 'in:2001:db8::/32/udp'], ['[2001:db8:ffff::]/33:22', 'in:[2001:db8:8000::/33]:22'],
+      ['[2001:db8::/32]:22-23/tcp', 'in:[2001:db8::/32]:22-23/tcp'], ['[2001:db8::1]', 'in:2001:db8::1'], ['::/0', 'in:::/0'],
+    ];
+    for (const [given, shown] of forms) assert.equal(canonicalRule(given), shown, given);
+    for (const [, shown] of forms) assert.equal(canonicalRule(shown), shown, shown);
+    assert.deepEqual(parseRule('out:[2001:db8::/32]:25/tcp'), { direction: 'out', who: '2001:db8::/32', ports: [25, 25], protocol: 'tcp' });
+  });
+  it('refuse what means nothing', () => {
+    for (const text of ['', 'in:', '/tcp', 'tcp', 'icmp', ':22', 'any:', 'any:22/icmp', '22/icmp', '0', '65536', '23-22', '10.0.0.0/33', '10.0.0/8', '[2001:db8::/129]', '[2001:db8::/32]/32',
+      'in:out:22', 'in:in:22', 'host:22', 'any/sctp', '2001:db8::1%eth0', '22/tcp/udp', 'any 22', '"22"', '[10.0.0.1]:22']) assert.equal(canonicalRule(text), undefined, text);
+  });
+  it('prefixes lose what is beyond their length', () => {
+    assert.equal(canonicalNetwork('255.255.255.255/9'), '255.128.0.0/9');
+    assert.equal(canonicalNetwork('ffff:ffff:ffff::/31'), 'ffff:fffe::/31');
+    assert.equal(canonicalNetwork('::ffff:192.0.2.1'), '::ffff:c000:201');
+    assert.equal(canonicalNetwork('10.0.0.0/-1'), undefined);
   });
 });

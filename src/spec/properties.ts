@@ -162,6 +162,27 @@ export const PROPERTIES: readonly PropertyRow[] = [
     help: 'Largest packet of eth0; `auto` is 1500, on a bridge what the bridge has.',
   },
   {
+    name: 'network.publish',
+    type: { kind: 'list', item: 'publish', maxItems: 64 },
+    default: [],
+    change: 'live',
+    help: 'Ports of the host that lead to ports of the VE: `8080:80`, `192.0.2.1:53:53/udp`, `[2001:db8::1]:8000-8010:80-90/tcp`.',
+  },
+  {
+    name: 'network.allow',
+    type: { kind: 'list', item: 'rule', maxItems: 128 },
+    default: [],
+    change: 'live',
+    help: 'Firewall: where one rule stands, nothing else passes in its direction: `22/tcp`, `192.0.2.0/24:443`, `out:any:53`, `any/icmp`.',
+  },
+  {
+    name: 'network.deny',
+    type: { kind: 'list', item: 'rule', maxItems: 128 },
+    default: [],
+    change: 'live',
+    help: 'Firewall: what never passes, whatever network.allow says: `192.0.2.7`, `out:any:25/tcp`.',
+  },
+  {
     name: 'features.nesting',
     type: { kind: 'boolean' },
     default: false,

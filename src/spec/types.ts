@@ -21,9 +21,9 @@ export type PropertyType =
 
 /**
  * `address`: one that a VE can have, with the length of its subnet or without; `resolver`: one that it can ask; `gateway`: one that can be
- * its router; `prefix`: a whole range of addresses; `interface`: see interfaces.ts.
+ * its router; `prefix`: a whole range of addresses; `interface`: see interfaces.ts; `publish`: see ports.ts; `rule`: see rules.ts.
  */
-export type ListItem = 'address' | 'resolver' | 'domain' | 'gateway' | 'prefix' | 'interface';
+export type ListItem = 'address' | 'resolver' | 'domain' | 'gateway' | 'prefix' | 'interface' | 'publish' | 'rule';
 
 export interface PropertyRow {
   /** Dotted name. */
@@ -70,6 +70,9 @@ export interface Properties {
   'network.search': string[];
   /** Null: 1500, on a bridge the bridge's. */
   'network.mtu': number | null;
+  'network.publish': string[];
+  'network.allow': string[];
+  'network.deny': string[];
   'features.nesting': boolean;
   'features.io_uring': boolean;
   'features.sockets32': boolean;

@@ -2,6 +2,8 @@
 import { VeldError } from '../lib/errors.ts';
 import { canonicalAddress, canonicalCidr, canonicalDomain, canonicalGateway, canonicalPrefix, canonicalResolver } from './addresses.ts';
 import { canonicalInterface, INTERFACE_HELP, INTERFACE_TEXT_MAX } from './interfaces.ts';
+import { canonicalPublish } from './ports.ts';
+import { canonicalRule } from './rules.ts';
 import type { ListItem, PropertyRow, PropertyType } from './types.ts';
 import { formatWords, splitWords } from './words.ts';
 
@@ -72,6 +74,8 @@ const LIST_WORDS: Record<ListItem, string> = {
   gateway: 'IPv4 or IPv6 addresses of routers',
   prefix: 'IPv4 or IPv6 prefixes such as 2001:db8:1:2::/64',
   interface: `interfaces ${INTERFACE_HELP}`,
+  publish: 'ports of the host and of the VE such as 8080:80, 192.0.2.1:53:53/udp or [2001:db8::1]:8000-8010:80-90/tcp (up to 1024 in a range; tcp unless said)',
+  rule: 'rules such as 22/tcp, 192.0.2.0/24:443, out:[2001:db8::/32]:25/tcp or any/icmp (in: unless said)',
 };
 
 /** How an item is read. */
@@ -82,6 +86,8 @@ const CANONICAL: Record<ListItem, (text: string) => string | undefined> = {
   gateway: canonicalGateway,
   prefix: canonicalPrefix,
   interface: canonicalInterface,
+  publish: canonicalPublish,
+  rule: canonicalRule,
 };
 
 /** Longest text of an item. */

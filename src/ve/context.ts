@@ -6,6 +6,7 @@ import type { Engine } from '../kernel/engine.ts';
 import type { Store, VeRecord } from '../store/types.ts';
 import type { EventBus } from '../ops/events.ts';
 import type { OperationManager } from '../ops/operations.ts';
+import type { NameService } from '../network/resolver.ts';
 import type { NetworkManager } from '../network/types.ts';
 import type { Volumes } from '../storage/types.ts';
 import type { ResourceManager } from '../resources/types.ts';
@@ -17,6 +18,7 @@ export interface VeContext {
   operations: OperationManager;
   events: EventBus;
   network: NetworkManager;
+  names: Pick<NameService, 'addresses' | 'domain'>;
   volumes: Volumes;
   resources: ResourceManager;
   templates: TemplateBuilder;

@@ -19,7 +19,7 @@ const LAST_NUMBER = 've.lastNumber';
 /**
  * Check a request and write the VE's record, still invisible (`ready: false`). Everything that can be refused is refused here,
  * before an operation begins.
- * @throws VeldError `name.invalid`, `ve.name_taken`, `template.not_found`, `property.*`, `address.*`, `uid.none_free`
+ * @throws VeldError `name.invalid`, `ve.name_taken`, `template.not_found`, `property.*`, `address.*`, `port.taken`, `uid.none_free`
  */
 export function reserveVe(context: VeContext, request: CreateRequest): VeRecord {
   const { store, network } = context;
@@ -48,6 +48,7 @@ export function reserveVe(context: VeContext, request: CreateRequest): VeRecord 
       lastExit: null,
     };
     ve.addresses = network.assign(ve, ves);
+    network.checkPublish(ve, ves);
     store.setMeta(LAST_NUMBER, number);
     store.insertVe(ve);
     return ve;

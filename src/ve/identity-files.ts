@@ -9,6 +9,9 @@ import type { Properties } from '../spec/types.ts';
 import type { VeRecord } from '../store/types.ts';
 import type { VeContext } from './context.ts';
 
+/** Domains that a resolver looks into (MAXDNSRCH in resolv.h). */
+const SEARCH_MAX = 6;
+
 /** Write the files that carry the VE's network identity, through its own root. @throws VeldError `path.refused` when init has ended */
 export async function updateGuestFiles(context: VeContext, ve: VeRecord, properties: Properties, init: ProcessId): Promise<void> {
   const root = await openGuestRoot(init);
@@ -29,9 +32,11 @@ export async function isWanted({ ifFolder, ifExists, unlessExists }: GuestFile, 
 }
 
 /** Content of the VE's identity files. */
-export function filesOf(context: VeContext, ve: VeRecord, properties: Properties): ReturnType<typeof guestFiles> {
+export function filesOf({ names, network }: VeContext, ve: VeRecord, properties: Properties): ReturnType<typeof guestFiles> {
+  const own = properties['network.dns'] === null ? names.addresses().filter((address) => ve.addresses.some((mine) => mine.includes(':') === address.includes(':'))) : [];
   return guestFiles({
-    name: ve.name, hostname: properties.hostname ?? ve.name, addresses: ve.addresses, interfaces: context.network.plan(ve).links,
-    dns: properties['network.dns'], search: properties['network.search'],
+    name: ve.name, hostname: properties.hostname ?? ve.name, addresses: ve.addresses, interfaces: network.plan(ve).links,
+    dns: own.length > 0 ? own : properties['network.dns'],
+    search: own.length > 0 ? [...properties['network.search'], names.domain].slice(0, SEARCH_MAX) : properties['network.search'],
   });
 }

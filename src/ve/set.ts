@@ -23,7 +23,7 @@ export interface ParsedChanges {
 /**
  * Check changes against the table and the state of the VE, before an operation begins.
  * @param changes by name; null unsets (the default holds again)
- * @throws VeldError `property.*`
+ * @throws VeldError `property.*`, `port.taken`
  */
 export function checkChanges(context: VeContext, ve: VeRecord, changes: Record<string, unknown>, nextStart: boolean): ParsedChanges {
   const values: Record<string, unknown> = {};
@@ -41,18 +41,26 @@ export function checkChanges(context: VeContext, ve: VeRecord, changes: Record<s
       throw new VeldError('property.unsupported', `${name} cannot be held on this host: ${held}.`);
     }
   }
+  checkPorts(context, ve, merged(ve.properties, values));
   return { values };
+}
+
+function merged(properties: Readonly<Record<string, unknown>>, values: Record<string, unknown>): Record<string, unknown> {
+  return Object.fromEntries(Object.entries({ ...properties, ...values }).filter(([, value]) => value !== undefined));
+}
+
+/** @throws VeldError `port.taken` */
+function checkPorts(context: VeContext, ve: VeRecord, properties: Record<string, unknown>): void {
+  if (JSON.stringify(properties['network.publish']) === JSON.stringify(ve.properties['network.publish'])) return;
+  context.network.checkPublish({ name: ve.name, properties }, context.store.listVes().filter(({ uuid }) => uuid !== ve.uuid), ve);
 }
 
 /** Change properties: all of them or none. */
 export async function setProperties(context: VeContext, uuid: string, { values }: ParsedChanges, task: Task): Promise<void> {
   await settled(context, reload(context.store, uuid).number); // it may be rebooting itself just now
   const before = reload(context.store, uuid);
-  const properties = { ...before.properties };
-  for (const [name, value] of Object.entries(values)) {
-    if (value === undefined) delete properties[name];
-    else properties[name] = value;
-  }
+  const properties = merged(before.properties, values);
+  checkPorts(context, before, properties); // again: from here to the record nobody comes between
   const network = Object.keys(values).some((name) => name.startsWith('network.'));
   const others = network ? context.store.listVes().filter((other) => other.uuid !== uuid) : [];
   const addresses = network ? context.network.assign({ ...before, properties }, others, before) : before.addresses;
@@ -96,6 +104,7 @@ export async function follow(context: VeContext, before: VeRecord, after: VeReco
     if (!isAlive(init)) throw new VeldError('ve.not_running', `${after.name} has just ended.`);
     await context.network.relink(before, after, init.pid);
   }
+  await context.network.guard(before, after);
   await prepareRun(context, after);
   if (inFiles) await updateGuestFiles(context, after, properties, init);
   const own = autoLinks(context, after);
@@ -107,8 +116,11 @@ function autoLinks(context: VeContext, ve: VeRecord): string[] {
   return context.network.plan(ve).links.filter(({ setup }) => setup === 'auto').map(({ name }) => name);
 }
 
+/** Kept by the host's firewall alone: no link changes with them. */
+const GUARDED: ReadonlySet<string> = new Set(['network.publish', 'network.allow', 'network.deny']);
+
 /** Everything about the links of a VE, as a text to compare. */
 function linksOf(context: VeContext, ve: VeRecord): string {
-  const properties = Object.entries(resolveProperties(ve.properties)).filter(([name]) => name.startsWith('network.'));
+  const properties = Object.entries(resolveProperties(ve.properties)).filter(([name]) => name.startsWith('network.') && !GUARDED.has(name));
   return JSON.stringify([context.network.plan(ve), properties]);
 }

@@ -115,7 +115,7 @@ export function makeInstance(options: InstanceOptions = {}): Instance {
     ...defaultSettings(name),
     stateDir: join(dir, 'state'), runDir: join(dir, 'run'), socket: join(dir, 'run/veld.sock'), socketGroup: 'root',
     log: { level: 'debug', file: join(dir, 'veldd.log'), maxBytes: 64 << 20 },
-    network: { pools: poolsOf(name), uplinks: [], veToVe: true, veToHost: false },
+    network: { pools: poolsOf(name), uplinks: [], veToVe: true, veToHost: false, domain: `${name}.internal` },
     engine: { suites: ENGINE_SUITES, mirror: '', expiredRelease: 'record' },
   };
   options.settings?.(settings);

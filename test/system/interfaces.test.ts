@@ -30,7 +30,7 @@ const pings = async (ve: string, to: string, ...options: string[]): Promise<bool
 /** Make sure that an address is alive: a port on which nobody listens is refused by its own kernel. */
 const reached = (to: string, ...by: string[]): void => {
   const [file, ...args] = [...by, 'timeout', '5', 'bash', '-c', `exec 3<>/dev/tcp/${to}/9`];
-  assert.match(spawnSync(file as string, args, { encoding: 'utf8' }).stderr, /refused/, `${to} is reached`);
+  assert.match(spawnSync(file, args, { encoding: 'utf8' }).stderr, /refused/, `${to} is reached`);
 };
 const reachedFromLan = (to: string): void => reached(to, 'ip', 'netns', 'exec', lan);
 const addresses = (ve: string, link: string): Promise<string> => inVe(ve, 'ip', '-br', 'addr', 'show', link);

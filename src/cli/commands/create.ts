@@ -11,6 +11,7 @@ interface Options {
   start?: boolean;
   set?: [string, string][];
   address?: string[];
+  publish?: string[];
   hostname?: string;
   user?: string;
   env?: [string, string][];
@@ -36,6 +37,7 @@ export const command = defineCommand<{ name: string; command: string[] }, Option
     { flags: '-w, --wait', help: 'With --start: wait until the system inside is up' },
     { flags: '--set <name=value>', completes: 'assignment', help: 'Set a property (`veld help properties`)', parse: parsePair, repeat: true },
     { flags: '-a, --address <address>', help: 'Give it this IPv4 or IPv6 address instead of a free one', repeat: true },
+    { flags: '-p, --publish <ports>', help: 'Let a port of the host lead to one of the VE: 8080:80, 192.0.2.1:53:53/udp (`veld help publish`)', repeat: true },
     { flags: '--hostname <name>', help: 'Host name inside; default: the name of the VE' },
     { flags: '-u, --user <user>', help: 'Of the command: user name or uid in the VE; default root' },
     { flags: '-e, --env <name=value>', help: 'Of the command: a variable of its environment', parse: parseVariable, repeat: true },
@@ -47,8 +49,9 @@ export const command = defineCommand<{ name: string; command: string[] }, Option
     ['create web --template debian-12 --start', 'Make and start a VE'],
     ['create files -t debian-13-app --start -u www-data -- python3 -m http.server 8080', 'An application VE'],
     ['create db -t debian-12 --set memory.limit=2G --set cpu.limit=150% -a 10.187.0.20', 'With limits and an address of your choice'],
+    ['create shop -t debian-12 --start -p 8080:80 -p 8443:443', 'Reached by ports of the host'],
   ],
-  errors: ['ve.name_taken', 'name.invalid', 'property.unknown', 'property.invalid', 'property.unsupported', 'template.not_found', 'address.none_free', 'address.taken',
+  errors: ['ve.name_taken', 'name.invalid', 'property.unknown', 'property.invalid', 'property.unsupported', 'template.not_found', 'address.none_free', 'address.taken', 'port.taken',
     'uid.none_free', 'disk.full', 've.start_failed', 've.init_died', 'exec.not_found', 'exec.not_executable', 'request.invalid', 'engine.missing', 'network.no_bridge', 'network.failed', 'storage.failed', 'operation.cancelled', 'operation.interrupted', 'timeout'],
   json: 'the new VE as `veld show` prints it; with --no-wait the operation',
   async run(context, { name, command }, options) {
@@ -57,6 +60,7 @@ export const command = defineCommand<{ name: string; command: string[] }, Option
     if (options.timeout !== undefined && !options.wait) throw new VeldError('usage', 'create: --timeout goes with --wait.', { hint });
     const pairs: [string, unknown][] = [...options.set ?? [], ...commandProperties(command, options)];
     if (options.address) pairs.push(['network.addresses', options.address]);
+    if (options.publish) pairs.push(['network.publish', options.publish]);
     if (options.hostname !== undefined) pairs.push(['hostname', options.hostname]);
     const properties = propertiesOf(pairs, 'create');
     const body = { name, template: options.template, properties, start: Boolean(options.start) };

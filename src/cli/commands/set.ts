@@ -21,7 +21,7 @@ export const command = defineCommand<{ 've': string; 'name=value': string[] | un
     ['set web "network.interfaces=eth1,bridge=br1,address=192.0.2.5/24"', 'Connect a second interface to a bridge of the host'],
     ['set web --next-start features.nesting=on', 'At the next start'],
   ],
-  errors: ['ve.not_found', 've.busy', 'property.unknown', 'property.invalid', 'property.not_live', 'property.unsupported', 'address.taken', 'network.no_bridge', 'network.failed'],
+  errors: ['ve.not_found', 've.busy', 'property.unknown', 'property.invalid', 'property.not_live', 'property.unsupported', 'address.taken', 'port.taken', 'network.no_bridge', 'network.failed'],
   json: 'the operation',
   async run(context, { ve, 'name=value': pairs = [] }, { unset = [], nextStart, wait }) {
     const changes = propertiesOf<string | null>([...pairs.map(parsePair), ...unset.map((name) => [name, null] as const)], 'set');

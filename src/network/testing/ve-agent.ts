@@ -3,13 +3,15 @@
  * parent, and ends with it. Started by `startAgent` (agents.ts).
  */
 import { createSocket } from 'node:dgram';
+import { Resolver } from 'node:dns/promises';
 import type { Socket as UdpSocket } from 'node:dgram';
-import { readFileSync, writeFileSync } from 'node:fs';
+import { closeSync, readFileSync, writeFileSync } from 'node:fs';
 import { createConnection, createServer } from 'node:net';
 import type { Socket } from 'node:net';
 import koffi from 'koffi';
 import { openProbe, sendFrames, sniff } from './raw.ts';
 import type { Probe } from './raw.ts';
+import { parseIp } from '../ip.ts';
 
 interface Command {
   id: number;
@@ -92,6 +94,71 @@ const verbs: Record<string, (...args: never[]) => unknown> = {
       if ((probe?.answers().length ?? 0) > 0) return 'answered';
     }
     return 'lost';
+  },
+  /** Whether an echo request is answered. */
+  ping: (host: string) => {
+    const libc = koffi.load('libc.so.6');
+    const socket = libc.func('int socket(int, int, int)');
+    const setsockopt = libc.func('int setsockopt(int, int, int, const uint8_t *, uint32_t)');
+    const connect = libc.func('int connect(int, const uint8_t *, uint32_t)');
+    const send = libc.func('long send(int, const uint8_t *, size_t, int)');
+    const recv = libc.func('long recv(int, _Out_ uint8_t *, size_t, int)');
+    const six = host.includes(':');
+    const ip = parseIp(host);
+    if (!ip) throw new Error(`${host} is no address`);
+    const to = Buffer.alloc(six ? 28 : 16); // sockaddr_in6, sockaddr_in
+    to.writeUInt16LE(six ? 10 : 2, 0);
+    Buffer.from(ip.value.toString(16).padStart(six ? 32 : 8, '0'), 'hex').copy(to, six ? 8 : 4);
+    const fd = socket(six ? 10 : 2, 3, six ? 58 : 1) as number; // SOCK_RAW, IPPROTO_ICMPV6 or IPPROTO_ICMP
+    setsockopt(fd, 1, 20, new Uint8Array(new BigInt64Array([0n, 300_000n]).buffer), 16); // SO_RCVTIMEO
+    connect(fd, to, to.length);
+    // Type, code, checksum (the kernel's work for IPv6), id 0, sequence 0.
+    const request = six ? Buffer.from([128, 0, 0, 0, 0, 0, 0, 0]) : Buffer.from([8, 0, 0xf7, 0xff, 0, 0, 0, 0]);
+    const answer = Buffer.alloc(256);
+    try {
+      if ((send(fd, request, request.length, 0) as number) < 0) return false;
+      while ((recv(fd, answer, answer.length, 0) as number) > 0) if (six ? answer[0] === 129 : answer[20] === 0) return true;
+      return false;
+    } finally {
+      closeSync(fd);
+    }
+  },
+  /** Records of a name as a resolver gives them, or the error's code. */
+  lookup: (server: string, name: string, type: string) => {
+    const client = new Resolver({ timeout: 700, tries: 1 });
+    client.setServers([server.includes(':') ? `[${server}]` : server]);
+    return client.resolve(name, type).then((records) => (records as string[]).toSorted(), (error: NodeJS.ErrnoException) => error.code);
+  },
+  /** Be a resolver that answers every question with this IPv4 address. */
+  answer: (address: string) => new Promise<void>((resolve) => {
+    const socket = createSocket('udp4');
+    socket.on('message', (question, from) => {
+      const header = Buffer.from([question[0] as number, question[1] as number, 0x81, 0x80, 0, 1, 0, 1, 0, 0, 0, 0]);
+      const asked = question.subarray(12, question.indexOf(0, 12) + 5);
+      socket.send(Buffer.concat([header, asked, Buffer.from([0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 1, 0, 4, ...address.split('.').map(Number)])]), from.port, from.address);
+    });
+    socket.bind(53, '0.0.0.0', () => resolve());
+  }),
+  /** Ask a resolver for so many names that nobody answers, without waiting for anything. */
+  flood: async (server: string, domain: string, count: number) => {
+    const socket = createSocket(server.includes(':') ? 'udp6' : 'udp4');
+    socket.on('error', () => {});
+    for (let i = 0; i < count; i++) {
+      const labels = `x${i}.${domain}`.split('.').map((label) => Buffer.from([label.length, ...Buffer.from(label)]));
+      socket.send(Buffer.concat([Buffer.from([i >> 8, i & 255, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0]), ...labels, Buffer.from([0, 0, 1, 0, 1])]), 53, server);
+      if (i % 200 === 199) await new Promise((resolve) => { setImmediate(resolve); });
+    }
+    await new Promise<void>((resolve) => { socket.close(() => resolve()); });
+  },
+  /** Open TCP connections and keep them. @returns how many were taken */
+  hold: async (host: string, port: number, count: number) => {
+    const taken = await Promise.all(Array.from({ length: count }, () => new Promise<boolean>((resolve) => {
+      const socket = createConnection({ host, port, timeout: 700 });
+      socket.once('connect', () => resolve(true));
+      socket.once('timeout', () => resolve(false));
+      socket.once('error', () => resolve(false));
+    })));
+    return taken.filter(Boolean).length;
   },
   /** Send a router advertisement to all nodes of the link. */
   advertise: () => {
