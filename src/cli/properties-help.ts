@@ -20,7 +20,7 @@ export function describeType(type: PropertyType): string {
 }
 
 const LISTS: Record<ListItem, string> = {
-  address: 'addresses', resolver: 'addresses', domain: 'domains', gateway: 'addresses', prefix: 'prefixes', interface: `interfaces \`${INTERFACE_HELP}\``,
+  address: 'addresses', resolver: 'addresses', domain: 'domains', gateway: 'addresses', prefix: 'prefixes', interface: `interfaces ${INTERFACE_HELP}`,
   publish: 'HOSTPORT:PORT items', rule: 'rules',
 };
 

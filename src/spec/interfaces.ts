@@ -38,7 +38,7 @@ export const MTU_MIN = 1280;
 export const MTU_MAX = 65_535;
 
 /** What {@link parseInterface} reads, in words. */
-export const INTERFACE_HELP = 'eth1[,bridge=NAME][,mac=MAC][,mtu=BYTES][,guard=WORD][,address=ADDRESS...][,prefix=PREFIX...][,gateway=ADDRESS...]';
+export const INTERFACE_HELP = 'NAME[,FIELD=VALUE...], NAME being eth1 to eth15 and the fields bridge, mac, mtu, guard, address, prefix, gateway';
 
 /** Read one item; undefined when it is none. Whether its parts fit each other and the host is asked later. */
 export function parseInterface(text: string): InterfaceSpec | undefined {
