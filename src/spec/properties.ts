@@ -142,7 +142,7 @@ export const PROPERTIES: readonly PropertyRow[] = [
     type: { kind: 'list', item: 'resolver', maxItems: 3 },
     default: null,
     change: 'restart',
-    help: 'Addresses of name servers; `auto` takes those of the host.',
+    help: 'Addresses of name servers; `auto` is the resolver that knows the names of VEs, or else those of the host.',
     vzctl: { option: 'nameserver', key: 'NAMESERVER' },
   },
   {

@@ -65,7 +65,7 @@ export interface Properties {
   'network.mac': string | null;
   'network.guard': Guard;
   'network.interfaces': string[];
-  /** Null: those of the host. */
+  /** Null: the instance's own, or else those of the host. */
   'network.dns': string[] | null;
   'network.search': string[];
   /** Null: 1500, on a bridge the bridge's. */
