@@ -58,6 +58,8 @@ const abort = new AbortController();
 const begin = performance.now();
 const say = (line: string): void => console.error(`${((performance.now() - begin) / 1000).toFixed(0).padStart(5)} s  ${line}`);
 for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, () => abort.abort(new Error('interrupted')));
+/** A slow machine gets fewer figures, not a longer run; cleaning up comes on top. */
+setTimeout(() => abort.abort(new Error('out of time')), (quick ? 4.5 : 23) * 60_000).unref();
 
 /** A program of ours, in a session of its own: Ctrl-C at the terminal is for us alone. */
 function ours(program: string, args: readonly string[]): Promise<void> {
@@ -99,7 +101,7 @@ try {
   if (phases.includes('crowd') && only.includes('veld')) found = await measureCrowd(context(minutes(9, 2)), veld, steps, quick ? 3 : 9, quick ? 1 : 3);
 } catch (error) {
   process.exitCode = 1;
-  if (abort.signal.aborted) say('interrupted');
+  if (abort.signal.aborted) say((abort.signal.reason as Error).message);
   else console.error(error);
 } finally {
   say('cleaning up');

@@ -184,7 +184,7 @@ export interface CrowdStep {
 
 /** Idle VEs of Veld up to `steps.at(-1)`: at each step what one more costs, and what the host's tables hold. */
 export async function measureCrowd(context: PhaseContext, veld: VeldContestant, steps: readonly number[], repeat: number, seconds: number): Promise<CrowdStep[]> {
-  const { samples, say, signal } = context;
+  const { samples, say, signal, deadline } = context;
   const running: string[] = [];
   const found: CrowdStep[] = [];
   const before = hostMemory('MemAvailable');
@@ -192,6 +192,7 @@ export async function measureCrowd(context: PhaseContext, veld: VeldContestant, 
     const more = Array.from({ length: step - running.length }, (_, i) => `c${running.length + i}`);
     for (let i = 0; i < more.length; i += 2) {
       signal.throwIfAborted();
+      if (performance.now() > deadline) throw new Error(`no time left to have ${step} VEs`);
       await Promise.all(more.slice(i, i + 2).map((ve) => veld.requests.deploy(ve)));
     }
     for (const ve of more) await untilRunning(veld, ve);

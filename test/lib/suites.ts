@@ -8,7 +8,7 @@ export type SuiteName = 'lint' | 'unit' | 'system' | 'vm';
 
 const PATTERNS: Record<SuiteName, string[]> = {
   lint: ['test/lint/*.test.ts'],
-  unit: ['src/**/*.test.ts', 'test/unit/**/*.test.ts', 'scripts/**/*.test.ts'],
+  unit: ['src/**/*.test.ts', 'bench/**/*.test.ts', 'test/unit/**/*.test.ts', 'scripts/**/*.test.ts'],
   system: ['test/system/*.test.ts'],
   vm: ['test/vm/**/*.test.ts'],
 };

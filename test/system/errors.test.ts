@@ -1,12 +1,15 @@
 /** What goes wrong is told with its own code, HTTP status and exit status, and nothing is left half made. */
 import assert from 'node:assert/strict';
+import { spawnSync } from 'node:child_process';
 import { readdirSync } from 'node:fs';
 import { test } from 'node:test';
 import { TEMPLATE } from '../lib/cache.ts';
+import type { ApiError } from '../lib/http.ts';
 import { fileInstance, startInstance } from '../lib/instance.ts';
 import { assertSame } from '../lib/same.ts';
 import { until } from '../lib/wait.ts';
 import type { OperationRecord } from '../../src/store/types.ts';
+import { namesOf } from '../../src/network/names.ts';
 import { ERRORS, HTTP_STATUS } from '../../src/lib/errors.ts';
 import type { ErrorBody, ErrorCode } from '../../src/lib/errors.ts';
 
@@ -136,6 +139,21 @@ test('no daemon: exit status 3, and what to do', async () => {
   } finally {
     await away.destroy();
   }
+});
+
+test('a start whose link cannot be made fails, and leaves nothing', async (t) => {
+  const { link } = await veld.show('still');
+  const gateway = namesOf(veld.name).gatewayLink;
+  const altname = (verb: string) => spawnSync('ip', ['link', 'property', verb, 'dev', gateway, 'altname', link]);
+  const before = await state();
+  // Another name of a link of ours: the script cannot see it in /sys/class/net, and the kernel refuses a link of that name.
+  assert.equal(altname('add').status, 0);
+  t.after(() => altname('del'));
+  await assert.rejects(veld.api.operate('POST', '/v1/ves/still/start'), (error: ApiError) => error.code === 've.start_failed');
+  assertSame(await state(), before, 'something was made or left');
+  altname('del');
+  await veld.api.operate('POST', '/v1/ves/still/start');
+  await veld.api.operate('POST', '/v1/ves/still/stop', { force: true });
 });
 
 test('a second daemon of the same instance is refused, and the first goes on', async () => {
