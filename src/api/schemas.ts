@@ -35,7 +35,10 @@ const wait = Type.Optional(Type.Boolean({ description: 'Stay until the operation
 export const NoQuery = Type.Object({}, closed);
 export const WaitQuery = Type.Object({ wait }, closed);
 export const DestroyQuery = Type.Object({ wait, force: Type.Optional(Type.Boolean({ description: 'Also when it runs: it is stopped first' })) }, closed);
-export const LogsQuery = Type.Object({ tail: Type.Optional(Type.Integer({ minimum: 0, maximum: 1_000_000, description: 'Lines from the end' })) }, closed);
+export const LogsQuery = Type.Object({
+  tail: Type.Optional(Type.Integer({ minimum: 0, maximum: 1_000_000, description: 'Lines from the end' })),
+  follow: Type.Optional(Type.Boolean({ description: 'Stay, and send each line as it comes: one object a line' })),
+}, closed);
 export const EventsQuery = Type.Object({
   since: Type.Optional(Type.Integer({ minimum: 0, maximum: Number.MAX_SAFE_INTEGER, description: 'First the kept events with a higher seq' })),
 }, closed);
@@ -207,6 +210,7 @@ export const ExecResult = Type.Object({
   truncated: Type.Boolean({ description: 'More than 1 MiB came on a stream; the rest is dropped' }),
 }, { title: 'ExecResult' });
 export const ConsoleLog = Type.Object({ log: Type.String({ description: 'Text, oldest first' }) }, { title: 'ConsoleLog' });
+export const ConsoleLine = Type.Object({ line: Type.String({ description: 'Begins with its time' }) }, { title: 'ConsoleLine' });
 export const SessionSecret = Type.Object({ session: Type.String({ description: 'Good for one WebSocket on /v1/sessions/, for 10 s' }) }, { title: 'Session' });
 export const About = Type.Object({
   name: Type.Literal('veld'), version: Type.String(), api: Type.Literal('v1'), instance: Type.String(), startedAt: time,

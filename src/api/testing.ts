@@ -135,6 +135,10 @@ export async function openBench(change: Partial<ApiDeps> = {}): Promise<Bench> {
       find(key);
       return fakeCommand({ command: ['console'], tty: { columns: 80, rows: 24, term: 'linux' } }, commands);
     },
+    followLogs(key) {
+      const { name } = find(key);
+      return (async function* () { yield `console of ${name}`; yield 'more'; })();
+    },
     logs: (key) => `console of ${find(key).name}\n`,
     templates: () => [TEMPLATE],
     template: (key) => (key === TEMPLATE.name ? TEMPLATE : noTemplate(key)),

@@ -1,4 +1,5 @@
 /** Routes of VEs and the verbs of their life. */
+import { Readable } from 'node:stream';
 import { Type } from '@fastify/type-provider-typebox';
 import { answerOperation, operationAnswers } from './answer-operation.ts';
 import { answers } from './errors.ts';
@@ -91,7 +92,23 @@ export function veRoutes(app: Api, { deps }: RouteContext): void {
   app.get('/v1/ves/:ve/logs', {
     schema: {
       summary: 'Console log of this and earlier boots', tags, params: schemas.VeParams, querystring: schemas.LogsQuery,
-      response: answers({ 200: schemas.ConsoleLog }, 've.not_found'),
+      response: answers({ 200: {
+        description: 'With `follow`: a ConsoleLine a line, until the client goes away or the VE is destroyed',
+        content: { 'application/json': { schema: schemas.ConsoleLog }, 'application/x-ndjson': { schema: schemas.ConsoleLine } },
+      } }, 've.not_found'),
     },
-  }, (request, reply) => reply.send({ log: manager.logs(request.params.ve, { tail: request.query.tail }) }));
+  }, (request, reply) => {
+    const { tail, follow } = request.query;
+    if (!follow) return reply.send({ log: manager.logs(request.params.ve, { tail }) });
+    const gone = new AbortController();
+    const lines = manager.followLogs(request.params.ve, { tail, signal: gone.signal });
+    // A stream that is closed waits for the line under way, which may never come: the signal ends that wait.
+    reply.raw.once('close', () => gone.abort());
+    return reply.type('application/x-ndjson').send(Readable.from(asJson(lines)));
+  });
+}
+
+/** One object a line. */
+async function* asJson(lines: AsyncGenerator<string>): AsyncGenerator<string> {
+  for await (const line of lines) yield `${JSON.stringify({ line })}\n`;
 }

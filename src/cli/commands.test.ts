@@ -184,6 +184,23 @@ test('logs come whole, from the end, and as JSON lines', async (t) => {
   assert.match(daemon.asked.at(-1)!.url, /tail=2/);
 });
 
+test('logs --follow prints each line as it comes, and tells why they end', async (t) => {
+  let gone = false;
+  const daemon = await startTestDaemon(t, {
+    'GET /v1/ves/web/logs': (_, reply) => {
+      reply.writeHead(200, { 'content-type': 'application/x-ndjson' });
+      reply.end('{"line":"T1 one"}\n{"line":"T2 two"}\n');
+    },
+    'GET /v1/ves/web': () => (gone ? new VeldError('ve.not_found', 'There is no VE web.') : web),
+  });
+  const cut = await daemon.veld(['logs', '-f', '-n', '5', 'web']);
+  assert.deepEqual([cut.stdout, cut.status], ['T1 one\nT2 two\n', ERRORS['daemon.unreachable'].exit]);
+  assert.equal(daemon.asked[0]!.url, '/v1/ves/web/logs?tail=5&follow=1');
+  gone = true;
+  const ended = await daemon.veld(['logs', '-f', 'web', '--json']);
+  assert.deepEqual([ended.stdout, ended.status], ['{"line":"T1 one"}\n{"line":"T2 two"}\n', ERRORS['ve.not_found'].exit]);
+});
+
 test('events of one VE are picked, and a broken connection is an error', async (t) => {
   const daemon = await startTestDaemon(t, {
     'GET /v1/ves': () => [web], 'GET /v1/ves/web': () => web,

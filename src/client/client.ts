@@ -29,6 +29,11 @@ export interface Client {
    * @throws VeldError the request's error, or the operation's own
    */
   operation(method: string, path: string, body?: unknown, onProgress?: (record: OperationRecord) => void): Promise<OperationRecord>;
+  /**
+   * Ask for an answer that comes as one JSON value a line.
+   * @throws VeldError the daemon's error, or `daemon.unreachable`; a connection that breaks ends the lines
+   */
+  lines<T = unknown>(method: string, path: string): AsyncGenerator<T>;
   /** Begin a command in a VE. @throws VeldError what the daemon says */
   exec(ve: string, request: ExecRequest): Promise<ExecSession>;
   /**
@@ -105,6 +110,12 @@ export function createClient(socket: string): Client {
     },
     exec: (ve, asked) => begin(ve, 'sessions', asked, asked.tty != null),
     session: begin,
+    async *lines<T>(method: string, path: string) {
+      const answer = await send(socket, method, path);
+      const status = answer.statusCode ?? 0;
+      if (status >= 400) throw answerError(status, await readAll(answer, socket));
+      for await (const line of readLines(answer)) if (line !== '') yield JSON.parse(line) as T;
+    },
     async *events(options = {}) {
       const { listenToEvents } = await import('./event-stream.ts');
       yield* listenToEvents(socket, options);

@@ -9,20 +9,54 @@ export function consoleLogFile(settings: Settings, uuid: string): string {
   return join(settings.stateDir, 'logs', `${uuid}.console`);
 }
 
+/** Makes lines of conmon's rows, as they come. */
+export interface ConsoleRows {
+  /** @param text more of the file @returns the lines that it completes, each with its time */
+  read(text: string): string[];
+  /** Whether a line has begun and not ended. */
+  unfinished(): boolean;
+  /** The line that has begun, as far as it goes; it counts as ended then. */
+  flush(): string[];
+}
+
+/** A reader of the format; a row may come in pieces. */
+export function consoleRows(): ConsoleRows {
+  let rest = '';
+  let open = '';
+  return {
+    read(text) {
+      const rows = (rest + text).split('\n');
+      rest = rows.pop() ?? '';
+      const lines: string[] = [];
+      for (const row of rows) {
+        const match = /^(\S+) std(?:out|err) ([FP]) ?(.*?)\r?$/.exec(row);
+        if (!match) continue;
+        open += open === '' ? `${match[1]} ${match[3]}` : match[3];
+        if (match[2] === 'P') continue;
+        lines.push(open);
+        open = '';
+      }
+      return lines;
+    },
+    unfinished: () => open !== '',
+    flush() {
+      const lines = open === '' ? [] : [open];
+      open = '';
+      return lines;
+    },
+  };
+}
+
+/** The last of them. @param tail how many; all without it */
+export function lastLines(lines: readonly string[], tail?: number): readonly string[] {
+  return tail === undefined ? lines : lines.slice(Math.max(0, lines.length - tail));
+}
+
 /** The console log as text, each line with its time. @param tail lines from the end; all without it */
 export function consoleLog(settings: Settings, uuid: string, tail?: number): string {
-  const lines: string[] = [];
-  let open = '';
-  for (const row of (readIfExists(consoleLogFile(settings, uuid)) ?? '').split('\n')) {
-    const match = /^(\S+) std(?:out|err) ([FP]) ?(.*?)\r?$/.exec(row);
-    if (!match) continue;
-    open += open === '' ? `${match[1]} ${match[3]}` : match[3];
-    if (match[2] === 'P') continue;
-    lines.push(open);
-    open = '';
-  }
-  if (open) lines.push(open);
-  const wanted = tail === undefined ? lines : lines.slice(Math.max(0, lines.length - tail));
+  const rows = consoleRows();
+  const lines = rows.read(`${readIfExists(consoleLogFile(settings, uuid)) ?? ''}\n`);
+  const wanted = lastLines([...lines, ...rows.flush()], tail);
   return wanted.length ? `${wanted.join('\n')}\n` : '';
 }
 

@@ -10,6 +10,7 @@ import { checkDestroyable, destroyVe } from './destroy.ts';
 import { dropUnusedEngines } from './engines.ts';
 import { execInVe } from './exec.ts';
 import { watchExits } from './exits.ts';
+import { followConsole } from './follow-log.ts';
 import { checkRunning, freezeVe, thawVe } from './freeze.ts';
 import { consoleLog } from './logs.ts';
 import { recover } from './recovery.ts';
@@ -125,6 +126,7 @@ export function createVeManager(context: VeContext): RunningVeManager {
     exec: (key, request) => execInVe(context, findVe(store, key), request),
     shell: (key, request) => openShell(context, findVe(store, key), request),
     console: async (key, request) => attachConsole(context, findVe(store, key), request),
+    followLogs: (key, options) => followConsole(context.settings, findVe(store, key).uuid, options),
     logs: (key, { tail }) => consoleLog(context.settings, findVe(store, key).uuid, tail),
 
     templates: () => store.listTemplates().map((template) => viewTemplate(context, template)),

@@ -173,6 +173,8 @@ export interface VeManager {
   console(key: string, request: ConsoleRequest): Promise<ExecSession>;
   /** The console log of this and earlier boots, oldest first. @param tail lines from the end */
   logs(key: string, options: { tail?: number }): string;
+  /** The same, and then each line as it comes, until `signal` is aborted or the VE is destroyed. Throws `ve.not_found` at once. */
+  followLogs(key: string, options: { tail?: number; signal: AbortSignal }): AsyncGenerator<string>;
 
   templates(): (TemplateRecord & { uses: number })[];
   template(key: string): TemplateRecord & { uses: number };
