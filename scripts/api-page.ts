@@ -117,14 +117,14 @@ function routeText(method: string, path: string, operation: Operation, schemas: 
 }
 
 function answerRow(status: string, { description, content }: Answer): [string, string][] {
-  const [[kind, { schema }] = ['', { schema: {} as Schema }]] = Object.entries(content ?? {});
-  const codes = schema['x-codes'];
+  const kinds = Object.entries(content ?? {});
+  const codes = kinds[0]?.[1].schema['x-codes'];
   if (codes) {
     const own = codes.filter((code) => !COMMON.has(code));
     return own.length > 0 ? [[status, own.map((code) => `\`${code}\``).join(', ')]] : [];
   }
   const words = description === 'Default Response' ? '' : description;
-  const type = kind === '' ? '' : `${typeOf(schema)}${kind === 'application/json' ? '' : ` as ${kind}`}`;
+  const type = kinds.map(([kind, { schema }]) => `${typeOf(schema)}${kind === 'application/json' ? '' : ` as ${kind}`}`).join(', or ');
   return [[status, [type, words].filter(Boolean).join(': ')]];
 }
 
