@@ -166,7 +166,7 @@ function finish(settings: Settings, ve: VeDetail, progress: Progress): void {
   const veld = settings.instance === 'main' ? 'veld' : `${process.env.VELD_SETTINGS ? `VELD_SETTINGS=${process.env.VELD_SETTINGS} ` : ''}${installRoot()}/bin/veld`;
   const template = ve.template.name ?? ve.template.fingerprint.slice(0, 12);
   const next: [string, string][] = [
-    [`exec -t ${DEMO} -- bash`, 'a shell in it'], ['list', 'all VEs'], [`create web -t ${template} --start`, 'another one'],
+    [`enter ${DEMO}`, 'a shell in it'], ['list', 'all VEs'], [`create web -t ${template} --start`, 'another one'],
     [`set ${DEMO} memory.limit=512M`, 'a limit, at once'], ['help', 'everything else'],
   ];
   const width = Math.max(...next.map(([command]) => veld.length + 1 + command.length));

@@ -81,6 +81,16 @@ export const ConsoleBody = Type.Object({
   wait: Type.Optional(Type.Boolean({ description: 'Also while the VE is stopped: until its next boot, and again' })),
   size: Type.Optional(Type.Object({ columns: cells, rows: cells }, closed)),
 }, { ...closed, title: 'ConsoleRequest', examples: [{ tail: 100, size: { columns: 80, rows: 24 } }] });
+const guestPath = Type.String({ maxLength: 4095, pattern: '^/[^\\u0000]*$', description: 'Absolute, in the VE' });
+const shape = Type.Enum(['tree', 'content'], { description: 'tree: a tar stream with one root `d`; content: of one ordinary file' });
+export const ReadBody = Type.Object({
+  path: guestPath, as: shape, follow: Type.Optional(Type.Boolean({ description: 'Follow a link that the path itself is' })),
+}, { ...closed, title: 'ReadRequest', examples: [{ path: '/etc/hostname', as: 'content' }] });
+export const WriteBody = Type.Object({
+  path: guestPath, as: shape,
+  folder: Type.Optional(Type.Boolean({ description: 'The tree is a folder' })),
+  name: Type.Optional(Type.String({ maxLength: 255, pattern: '^(?!\\.{1,2}$)[^/\\u0000]*$', description: 'Name to use when the path is a folder; empty: into that folder itself' })),
+}, { ...closed, title: 'WriteRequest', examples: [{ path: '/srv/motd', as: 'content' }] });
 
 /** Signals that a client may send to its command. */
 export const SIGNALS = ['SIGHUP', 'SIGINT', 'SIGQUIT', 'SIGTERM', 'SIGKILL', 'SIGUSR1', 'SIGUSR2', 'SIGCONT', 'SIGSTOP', 'SIGTSTP', 'SIGWINCH'] as const;

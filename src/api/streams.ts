@@ -50,6 +50,33 @@ export function streamRoutes(app: Api, { deps, sessions, metrics }: RouteContext
     return reply.send({ session: sessions.add({ ve: uuid, peer, audit: request.audit, begin: () => manager.console(uuid, body) }) });
   });
 
+  app.post('/v1/ves/:ve/files/read', {
+    schema: {
+      summary: 'Ask for files of a VE; the answer opens one WebSocket within 10 s',
+      description: 'They come on channel 1; status 0 at the end means that all has come, 1 that something changed meanwhile.',
+      tags, params: schemas.VeParams, querystring: schemas.NoQuery, body: schemas.ReadBody, response: answers({ 200: schemas.SessionSecret }, ...EXEC_ERRORS),
+    },
+  }, (request, reply) => {
+    const { uuid } = checkEnterable(manager.view(request.params.ve));
+    const { body, peer } = request;
+    request.audit = { program: 'read files', path: body.path };
+    return reply.send({ session: sessions.add({ ve: uuid, peer, audit: request.audit, begin: () => manager.readFiles(uuid, body) }) });
+  });
+
+  app.post('/v1/ves/:ve/files/write', {
+    schema: {
+      summary: 'Write files into a VE; the answer opens one WebSocket within 10 s',
+      description: 'On channel 0: a tar stream whose last entry is an empty file `end`; or, for content, frames: a line with a number of bytes (1 to 1048576), the bytes, '
+        + '..., and the line `end`. Status 0 at the end means that everything is at its place.',
+      tags, params: schemas.VeParams, querystring: schemas.NoQuery, body: schemas.WriteBody, response: answers({ 200: schemas.SessionSecret }, ...EXEC_ERRORS),
+    },
+  }, (request, reply) => {
+    const { uuid } = checkEnterable(manager.view(request.params.ve));
+    const { body, peer } = request;
+    request.audit = { program: 'write files', path: body.path };
+    return reply.send({ session: sessions.add({ ve: uuid, peer, audit: request.audit, begin: () => manager.writeFiles(uuid, body) }) });
+  });
+
   app.route({
     method: 'GET',
     url: '/v1/sessions/:session',

@@ -139,6 +139,14 @@ export async function openBench(change: Partial<ApiDeps> = {}): Promise<Bench> {
       const { name } = find(key);
       return (async function* () { yield `console of ${name}`; yield 'more'; })();
     },
+    async readFiles(key) {
+      find(key);
+      return fakeCommand({ command: ['read files'] }, commands);
+    },
+    async writeFiles(key) {
+      find(key);
+      return fakeCommand({ command: ['write files'] }, commands);
+    },
     logs: (key) => `console of ${find(key).name}\n`,
     templates: () => [TEMPLATE],
     template: (key) => (key === TEMPLATE.name ? TEMPLATE : noTemplate(key)),

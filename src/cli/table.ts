@@ -21,6 +21,7 @@ export const COMMANDS: Record<string, Loader> = {
   'top': () => import('./commands/top.ts'),
   'enter': () => import('./commands/enter.ts'),
   'console': () => import('./commands/console.ts'),
+  'cp': () => import('./commands/cp.ts'),
   'exec': () => import('./commands/exec.ts'),
   'logs': () => import('./commands/logs.ts'),
   'events': () => import('./commands/events.ts'),
@@ -43,7 +44,7 @@ export const COMMANDS: Record<string, Loader> = {
 /** What people type who come from elsewhere, and what it is called here. */
 export const SYNONYMS: Record<string, string> = {
   ls: 'list', ps: 'list', htop: 'top', stats: 'top', vztop: 'top', vzlist: 'list', info: 'show', status: 'show', inspect: 'show', delete: 'destroy', rm: 'destroy', remove: 'destroy',
-  port: 'publish', proxy: 'publish', expose: 'publish', shell: 'enter NAME', login: 'enter NAME', attach: 'console NAME', launch: 'create NAME --template TEMPLATE --start', run: 'create NAME --template TEMPLATE --start',
+  port: 'publish', proxy: 'publish', expose: 'publish', shell: 'enter NAME', login: 'enter NAME', attach: 'console NAME', copy: 'cp', push: 'cp', pull: 'cp', launch: 'create NAME --template TEMPLATE --start', run: 'create NAME --template TEMPLATE --start',
   suspend: 'freeze', pause: 'freeze', resume: 'thaw', unpause: 'thaw', config: 'set', reboot: 'restart', kill: 'stop --force',
   image: 'template list', templates: 'template list', operations: 'operation list', monitor: 'events', journal: 'logs', check: 'doctor',
 };

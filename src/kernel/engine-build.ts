@@ -2,20 +2,20 @@
 import { execFile } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { copyFileSync, existsSync, lstatSync, mkdirSync, readFileSync, readdirSync, readlinkSync, realpathSync, renameSync, rmSync } from 'node:fs';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { run } from '../lib/run.ts';
 import { writeFileAtomic } from '../lib/files.ts';
 import { VeldError, toVeldError } from '../lib/errors.ts';
 import { debianKeyring } from './engine-keys.ts';
-import { ENGINE_PROGRAMS, engineAt, engineFolder, listEngines, setCurrentEngine } from './engine.ts';
+import { ENGINE_PROGRAMS, engineAt, engineFolder, engineParts, listEngines, setCurrentEngine } from './engine.ts';
 import type { Engine, EngineManifest } from './engine.ts';
 import { mmdebstrap } from './mmdebstrap.ts';
 import type { Source } from './mmdebstrap.ts';
 import { debianArchitecture } from './package-sources.ts';
 import { criuSelfTest } from './criu-selftest.ts';
 
-/** busybox-static is the guest of the self-test. */
-const PACKAGES = ['criu', 'libcriu2', 'crun', 'conmon', 'mount', 'util-linux', 'libc-bin', 'tini', 'catatonit', 'busybox-static'];
+/** tar and busybox-static do the work of `veld cp` in VEs; busybox-static is the guest of the self-test, too. */
+const PACKAGES = ['criu', 'libcriu2', 'crun', 'conmon', 'mount', 'util-linux', 'libc-bin', 'tini', 'catatonit', 'tar', 'busybox-static'];
 
 /** The oldest CRIU that dumps and restores on current kernels (before: the vdso of 6.16, SO_PASSCRED). */
 const CRIU_MINIMUM = [4, 2] as const;
@@ -171,8 +171,8 @@ export function fingerprintTree(dir: string, packages: Readonly<Record<string, s
  * in `bin/`, with absolute paths (the folder's name is final). RPATH rather than RUNPATH, because libraries of libraries need it too.
  */
 async function makeRunnable(dir: string): Promise<void> {
-  const libraries = join(dir, 'usr/lib', process.arch === 'arm64' ? 'aarch64-linux-gnu' : 'x86_64-linux-gnu');
-  const linker = join(libraries, process.arch === 'arm64' ? 'ld-linux-aarch64.so.1' : 'ld-linux-x86-64.so.2');
+  const { linker } = engineParts(engineAt(dir, ''));
+  const libraries = dirname(linker);
   if (!existsSync(linker)) throw new VeldError('engine.failed', `The packages hold no dynamic linker ${linker}.`);
   mkdirSync(join(dir, 'bin'), { recursive: true });
   await Promise.all(ENGINE_PROGRAMS.map(async (name) => {

@@ -28,10 +28,12 @@ export interface Engine {
   tini: string;
   /** The init of application VEs: runs in the VE itself, so it is statically linked. */
   catatonit: string;
+  /** GNU tar. */
+  tar: string;
 }
 
 /** The programs of an engine, each made runnable as `bin/NAME`. */
-export const ENGINE_PROGRAMS = ['crun', 'conmon', 'criu', 'mount', 'umount', 'unshare', 'nsenter', 'setpriv', 'tini', 'catatonit'] as const;
+export const ENGINE_PROGRAMS = ['crun', 'conmon', 'criu', 'mount', 'umount', 'unshare', 'nsenter', 'setpriv', 'tini', 'catatonit', 'tar'] as const;
 
 /** How an engine came to be: `manifest.json` in its folder. */
 export interface EngineManifest {
@@ -82,6 +84,12 @@ export function engineByFingerprint(stateDir: string, fingerprint: string): Engi
 export function engineAt(dir: string, fingerprint: string): Engine {
   const paths = Object.fromEntries(ENGINE_PROGRAMS.map((name) => [name, join(dir, 'bin', name)])) as Record<(typeof ENGINE_PROGRAMS)[number], string>;
   return { fingerprint, dir, ...paths };
+}
+
+/** What runs an engine's programs where its folder cannot be seen: the dynamic linker, the libraries beside it, and a program that needs neither. */
+export function engineParts(engine: Engine): { linker: string; busybox: string } {
+  const [libraries, linker] = process.arch === 'arm64' ? ['aarch64-linux-gnu', 'ld-linux-aarch64.so.1'] : ['x86_64-linux-gnu', 'ld-linux-x86-64.so.2'];
+  return { linker: join(engine.dir, 'usr/lib', libraries, linker), busybox: join(engine.dir, 'usr/bin/busybox') };
 }
 
 /** How an engine was built. @throws VeldError `engine.missing` */

@@ -67,6 +67,7 @@ export const ERRORS = {
   'exec.not_found': { kind: 'not_found', exit: 127, hint: 'The program does not exist in the VE.' },
   'exec.not_executable': { kind: 'invalid', exit: 126, hint: 'The file is not executable in the VE.' },
   'exec.failed': { kind: 'internal', exit: 125, hint: 'Read the daemon log.' },
+  'copy.failed': { kind: 'invalid', exit: 34, hint: 'Nothing half copied stands under the name of the target.' },
   'engine.missing': { kind: 'unavailable', exit: 23, hint: 'Build it with `./quickstart`, or `veld engine build`.' },
   'engine.failed': { kind: 'internal', exit: 23, hint: 'Read the engine build log.' },
   'engine.release_expired': { kind: 'unavailable', exit: 23, hint: 'Use a mirror that is up to date, or allow it: engine.expiredRelease=record.' },

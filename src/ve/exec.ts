@@ -19,9 +19,10 @@ import type { ExecRequest, ExecSession } from './types.ts';
 
 /**
  * Run a command in a VE.
+ * @param descriptors of the host for the command, from 3 on: never one of a folder, through which it could walk
  * @throws VeldError `ve.not_running`, `ve.frozen`, `request.invalid` for an unknown user
  */
-export async function execInVe(context: VeContext, ve: VeRecord, request: ExecRequest): Promise<ExecSession> {
+export async function execInVe(context: VeContext, ve: VeRecord, request: ExecRequest, descriptors: readonly number[] = []): Promise<ExecSession> {
   const { settings, resources } = context;
   const init = enterableInit(context, ve);
   const user = await resolveUser(init, request.user ?? 'root');
@@ -39,9 +40,9 @@ export async function execInVe(context: VeContext, ve: VeRecord, request: ExecRe
 
   const pipes = makeCommandPipes(ve.uidBase + user.uid, ve.uidBase + user.gid);
   const { stdin, stdout, stderr } = pipes;
-  const child = spawn(join(settings.libexecDir, 'veld-exec'),
-    [folder, files.process, files.pid, files.log, ...(terminal ? ['--tty', '--console-socket', files.console] : [])],
-    { cwd: '/', env: { PATH: SAFE_PATH, LC_ALL: 'C', VELD_EXEC_GROUPS: groups }, stdio: pipes.childEnds });
+  const options = [...(terminal ? ['--tty', '--console-socket', files.console] : []), ...(descriptors.length > 0 ? ['--preserve-fds', String(descriptors.length)] : [])];
+  const child = spawn(join(settings.libexecDir, 'veld-exec'), [folder, files.process, files.pid, files.log, ...options],
+    { cwd: '/', env: { PATH: SAFE_PATH, LC_ALL: 'C', VELD_EXEC_GROUPS: groups }, stdio: [...pipes.childEnds, ...descriptors] });
   pipes.closeChildEnds();
 
   let ended = false;

@@ -5,6 +5,7 @@ import type { Task } from '../ops/types.ts';
 import { checkTemplateName } from '../spec/names.ts';
 import { attachConsole } from './console.ts';
 import { findVe, reload, type VeContext } from './context.ts';
+import { readFromVe, writeToVe } from './copy.ts';
 import { createVe, forgetRecord, reserveVe } from './create.ts';
 import { checkDestroyable, destroyVe } from './destroy.ts';
 import { dropUnusedEngines } from './engines.ts';
@@ -127,6 +128,8 @@ export function createVeManager(context: VeContext): RunningVeManager {
     shell: (key, request) => openShell(context, findVe(store, key), request),
     console: async (key, request) => attachConsole(context, findVe(store, key), request),
     followLogs: (key, options) => followConsole(context.settings, findVe(store, key).uuid, options),
+    readFiles: async (key, request) => readFromVe(context, findVe(store, key), request),
+    writeFiles: async (key, request) => writeToVe(context, findVe(store, key), request),
     logs: (key, { tail }) => consoleLog(context.settings, findVe(store, key).uuid, tail),
 
     templates: () => store.listTemplates().map((template) => viewTemplate(context, template)),

@@ -132,6 +132,25 @@ export interface ConsoleRequest {
   size?: { columns: number; rows: number };
 }
 
+export interface ReadRequest {
+  /** In the VE, absolute. With a slash at its end: the folder that it leads to. */
+  path: string;
+  /** `tree`: a tar stream with one root `d`; `content`: of an ordinary file. */
+  as: 'tree' | 'content';
+  /** Follow a link that the path itself is. */
+  follow?: boolean;
+}
+
+export interface WriteRequest {
+  /** In the VE, absolute: the new name, or an existing folder to put it in. */
+  path: string;
+  as: 'tree' | 'content';
+  /** The tree is a folder. */
+  folder?: boolean;
+  /** Its name, should the path be a folder; empty: a folder's content goes into that folder. */
+  name?: string;
+}
+
 /** A running command. Output ends before `exit` settles. */
 export interface ExecSession {
   stdin: NodeJS.WritableStream;
@@ -171,6 +190,9 @@ export interface VeManager {
   exec(key: string, request: ExecRequest): Promise<ExecSession>;
   shell(key: string, request: ShellRequest): Promise<ExecSession>;
   console(key: string, request: ConsoleRequest): Promise<ExecSession>;
+  /** Files out of a VE, and into one: see copy.ts. */
+  readFiles(key: string, request: ReadRequest): Promise<ExecSession>;
+  writeFiles(key: string, request: WriteRequest): Promise<ExecSession>;
   /** The console log of this and earlier boots, oldest first. @param tail lines from the end */
   logs(key: string, options: { tail?: number }): string;
   /** The same, and then each line as it comes, until `signal` is aborted or the VE is destroyed. Throws `ve.not_found` at once. */
