@@ -21,17 +21,17 @@ export async function* listenToEvents(socket: string, options: { since?: number;
   let closed = false;
   let wake = (): void => {};
   const { signal } = options;
-  const ws = await openWebSocket(socket, `/v1/events${options.since === undefined ? '' : `?since=${options.since}`}`, (opening) => {
-    opening.on('message', (data: Buffer) => {
+  const ws = await openWebSocket(socket, `/v1/events${options.since === undefined ? '' : `?since=${options.since}`}`, (opening) => ({
+    message(data) {
       queue.push(JSON.parse(data.toString('utf8')) as VeldEvent);
       if (queue.length > 1000) opening.pause();
       wake();
-    });
-    opening.on('close', () => {
+    },
+    close() {
       closed = true;
       wake();
-    });
-  });
+    },
+  }));
   const abort = (): void => ws.terminate();
   signal?.addEventListener('abort', abort, { once: true });
   if (signal?.aborted) abort();

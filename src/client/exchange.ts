@@ -4,7 +4,7 @@
  * Loading and using node:http takes 7 of the 35 ms that a command line needs from its start to its end; the daemon is the only server
  * that is ever talked to here. What is read: a status line, headers, and a body by Content-Length, by chunks, or until the end (RFC 9112).
  */
-import { connect } from 'node:net';
+import { connect, type Socket } from 'node:net';
 import { Readable } from 'node:stream';
 
 /** Status, headers (lower case) and, as a stream, the body of an answer. */
@@ -26,7 +26,28 @@ const LINE_LIMIT = 1024;
  * @throws Error of the socket; with the code `EPROTO` when the other side does not speak HTTP, `ECONNRESET` when it breaks off
  */
 export function exchange(socket: string, method: string, path: string, payload?: Uint8Array): Promise<Answer> {
-  if (/[^!-~]/.test(method + path)) return Promise.reject(failure('EPROTO', 'the path holds characters that must be escaped'));
+  const length = payload === undefined ? '' : `Content-Type: application/json\r\nContent-Length: ${payload.length}\r\n`;
+  return talk(socket, `${method} ${path}`, `Connection: close\r\n${length}`, payload);
+}
+
+/** A connection that speaks another protocol from here on, and what has come of that already; or the answer of a server that did not want to. */
+export type Upgraded = { connection: Socket; rest: Buffer; headers: Record<string, string> } | { answer: Answer };
+
+/**
+ * Ask for another protocol on the same connection (RFC 9110, "Upgrade").
+ * @param headers lines of the request, each with its end
+ */
+export function upgrade(socket: string, path: string, headers: string): Promise<Upgraded> {
+  return new Promise((resolve, reject) => {
+    talk(socket, `GET ${path}`, `Connection: Upgrade\r\n${headers}`, undefined, (connection, rest, answered) => resolve({ connection, rest, headers: answered }))
+      .then((answer) => resolve({ answer }), reject);
+  });
+}
+
+type OnUpgrade = (connection: Socket, rest: Buffer, headers: Record<string, string>) => void;
+
+function talk(socket: string, request: string, headers: string, payload: Uint8Array | undefined, onUpgrade?: OnUpgrade): Promise<Answer> {
+  if (/[^ -~]| .* /.test(request)) return Promise.reject(failure('EPROTO', 'the path holds characters that must be escaped'));
   return new Promise((resolve, reject) => {
     const connection = connect(socket);
     let pending: Buffer = Buffer.alloc(0);
@@ -48,6 +69,12 @@ export function exchange(socket: string, method: string, path: string, payload?:
             if (end === -1) return;
             const head = readHead(pending.toString('latin1', 0, end));
             pending = pending.subarray(end + 4);
+            if (head.statusCode === 101 && onUpgrade) {
+              connection.pause();
+              connection.removeAllListeners('data').removeAllListeners('error').removeAllListeners('end');
+              onUpgrade(connection, pending, head.headers);
+              return;
+            }
             if (head.statusCode >= 200) {
               decode = decoder(head);
               body = bodyOf(head, connection);
@@ -71,8 +98,7 @@ export function exchange(socket: string, method: string, path: string, payload?:
       if (body && decode!(undefined, () => {})) body.push(null);
       else fail(failure('ECONNRESET', 'the connection broke off'));
     });
-    const length = payload === undefined ? '' : `Content-Type: application/json\r\nContent-Length: ${payload.length}\r\n`;
-    connection.write(`${method} ${path} HTTP/1.1\r\nHost: veld\r\nConnection: close\r\n${length}\r\n`);
+    connection.write(`${request} HTTP/1.1\r\nHost: veld\r\n${headers}\r\n`);
     if (payload !== undefined) connection.write(payload);
   });
 }

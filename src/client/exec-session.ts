@@ -1,8 +1,7 @@
 /** The client's end of a command in a VE: streams over one WebSocket, back-pressure both ways. Frames: see /v1/sessions in the API document. */
 import { Readable, Writable } from 'node:stream';
-import type { RawData, WebSocket } from 'ws';
 import { VeldError, type ErrorBody } from '../lib/errors.ts';
-import { openWebSocket } from './web-socket.ts';
+import { openWebSocket, type WebSocketClient } from './web-socket.ts';
 
 const STDIN = 0;
 const STDOUT = 1;
@@ -40,7 +39,7 @@ class Output extends Readable {
  * @throws VeldError
  */
 export async function openExecSession(socket: string, secret: string, tty: boolean): Promise<ExecSession> {
-  let ws: WebSocket | undefined;
+  let ws: WebSocketClient | undefined;
   const full = new Set<Readable>();
   const output = (): Readable => {
     const stream: Readable = new Output({
@@ -82,8 +81,7 @@ export async function openExecSession(socket: string, secret: string, tty: boole
     })));
     settle();
   };
-  const onFrame = (raw: RawData): void => {
-    const data = raw as Buffer;
+  const onFrame = (data: Buffer): void => {
     const payload = data.subarray(1);
     if (data[0] === STDOUT) push(stdout, payload);
     else if (data[0] === STDERR) push(stderr, payload);
@@ -95,15 +93,16 @@ export async function openExecSession(socket: string, secret: string, tty: boole
   };
   const opened = await openWebSocket(socket, `/v1/sessions/${secret}`, (opening) => {
     ws = opening;
-    opening.on('message', (raw) => onFrame(raw));
-    opening.on('close', () => void end(() => reject(new VeldError('daemon.unreachable', `The connection to the daemon at ${socket} broke before the command ended.`))));
+    return {
+      message: onFrame,
+      close: () => void end(() => reject(new VeldError('daemon.unreachable', `The connection to the daemon at ${socket} broke before the command ended.`))),
+    };
   });
 
   setImmediate(given.resolve);
 
   const transmit = (channel: number, payload: Uint8Array, done: (error?: Error) => void = () => {}): void => {
-    if (opened.readyState !== opened.OPEN) done(); // the command is gone: so is its input
-    else opened.send(Buffer.concat([Buffer.of(channel), payload]), { binary: true }, () => done());
+    opened.send(Buffer.concat([Buffer.of(channel), payload]), () => done()); // when the command is gone, so is its input
   };
   const control = (message: object): void => transmit(CONTROL, Buffer.from(JSON.stringify(message)));
   const stdin = new Writable({
