@@ -50,8 +50,8 @@ export function makeLinks(root: string, made: MadeByQuickstart): string[] {
     const [link, target] = [join('/usr/local/bin', name), join(root, 'bin', name)];
     const stat = lstatSync(link, { throwIfNoEntry: false });
     if (stat?.isSymbolicLink() && readlinkSync(link) === target) continue;
-    // A link to nowhere is that of a folder of Veld that was moved.
-    if (stat?.isSymbolicLink() && !existsSync(link)) rmSync(link);
+    // One that quickstart made from another folder of Veld (an upgrade), or to nowhere: that folder was moved.
+    if (stat?.isSymbolicLink() && (made.links.includes(link) || !existsSync(link))) rmSync(link);
     else if (stat) {
       refused.push(link);
       continue;
