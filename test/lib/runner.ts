@@ -24,6 +24,8 @@ export interface RunnerOptions {
   logs: string;
   signal: AbortSignal;
   say: (line: string) => void;
+  /** Tests that took longer are named with their time, in milliseconds; never when not given. */
+  slow?: number;
 }
 
 /** Run the files. @returns totals; a file that could not run, or did not end, counts as one failure */
@@ -47,7 +49,10 @@ async function runFile(file: string, options: RunnerOptions): Promise<Totals> {
   const since = Date.now();
   // Lines of a file are said together at its end, so that files that run side by side do not mix; a lone file is said as it goes.
   const lines: string[] = [];
-  const say = options.concurrency > 1 ? (line: string): void => { lines.push(line); } : options.say;
+  // Except where a file takes many minutes.
+  const name = basename(file, '.test.ts');
+  const say = options.slow !== undefined ? (line: string): void => options.say(line.replace(/^ {5}/, `     ${name}: `))
+    : options.concurrency > 1 ? (line: string): void => { lines.push(line); } : options.say;
   const output: string[] = [];
   const deadline = new AbortController();
   const timer = setTimeout(() => deadline.abort(), options.timeout);
@@ -64,6 +69,7 @@ async function runFile(file: string, options: RunnerOptions): Promise<Totals> {
       result.skipped += 1;
       say(`     skipped: ${data.name}${typeof data.skip === 'string' ? ` (${data.skip})` : ''}`);
     } else result.passed += 1;
+    if (data.details.duration_ms > (options.slow ?? Infinity)) say(`     ${(data.details.duration_ms / 1000).toFixed(1).padStart(6)} s  ${data.name}`);
   });
   stream.on('test:fail', (data) => {
     const error = data.details.error as Error & { failureType?: string; cause?: unknown };

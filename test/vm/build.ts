@@ -2,6 +2,7 @@
  * Things that are built once and kept: folders in the cache, named by what they are made of. Built aside and moved into place, so that a
  * folder that is there is whole; two builders at the same time end with one of them.
  */
+import { spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { existsSync, mkdirSync, readFileSync, readdirSync, renameSync, rmSync, statSync, utimesSync } from 'node:fs';
 import { join } from 'node:path';
@@ -56,4 +57,11 @@ export function forgetOld(): void {
     if (owner !== undefined && !existsSync(`/proc/${owner}`)) rmSync(folder, { recursive: true, force: true });
     else if (Date.now() - (statSync(folder, { throwIfNoEntry: false })?.mtimeMs ?? Date.now()) > KEPT) rmSync(folder, { recursive: true, force: true });
   }
+}
+
+/** Run a program that must succeed. @returns its standard output */
+export function must(file: string, args: string[], options: { cwd?: string; env?: NodeJS.ProcessEnv } = {}): string {
+  const result = spawnSync(file, args, { encoding: 'utf8', maxBuffer: 1 << 30, ...options });
+  if (result.status !== 0) throw new Error(`${file} ${args.join(' ')} ended with ${result.status ?? result.signal}: ${result.stderr.slice(-2000)}`);
+  return result.stdout;
 }

@@ -1,4 +1,12 @@
-/** Debian 12: kernel 6.1, systemd 252. */
-import { testHost } from './host-suite.ts';
+/** Debian 12: kernel 6.1, systemd 252, cgroup v2. */
+import { bootHost } from './host.ts';
+import { everydayTests, removalTest } from './host-suite.ts';
+import { crashTests, rebootTests } from './power-suite.ts';
+import { upgradeTest } from './upgrade-suite.ts';
 
-await testHost({ suite: 'bookworm', template: 'debian-12', subgroups: false });
+const host = await bootHost({ suite: 'bookworm' });
+everydayTests(host);
+upgradeTest(host);
+rebootTests(host);
+crashTests(host, { kills: 1, cuts: 0 });
+removalTest(host);

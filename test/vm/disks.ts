@@ -1,53 +1,50 @@
 /**
- * The disks that machines get beside their image.
- *
- * - the program (label `veld`, at /opt/veld): what is committed, Node's packages, and the bundle, made anew for each run
- * - the state (label `state`, copied to /var/lib/veld by `prepareState`): engine, lxcfs and a template of the machine's own release, built here by
- *   Veld's builders, because these take ten times as long inside. `./quickstart` finds them, as on its second run.
+ * The disk with the program (label `veld`, at /opt/veld) that machines get beside their image: what is committed, Node's packages, and the bundle. Made
+ * anew for each run, for all machines of it.
  */
-import { spawnSync } from 'node:child_process';
-import { cpSync, existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, rmdirSync } from 'node:fs';
+import { cpSync, existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
-import { after } from 'node:test';
-import { findHierarchies } from '../../src/kernel/cgroup.ts';
 import { CACHE } from '../lib/cache.ts';
-import { cached, sourceTexts } from './build.ts';
+import { must } from './build.ts';
 import { makeDisk } from './image.ts';
-import type { Suite } from './image.ts';
-import type { Machine } from './machine.ts';
 
 const ROOT = join(import.meta.dirname, '../..');
 
 /** Where Veld is in machines. */
 export const PROGRAM = '/opt/veld';
-/** Where its state is. */
-const STATE = '/var/lib/veld';
 
 /** Of node_modules, what the program does not need to run. */
 const DEVELOPMENT = new Set(['oxlint', '@oxlint', 'oxlint-tsgolint', '@oxlint-tsgolint', 'typescript', '@typescript', '@types', 'fast-check', '.bin', '.cache']);
 
-function must(file: string, args: string[], options: { cwd?: string; env?: NodeJS.ProcessEnv } = {}): string {
-  const result = spawnSync(file, args, { encoding: 'utf8', maxBuffer: 1 << 30, ...options });
-  if (result.status !== 0) throw new Error(`${file} ${args.join(' ')} ended with ${result.status ?? result.signal}: ${result.stderr.slice(-2000)}`);
-  return result.stdout;
+/** Of a folder that is no repository, what is made there. */
+const NOT_SOURCE = new Set(['node_modules', 'dist', '.cache']);
+
+/** The program's disk of this run, made by `./check vm` for all files. */
+export function programDisk(): string {
+  const disk = process.env.VELD_TEST_VM_PROGRAM;
+  if (disk === undefined || !existsSync(disk)) throw new Error('The program\'s disk is missing: run the test by `./check vm FILE`.');
+  return disk;
 }
 
 /**
- * Make the program's disk: HEAD as it is committed, or the working tree with VELD_TEST_VM_TREE=work.
- * @returns path of a raw image, removed when the file's tests are over
+ * Make the program's disk: HEAD as it is committed (all that is there where there is no repository), or the working tree with VELD_TEST_VM_TREE=work.
+ * @returns path of a raw image, alone in a folder that the caller removes
  */
-export function programDisk(): string {
+export function makeProgramDisk(): string {
   mkdirSync(join(CACHE, 'vm'), { recursive: true, mode: 0o700 });
   const work = mkdtempSync(join(CACHE, 'vm', `.program-${process.pid}-`));
-  after(() => rmSync(work, { recursive: true, force: true }));
   const tree = join(work, 'tree');
   mkdirSync(tree);
-  if (process.env.VELD_TEST_VM_TREE === 'work') {
-    for (const file of must('/usr/bin/git', ['ls-files', '-z', '--cached', '--others', '--exclude-standard'], { cwd: ROOT }).split('\0')) {
+  // The repository may belong to another user than the one who tests.
+  const git = (...args: string[]): string => must('/usr/bin/git', ['-c', 'safe.directory=*', ...args], { cwd: ROOT });
+  if (!existsSync(join(ROOT, '.git'))) {
+    for (const name of readdirSync(ROOT)) if (!NOT_SOURCE.has(name)) cpSync(join(ROOT, name), join(tree, name), { recursive: true, preserveTimestamps: true });
+  } else if (process.env.VELD_TEST_VM_TREE === 'work') {
+    for (const file of git('ls-files', '-z', '--cached', '--others', '--exclude-standard').split('\0')) {
       if (file !== '' && existsSync(join(ROOT, file))) cpSync(join(ROOT, file), join(tree, file), { preserveTimestamps: true });
     }
   } else {
-    must('/usr/bin/git', ['archive', '--output', join(work, 'tree.tar'), 'HEAD'], { cwd: ROOT });
+    git('archive', '--output', join(work, 'tree.tar'), 'HEAD');
     must('/usr/bin/tar', ['-C', tree, '-xf', join(work, 'tree.tar')]);
     rmSync(join(work, 'tree.tar'));
   }
@@ -63,43 +60,4 @@ export function programDisk(): string {
   makeDisk(disk, 640 * 2 ** 20, tree, 'veld');
   rmSync(tree, { recursive: true, force: true });
   return disk;
-}
-
-/** The disk with a state folder for a release, from the cache. */
-export async function stateDisk(suite: Suite): Promise<string> {
-  const builder = sourceTexts(
-    ['src/kernel', /^(engine|engine-build|engine-keys|mmdebstrap|lxcfs-build)\.ts$/], ['src/templates', /\.ts$/], ['src/store', /^migrations\.ts$/], ['test/vm', /^(state-builder|disks)\.ts$/],
-  );
-  const folder = await cached(`state-${suite}`, [suite, ...builder], (target) => {
-    const state = join(target, 'state');
-    mkdirSync(state, { mode: 0o700 });
-    const made = !existsSync(STATE);
-    if (made) mkdirSync(STATE, { mode: 0o700 });
-    try {
-      for (const what of ['engine', 'lxcfs', `template:${suite}`]) build(what, state);
-    } finally {
-      // Only a mount point, and in nobody else's namespace.
-      if (made && readdirSync(STATE).length === 0) rmdirSync(STATE);
-    }
-    for (const name of ['cache', 'daemon.lock']) rmSync(join(state, name), { recursive: true, force: true });
-    makeDisk(join(target, 'state.img'), 2 * 2 ** 30, state, 'state');
-    rmSync(state, { recursive: true, force: true });
-    return Promise.resolve();
-  });
-  return join(folder, 'state.img');
-}
-
-/** Run a step of state-builder.ts where the folder is at STATE. */
-function build(what: string, folder: string): void {
-  const { unified, v1 } = findHierarchies();
-  const cover = what === 'lxcfs' && Object.keys(v1).length > 0 ? unified : '';
-  const script = 'mount --bind "$1" "$2"; [ -z "$3" ] || mount --bind "$3" /sys/fs/cgroup; exec "$4" --disable-warning=ExperimentalWarning "$5" "$6" "$2"';
-  must('/usr/bin/unshare', ['--mount', '--propagation', 'private', '/bin/sh', '-ec', script, 'sh',
-    folder, STATE, cover ?? '', process.execPath, join(import.meta.dirname, 'state-builder.ts'), what], { env: { ...process.env, NODE_TEST_CONTEXT: undefined } });
-}
-
-/** Copy the state into place, before quickstart. The disk is the third of the machine. */
-export async function prepareState(machine: Machine): Promise<void> {
-  await machine.run(`mkdir -p /mnt/state ${STATE} && chmod 700 ${STATE} && mount -o ro /dev/disk/by-label/state /mnt/state`
-    + ` && cp -a /mnt/state/. ${STATE}/ && rm -rf ${STATE}/lost+found && umount /mnt/state && sync`, { timeout: 600_000 });
 }

@@ -83,8 +83,9 @@ printf 'UseDNS no\nMaxSessions 100\nUsePAM no\n' >/etc/ssh/sshd_config.d/veld-te
 rm -f /etc/ssh/ssh_host_rsa_key* /etc/ssh/ssh_host_ecdsa_key*
 echo vm >/etc/hostname
 printf '127.0.0.1 localhost vm\n::1 localhost\n' >/etc/hosts
-printf '/dev/vda / ext4 errors=remount-ro 0 1\nLABEL=veld /opt/veld ext4 nofail,x-systemd.device-timeout=30s 0 2\n' >/etc/fstab
+printf '/dev/vda / ext4 errors=remount-ro 0 1\nLABEL=veld /opt/veld ext4 nofail,x-systemd.device-timeout=10min 0 0\nLABEL=state /var/lib/veld ext4 nofail,x-systemd.device-timeout=10min 0 0\n' >/etc/fstab
 mkdir -p /opt/veld
+mkdir -m 700 /var/lib/veld
 : >/etc/machine-id
 rm -f /var/lib/dbus/machine-id
 mkdir -p /etc/systemd/network /etc/systemd/journald.conf.d

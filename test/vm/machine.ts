@@ -8,14 +8,14 @@
 import { spawn, spawnSync } from 'node:child_process';
 import type { ChildProcess } from 'node:child_process';
 import { closeSync, cpSync, existsSync, mkdirSync, mkdtempSync, openSync, readFileSync, rmSync } from 'node:fs';
-import { createServer } from 'node:net';
-import type { AddressInfo } from 'node:net';
 import { basename, join } from 'node:path';
 import { after } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { CACHE } from '../lib/cache.ts';
 import { findImage } from './image.ts';
 import type { Image, Suite } from './image.ts';
+import { freePort, program } from './programs.ts';
+import type { RunOutcome } from './programs.ts';
 import { findQemu } from './qemu.ts';
 import type { Qemu } from './qemu.ts';
 
@@ -23,6 +23,9 @@ import type { Qemu } from './qemu.ts';
 const BOOT_PATIENCE = 240_000;
 /** How long a command may take unless said otherwise, in milliseconds. */
 const COMMAND_PATIENCE = 120_000;
+
+/** Processors of a machine. */
+const CPUS = Number(process.env.VELD_TEST_VM_CPUS ?? 2);
 
 export interface MachineOptions {
   suite: Suite;
@@ -34,14 +37,9 @@ export interface MachineOptions {
   append?: string;
   /** MiB. */
   memory?: number;
-  /** Port of the host's loopback through which two machines are joined, and which end this one is; see {@link joinedPair}. */
-  join?: { port: number; listen: boolean; mac: string };
-}
-
-export interface RunOutcome {
-  code: number;
-  stdout: string;
-  stderr: string;
+  cpus?: number;
+  /** Sockets of the two ends of the wire that joins eth1 to another machine's; see {@link joinedPair}. */
+  wire?: { here: string; there: string; mac: string };
 }
 
 export interface RunSettings {
@@ -63,6 +61,12 @@ export interface Machine {
   send(paths: string[], folder: string): Promise<void>;
   /** Copy a file or folder of the machine into a folder of the host. */
   fetch(path: string, folder: string): Promise<void>;
+  /**
+   * Make something of the machine reachable from here until it is booted anew.
+   * @param target path of a unix socket, or ADDRESS:PORT as the machine sees it
+   * @returns path of a unix socket here that leads there
+   */
+  forward(target: string): Promise<string>;
   /** Power on, and wait until it answers. Does nothing when it runs. */
   start(): Promise<void>;
   /** Kill it in the middle of whatever it does. */
@@ -73,7 +77,9 @@ export interface Machine {
   shutDown(): Promise<void>;
   /** Console output of all its boots. */
   console(): string;
-  /** Save the journal, the daemon's log and the console in a folder. */
+  /** Save the console in a folder, at once. */
+  keepConsole(folder: string): void;
+  /** Save the console, the journal of all boots, the daemon's log and what the scripts know of VEs in a folder. Boots a machine that is off. */
   collect(folder: string): Promise<void>;
   /** Kill it and remove its disks. */
   destroy(): Promise<void>;
@@ -83,31 +89,48 @@ const living = new Set<ChildProcess>();
 process.on('exit', () => { for (const child of living) child.kill('SIGKILL'); });
 for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
   process.once(signal, () => {
+    // Its time is up, or somebody has lost patience: what can be had at once.
+    const logs = logFolder();
+    for (const machine of machines) if (logs !== undefined) machine.keepConsole(join(logs, machine.name));
     for (const child of living) child.kill('SIGKILL');
     process.exit(1);
   });
+}
+
+/** The machines of this file that are not yet destroyed. */
+const machines = new Set<Machine>();
+
+/** Where logs of this file's machines are kept, when they are. */
+function logFolder(): string | undefined {
+  const logs = process.env.VELD_TEST_LOGS;
+  return logs === undefined ? undefined : join(logs, basename(process.argv[1] ?? 'test'));
 }
 
 /** Boot a machine; it is destroyed after the tests of this file, its logs are kept for a failed one. */
 export async function boot(options: MachineOptions): Promise<Machine> {
   const [qemu, image] = await Promise.all([findQemu(), findImage(options.suite)]);
   const machine = makeMachine(options, qemu, image, await freePort());
+  machines.add(machine);
   after(async () => {
-    const logs = process.env.VELD_TEST_LOGS;
-    if (logs !== undefined) await machine.collect(join(logs, basename(process.argv[1] ?? 'test'), machine.name)).catch(() => {});
+    const logs = logFolder();
+    if (logs !== undefined) await machine.collect(join(logs, machine.name)).catch(() => {});
     await machine.destroy();
+    machines.delete(machine);
   });
   await machine.start();
   return machine;
 }
 
-/** Boot two machines whose eth1 are joined by a wire. */
+/** Boot two machines whose eth1 are joined by a wire. Each may be cut off and booted again without the other. */
 export async function joinedPair(one: MachineOptions, other: MachineOptions): Promise<[Machine, Machine]> {
-  const port = await freePort();
-  // The one that listens must be there first.
-  const first = await boot({ ...one, name: one.name ?? 'one', join: { port, listen: true, mac: '52:54:00:00:00:01' } });
-  const second = await boot({ ...other, name: other.name ?? 'two', join: { port, listen: false, mac: '52:54:00:00:00:02' } });
-  return [first, second];
+  mkdirSync(join(CACHE, 'vm'), { recursive: true, mode: 0o700 });
+  const folder = mkdtempSync(join(CACHE, 'vm', `.wire-${process.pid}-`));
+  after(() => rmSync(folder, { recursive: true, force: true }));
+  const [a, b] = [join(folder, 'a'), join(folder, 'b')];
+  return Promise.all([
+    boot({ ...one, name: one.name ?? 'one', wire: { here: a, there: b, mac: '52:54:00:00:00:01' } }),
+    boot({ ...other, name: other.name ?? 'two', wire: { here: b, there: a, mac: '52:54:00:00:00:02' } }),
+  ]);
 }
 
 function makeMachine(options: MachineOptions, qemu: Qemu, image: Image, port: number): Machine {
@@ -122,17 +145,17 @@ function makeMachine(options: MachineOptions, qemu: Qemu, image: Image, port: nu
     if (made.status !== 0) throw new Error(`qemu-img: ${made.stderr}`);
     return overlay;
   });
-  const { join: wire } = options;
+  const { wire } = options;
   const machineId = Buffer.from(name).toString('hex').slice(0, 20).padEnd(32, '7');
   const args = [
-    ...qemu.firmware, '-name', `veld-test-${name}`, '-nodefaults', '-display', 'none', '-machine', 'q35', '-accel', 'tcg,thread=multi,tb-size=512', '-cpu', 'qemu64', '-smp', '2',
+    ...qemu.firmware, '-name', `veld-test-${name}`, '-nodefaults', '-display', 'none', '-machine', 'q35', '-accel', 'tcg,thread=multi,tb-size=512', '-cpu', 'qemu64', '-smp', String(options.cpus ?? CPUS),
     '-m', String(options.memory ?? 2048), '-kernel', image.kernel, '-initrd', image.initrd,
-    '-append', `console=ttyS0 root=/dev/vda rw panic=-1 net.ifnames=0 quiet systemd.show_status=no systemd.machine_id=${machineId} systemd.hostname=${name} ${options.append ?? ''}`,
+    '-append', `console=ttyS0 root=/dev/vda rw panic=-1 no_timer_check net.ifnames=0 quiet systemd.show_status=no systemd.machine_id=${machineId} systemd.hostname=${name} ${options.append ?? ''}`,
     '-chardev', `file,id=console,path=${consoleFile},append=on`, '-serial', 'chardev:console', '-no-reboot',
     ...disks.flatMap((disk) => ['-drive', `file=${disk},if=virtio,format=qcow2,cache=unsafe,discard=unmap`]),
     '-device', 'virtio-rng-pci',
     '-netdev', `user,id=world,hostfwd=tcp:127.0.0.1:${port}-:22`, '-device', 'virtio-net-pci,netdev=world,romfile=',
-    ...(wire ? ['-netdev', `socket,id=wire,${wire.listen ? 'listen' : 'connect'}=127.0.0.1:${wire.port}`, '-device', `virtio-net-pci,netdev=wire,mac=${wire.mac},romfile=`] : []),
+    ...(wire ? ['-netdev', `dgram,id=wire,local.type=unix,local.path=${wire.here},remote.type=unix,remote.path=${wire.there}`, '-device', `virtio-net-pci,netdev=wire,mac=${wire.mac},romfile=`] : []),
   ];
   const control = join(folder, 'ssh');
   const ssh = ['-p', String(port), '-i', image.key, '-o', 'StrictHostKeyChecking=no', '-o', 'UserKnownHostsFile=/dev/null', '-o', 'LogLevel=ERROR', '-o', 'BatchMode=yes',
@@ -141,7 +164,12 @@ function makeMachine(options: MachineOptions, qemu: Qemu, image: Image, port: nu
   let qemuProcess: ChildProcess | undefined;
   let ended: Promise<void> = Promise.resolve();
 
+  /** Sockets here, by what they lead to. */
+  const forwarded = new Map<string, string>();
+
   const sshEnd = (): void => {
+    for (const socket of forwarded.values()) rmSync(socket, { force: true });
+    forwarded.clear();
     if (existsSync(control)) spawnSync('/usr/bin/ssh', [...ssh, '-O', 'exit', 'root@127.0.0.1'], { timeout: 5000 });
     rmSync(control, { force: true });
   };
@@ -166,6 +194,15 @@ function makeMachine(options: MachineOptions, qemu: Qemu, image: Image, port: nu
       mkdirSync(target, { recursive: true });
       const outcome = await program('/usr/bin/scp', ['-q', '-r', '-P', String(port), ...ssh.slice(2), `root@127.0.0.1:${path}`, target], { timeout: COMMAND_PATIENCE });
       if (outcome.code !== 0) throw new Error(`scp ${path}: ${outcome.stderr}`);
+    },
+    async forward(target) {
+      const known = forwarded.get(target);
+      if (known !== undefined) return known;
+      const socket = join(folder, `forward${forwarded.size}.${Date.now()}`);
+      const outcome = await program('/usr/bin/ssh', [...ssh, '-O', 'forward', '-L', `${socket}:${target}`, 'root@127.0.0.1'], { timeout: COMMAND_PATIENCE });
+      if (outcome.code !== 0) throw new Error(`${name}: ${target} could not be forwarded: ${outcome.stderr}`);
+      forwarded.set(target, socket);
+      return socket;
     },
     async start() {
       if (qemuProcess) return;
@@ -212,11 +249,15 @@ function makeMachine(options: MachineOptions, qemu: Qemu, image: Image, port: nu
       await machine.start();
     },
     console: () => (existsSync(consoleFile) ? readFileSync(consoleFile, 'utf8') : ''),
-    async collect(target) {
+    keepConsole(target) {
       mkdirSync(target, { recursive: true });
       for (const file of [consoleFile, errorFile]) if (existsSync(file)) cpSync(file, join(target, basename(file)));
-      if (!qemuProcess) return;
-      await machine.run('mkdir -p /tmp/logs; journalctl -b --no-pager >/tmp/logs/journal.log; cp /var/log/veld/* /tmp/logs/; dmesg >/tmp/logs/dmesg.log; systemd-cgls >/tmp/logs/cgroups.log; '
+    },
+    async collect(target) {
+      machine.keepConsole(target);
+      // The journal of a machine whose power was cut is on its disk.
+      await machine.start();
+      await machine.run('mkdir -p /tmp/logs; journalctl --no-pager >/tmp/logs/journal.log; cp /var/log/veld/* /tmp/logs/; dmesg >/tmp/logs/dmesg.log; systemd-cgls >/tmp/logs/cgroups.log; '
         + 'mkdir -p /tmp/logs/run; cp -r /run/veld/ves /tmp/logs/run/', { allow: true });
       await machine.fetch('/tmp/logs', target);
     },
@@ -226,48 +267,4 @@ function makeMachine(options: MachineOptions, qemu: Qemu, image: Image, port: nu
     },
   };
   return machine;
-}
-
-/** A port that nobody listens on now. */
-function freePort(): Promise<number> {
-  return new Promise((resolve, reject) => {
-    const server = createServer();
-    server.on('error', reject);
-    server.listen(0, '127.0.0.1', () => {
-      const { port } = server.address() as AddressInfo;
-      server.close(() => resolve(port));
-    });
-  });
-}
-
-function program(file: string, args: string[], { input, timeout }: { input?: string | Uint8Array; timeout: number }): Promise<RunOutcome> {
-  return new Promise((resolve, reject) => {
-    const child = spawn(file, args, { stdio: [input === undefined ? 'ignore' : 'pipe', 'pipe', 'pipe'] });
-    const out: Buffer[] = [];
-    const err: Buffer[] = [];
-    let late = false;
-    const timer = setTimeout(() => {
-      late = true;
-      child.kill('SIGKILL');
-    }, timeout);
-    child.stdout?.on('data', (chunk: Buffer) => out.push(chunk));
-    child.stderr?.on('data', (chunk: Buffer) => err.push(chunk));
-    child.stdin?.on('error', () => {});
-    child.stdin?.end(input);
-    child.on('error', reject);
-    // `exit`: the master connection of ssh stays behind and holds the pipes. Everything is read when a turn of the loop brought nothing new.
-    const finish = (code: number | null, before: number): void => {
-      setTimeout(() => setImmediate(() => {
-        const now = out.length + err.length;
-        if (now !== before) {
-          finish(code, now);
-          return;
-        }
-        clearTimeout(timer);
-        const said = late ? `\n(killed after ${timeout} ms)` : '';
-        resolve({ code: code ?? 255, stdout: Buffer.concat(out).toString('utf8'), stderr: Buffer.concat(err).toString('utf8') + said });
-      }), 10);
-    };
-    child.on('exit', (code) => finish(code, -1));
-  });
 }

@@ -1,0 +1,70 @@
+/** Two hosts side by side, joined by a wire: what anything between nodes stands on. One is Debian 12, the other Debian 13. */
+import assert from 'node:assert/strict';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { after, test } from 'node:test';
+import { until } from '../lib/wait.ts';
+import { PATIENCE, hostOf, hostOptions, quickstart } from './host.ts';
+import { joinedPair } from './machine.ts';
+
+const [one, two] = (await joinedPair(await hostOptions({ suite: 'bookworm', memory: 1536 }), await hostOptions({ suite: 'trixie', memory: 1536 })))
+  .map((machine, i) => hostOf(machine, { suite: i === 0 ? 'bookworm' : 'trixie' })) as [ReturnType<typeof hostOf>, ReturnType<typeof hostOf>];
+const work = mkdtempSync(join(tmpdir(), 'veld-pair-'));
+after(() => rmSync(work, { recursive: true, force: true }));
+
+/** Addresses on the wire, and of the VEs, of each host. */
+const NODES = [{ host: one, address: '10.99.0.1', pool: '10.101.0.0/24' }, { host: two, address: '10.99.0.2', pool: '10.102.0.0/24' }] as const;
+
+async function joinWire(): Promise<void> {
+  await Promise.all(NODES.map(async ({ host, address }, i) => {
+    const other = NODES[1 - i]!;
+    await host.machine.run(`ip link set eth1 up; ip addr replace ${address}/24 dev eth1 && ip route replace ${other.pool} via ${other.address}`);
+  }));
+}
+
+test('the machines reach each other, and differ', async () => {
+  await joinWire();
+  for (const [i, { host }] of NODES.entries()) assert.match(await host.machine.ask(`ping -c 3 -W 20 ${NODES[1 - i]!.address}`), / 0% packet loss/);
+  assert.notEqual(await one.machine.ask('cat /etc/machine-id'), await two.machine.ask('cat /etc/machine-id'));
+  assert.deepEqual(await Promise.all([one, two].map(({ machine }) => machine.ask('hostname'))), ['one', 'two']);
+});
+
+test('files go from here to a machine, from one to the other, and back', async () => {
+  const content = Buffer.alloc(5 << 20, 'some file or other\n');
+  writeFileSync(join(work, 'file'), content);
+  await one.machine.send([join(work, 'file')], '/srv');
+  const serving = one.machine.run('cd /srv && timeout 120 python3 -c "import socketserver, sys; s = socketserver.TCPServer((\'10.99.0.1\', 7000), type(\'H\', (socketserver.BaseRequestHandler,), {\'handle\': lambda self: self.request.sendall(open(\'file\', \'rb\').read())})); s.handle_request()"');
+  await until('the file', async () => (await two.machine.run('bash -c "cat </dev/tcp/10.99.0.1/7000" >/srv/copy', { allow: true })).code === 0, PATIENCE, 500);
+  await serving;
+  await two.machine.fetch('/srv/copy', work);
+  assert.ok(content.equals(readFileSync(join(work, 'copy'))));
+});
+
+test('both run Veld, and their VEs reach each other', async () => {
+  await Promise.all(NODES.map(async ({ host, pool }) => {
+    await host.machine.run(`mkdir -p /etc/veld && echo '{"network": {"pools": ["${pool}"]}}' >/etc/veld/settings.json`);
+    await quickstart(host);
+  }));
+  const ves = await Promise.all(NODES.map(({ host }) => host.show('demo')));
+  assert.deepEqual(ves.map(({ addresses }) => addresses), [['10.101.0.2'], ['10.102.0.2']]);
+  assert.notEqual(ves[0]!.uuid, ves[1]!.uuid);
+  for (const [i, { host }] of NODES.entries()) {
+    const address = ves[1 - i]!.addresses[0]!;
+    assert.equal(await host.said('demo', 'timeout', '60', 'bash', '-c', `exec 3<>/dev/tcp/${address}/22; head -c 7 <&3`), 'SSH-2.0', address);
+  }
+});
+
+test('one loses its power, and the other notices nothing but its silence', async () => {
+  const init = await two.init(await two.show('demo'));
+  await one.machine.powerCut();
+  assert.match(await two.machine.ask('ping -c 2 -W 2 10.99.0.1', { allow: true }), / 100% packet loss/);
+  assert.equal(await two.said('demo', 'systemctl', 'is-system-running'), 'running');
+  await one.machine.start();
+  await one.answers();
+  await joinWire();
+  assert.match(await two.machine.ask('ping -c 3 -W 20 10.99.0.1'), / 0% packet loss/);
+  assert.equal(await two.init(await two.show('demo')), init);
+  await one.api.operate('POST', '/v1/ves/demo/start');
+  await one.booted('demo');
+});
