@@ -3,6 +3,7 @@ import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { test } from 'node:test';
 import { readProcessUses } from './process-table.ts';
+import type { ProcessUse } from './process-table.ts';
 
 test('what a process uses, and what it says of itself, as it says it', async (t) => {
   const child = spawn('/bin/sh', ['-c', 'echo up; read line', 'sh', 'a b', 'new\nline', '\x1b[2J', 'x'.repeat(10_000)], { stdio: ['pipe', 'pipe', 'inherit'] });
@@ -19,15 +20,19 @@ test('what a process uses, and what it says of itself, as it says it', async (t)
 });
 
 test('one that has ended and is not yet waited for has no command line, and no memory', async (t) => {
-  // The shell becomes a program that waits for nobody: its child stays a zombie.
-  const parent = spawn('/bin/sh', ['-c', 'true & echo $!; exec sleep 60'], { stdio: ['ignore', 'pipe', 'inherit'] });
+  // The shell becomes a program that waits for nobody, and only then its child ends: it stays a zombie.
+  const parent = spawn('/bin/sh', ['-c', 'exec 3<&0; (read line <&3) & echo $!; exec sleep 60'], { stdio: ['pipe', 'pipe', 'inherit'] });
   t.after(() => parent.kill('SIGKILL'));
   const [data] = await once(parent.stdout, 'data') as [Buffer];
-  const pid = Number(String(data));
-  for (;;) {
-    const [use] = await readProcessUses([pid]);
-    if (use?.state !== 'Z') continue;
-    assert.deepEqual([use.command, use.memoryBytes, use.comm !== ''], [undefined, 0, true]);
-    return;
-  }
+  const until = async (pid: number, there: (use: ProcessUse) => boolean): Promise<ProcessUse> => {
+    for (;;) {
+      const [use] = await readProcessUses([pid]);
+      assert.ok(use, `${pid} is gone`);
+      if (there(use)) return use;
+    }
+  };
+  await until(parent.pid!, ({ comm }) => comm === 'sleep');
+  parent.stdin.end();
+  const use = await until(Number(String(data)), ({ state }) => state === 'Z');
+  assert.deepEqual([use.command, use.memoryBytes, use.comm !== ''], [undefined, 0, true]);
 });
