@@ -109,11 +109,16 @@ export function createNetwork(settings: Settings, records: () => readonly VeReco
 
     follow(report, interval = 5000) {
       let busy = false;
+      let told = seen;
       const look = async (): Promise<void> => {
-        // Links named in the settings stay what they are.
-        if (busy || (seen !== undefined && (settings.network.uplinks.length > 0 || seen === defaultRouteLinks().join()))) return;
+        if (busy) return;
         busy = true;
-        await gate.alone(() => setup()).then(() => report(undefined, uplinks), (error: unknown) => report(error as Error, uplinks));
+        // Links named in the settings stay what they are.
+        const current = seen !== undefined && (settings.network.uplinks.length > 0 || seen === defaultRouteLinks().join());
+        const failure = current ? undefined : await gate.alone(() => setup()).then(() => undefined, (error: unknown) => error as Error);
+        // It may also have been a starting VE that set up.
+        if (failure || seen !== told) report(failure, uplinks);
+        told = seen;
         busy = false;
       };
       const timer = setInterval(() => void look(), interval).unref();
