@@ -13,7 +13,7 @@ import { stateDisk } from './state.ts';
 const TEMPLATES: Record<Suite, string> = { bookworm: 'debian-12', trixie: 'debian-13' };
 
 /** How long anything that a machine does by itself may take, in milliseconds: it is ten times slower, and so may this one be. */
-export const PATIENCE = 180_000;
+export const PATIENCE = 300_000;
 
 export interface Host {
   readonly machine: Machine;

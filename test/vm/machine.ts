@@ -20,9 +20,11 @@ import { findQemu } from './qemu.ts';
 import type { Qemu } from './qemu.ts';
 
 /** How long a machine may take from power on to an answer by ssh, in milliseconds. */
-const BOOT_PATIENCE = 240_000;
+const BOOT_PATIENCE = 600_000;
+/** How long it may take to shut down, in milliseconds. */
+const SHUTDOWN_PATIENCE = 300_000;
 /** How long a command may take unless said otherwise, in milliseconds. */
-const COMMAND_PATIENCE = 120_000;
+const COMMAND_PATIENCE = 300_000;
 
 /** Processors of a machine. */
 const CPUS = Number(process.env.VELD_TEST_VM_CPUS ?? 2);
@@ -159,7 +161,7 @@ function makeMachine(options: MachineOptions, qemu: Qemu, image: Image, port: nu
   ];
   const control = join(folder, 'ssh');
   const ssh = ['-p', String(port), '-i', image.key, '-o', 'StrictHostKeyChecking=no', '-o', 'UserKnownHostsFile=/dev/null', '-o', 'LogLevel=ERROR', '-o', 'BatchMode=yes',
-    '-o', 'ConnectTimeout=20', '-o', 'ControlMaster=auto', '-o', `ControlPath=${control}`, '-o', 'ControlPersist=600', '-o', 'IdentitiesOnly=yes', '-F', '/dev/null'];
+    '-o', 'ConnectTimeout=60', '-o', 'ControlMaster=auto', '-o', `ControlPath=${control}`, '-o', 'ControlPersist=600', '-o', 'IdentitiesOnly=yes', '-F', '/dev/null'];
 
   let qemuProcess: ChildProcess | undefined;
   let ended: Promise<void> = Promise.resolve();
@@ -223,7 +225,7 @@ function makeMachine(options: MachineOptions, qemu: Qemu, image: Image, port: nu
       });
       for (const end = Date.now() + BOOT_PATIENCE; ; await sleep(250)) {
         if (!qemuProcess) throw new Error(`${name} ended at once: ${readFileSync(errorFile, 'utf8').slice(-1000)}\n${machine.console().slice(-2000)}`);
-        const answer = await program('/usr/bin/ssh', [...ssh, 'root@127.0.0.1', 'true'], { timeout: 30_000 });
+        const answer = await program('/usr/bin/ssh', [...ssh, 'root@127.0.0.1', 'true'], { timeout: 90_000 });
         if (answer.code === 0) return;
         if (Date.now() > end) throw new Error(`${name} did not answer within ${BOOT_PATIENCE / 1000} s: ${answer.stderr}\n${machine.console().slice(-3000)}`);
       }
@@ -236,11 +238,11 @@ function makeMachine(options: MachineOptions, qemu: Qemu, image: Image, port: nu
     async shutDown() {
       await machine.run('systemctl --no-block poweroff', { allow: true });
       // With -no-reboot QEMU ends at the guest's power off as well as at its reboot.
-      await Promise.race([ended, sleep(120_000, undefined, { ref: false })]);
+      await Promise.race([ended, sleep(SHUTDOWN_PATIENCE, undefined, { ref: false })]);
       if (qemuProcess) {
         const last = machine.console().slice(-2000);
         await machine.powerCut();
-        throw new Error(`${name} did not shut down within 120 s:\n${last}`);
+        throw new Error(`${name} did not shut down within ${SHUTDOWN_PATIENCE / 1000} s:\n${last}`);
       }
       sshEnd();
     },

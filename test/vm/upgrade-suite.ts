@@ -24,8 +24,11 @@ export function upgradeTest(host: Host): void {
     const demo = await host.show('demo');
     const processes = (): Promise<string> => host.said('demo', 'sh', '-c', 'cat /proc/1/stat /proc/[0-9]*/stat 2>/dev/null | grep -E "\\((systemd|perl|sshd|dbus-daemon)\\)" | cut -d" " -f1,2,22 | sort');
     const [init, inside] = [await host.init(demo), await processes()];
-    const connection = await open(await until('the echo server', () => machine.forward(`${demo.addresses[0]}:7`)));
-    assert.equal(await connection.say('before'), 'before');
+    const echo = await machine.forward(`${demo.addresses[0]}:7`);
+    const connection = await until('the echo server', async () => {
+      const attempt = open(echo);
+      return await attempt.say('before') === 'before' ? attempt : undefined;
+    }, PATIENCE, 250);
 
     await machine.run(`mkdir ${NEXT} && cd ${PROGRAM} && cp -a bin dist libexec package.json package-lock.json quickstart rolldown.config.ts scripts share src ${NEXT}/ && ln -s ${PROGRAM}/node_modules ${NEXT}/`
       + ` && sed -i 's/"version": "[^"]*"/"version": "${VERSION}"/' ${NEXT}/package.json && touch ${NEXT}/dist/*.cjs`);
@@ -57,7 +60,7 @@ export function upgradeTest(host: Host): void {
 }
 
 /** A TCP connection that stays open: each line is answered by itself. */
-async function open(path: string): Promise<{ say(line: string): Promise<string>; close(): void }> {
+function open(path: string): { say(line: string): Promise<string>; close(): void } {
   const socket: Socket = connect({ path });
   let said = '';
   let failure: Error | undefined;
