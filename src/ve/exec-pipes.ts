@@ -1,6 +1,7 @@
 /** Standard streams of a command in a VE. */
 import { closeSync, fchownSync } from 'node:fs';
 import { Socket } from 'node:net';
+import { Transform, type Readable } from 'node:stream';
 import { makePipe } from '../kernel/syscalls.ts';
 
 /** After the command has ended, output of what it left in the background is taken for this long after the last byte, in milliseconds. */
@@ -52,4 +53,51 @@ export function makeCommandPipes(uid: number, gid: number): CommandPipes {
     },
     destroy: () => [stdin, ...outputs].forEach((stream) => stream.destroy()),
   };
+}
+
+/** What a runtime says that could not run the command: one line with a name in backquotes, the first and only one. */
+const COMPLAINT = /^[^\n]*`[^\n]*\n$/;
+/** How long such a line is kept back for the end that would follow it at once, in milliseconds. A command's own pays this once. */
+const DOUBT = 100;
+
+/**
+ * Standard error without the line by which crun says that it cannot run the command, which comes as an error anyway.
+ * @param isComplaint asked once the stream is over, about a line that was all of it
+ * @returns the stream; emits `looked` after that question, whether anybody reads it or not
+ */
+export function withoutComplaint(stderr: Readable, isComplaint: (line: string) => boolean): Readable {
+  let held: Buffer | undefined;
+  let timer: NodeJS.Timeout | undefined;
+  /** The first chunk, while it is the only one. */
+  let only: Buffer | undefined;
+  let first = true;
+  const release = (): void => {
+    clearTimeout(timer);
+    if (held) cleaned.push(held);
+    held = undefined;
+  };
+  const cleaned = new Transform({
+    transform(chunk: Buffer, _encoding, done) {
+      release();
+      const suspicious = first && chunk.length < 1000 && COMPLAINT.test(chunk.toString('utf8'));
+      only = suspicious ? chunk : undefined;
+      first = false;
+      if (suspicious) {
+        held = chunk;
+        timer = setTimeout(release, DOUBT);
+        done();
+      } else done(null, chunk);
+    },
+    flush(done) {
+      if (only !== undefined && isComplaint(only.toString('utf8').trim())) held = undefined; // on a slow machine it may have gone out already
+      release();
+      done();
+      cleaned.emit('looked');
+    },
+  });
+  stderr.pipe(cleaned);
+  // Whoever breaks the one breaks the other: a stream that is destroyed has no end to wait for.
+  stderr.on('close', () => { if (!stderr.readableEnded) cleaned.destroy(); });
+  cleaned.on('close', () => { if (!stderr.readableEnded) stderr.destroy(); });
+  return cleaned;
 }

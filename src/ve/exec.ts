@@ -3,6 +3,7 @@ import { spawn } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import { mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import type { Readable } from 'node:stream';
 import { VeldError } from '../lib/errors.ts';
 import { readIfExists } from '../lib/files.ts';
 import { SAFE_PATH } from '../lib/run.ts';
@@ -12,7 +13,7 @@ import { readProcess, type ProcessId } from '../kernel/process.ts';
 import type { VeRecord } from '../store/types.ts';
 import { VE_CAPABILITIES } from './capabilities.ts';
 import type { VeContext } from './context.ts';
-import { makeCommandPipes } from './exec-pipes.ts';
+import { makeCommandPipes, withoutComplaint } from './exec-pipes.ts';
 import { resolveUser, type ResolvedUser } from './resolve-user.ts';
 import { readRunState, runFolder } from './run-folder.ts';
 import type { ExecRequest, ExecSession } from './types.ts';
@@ -39,7 +40,14 @@ export async function execInVe(context: VeContext, ve: VeRecord, request: ExecRe
   };
 
   const pipes = makeCommandPipes(ve.uidBase + user.uid, ve.uidBase + user.gid);
-  const { stdin, stdout, stderr } = pipes;
+  const { stdin, stdout } = pipes;
+  /** Read at the end, before the files go. */
+  let complaint: string | undefined;
+  // crun says it on the command's standard error, too.
+  const stderr = withoutComplaint(pipes.stderr, (line) => {
+    if (isExecFailure(line, request)) complaint = line;
+    return line === (complaint ?? complaintIn(files.log));
+  });
   const options = [...(terminal ? ['--tty', '--console-socket', files.console] : []), ...(descriptors.length > 0 ? ['--preserve-fds', String(descriptors.length)] : [])];
   const child = spawn(join(settings.libexecDir, 'veld-exec'), [folder, files.process, files.pid, files.log, ...options],
     { cwd: '/', env: { PATH: SAFE_PATH, LC_ALL: 'C', VELD_EXEC_GROUPS: groups }, stdio: [...pipes.childEnds, ...descriptors] });
@@ -53,12 +61,14 @@ export async function execInVe(context: VeContext, ve: VeRecord, request: ExecRe
       pipes.destroy();
       reject(new VeldError('exec.failed', `The command could not be started: ${error.message}`, { cause: error }));
     });
-    child.on('exit', () => { ended = true; });
-    child.on('exit', (code, signal) => void pipes.drained().then(() => {
-      const complaint = (readIfExists(files.log) ?? '').trim();
-      removeFiles();
+    child.on('exit', () => {
+      ended = true;
+      complaint ??= complaintIn(files.log);
+    });
+    child.on('exit', (code, signal) => void Promise.all([pipes.drained(), terminal ? undefined : over(stderr)]).then(() => {
       terminal?.close();
-      if (code !== 0 && complaint !== '') reject(execError(complaint, request));
+      removeFiles();
+      if (code !== 0 && complaint !== undefined) reject(execError(complaint, request));
       else resolve(code ?? 128 + (signal === 'SIGKILL' ? 9 : 15));
     }));
   });
@@ -84,6 +94,14 @@ export async function execInVe(context: VeContext, ve: VeRecord, request: ExecRe
   return { stdin: pty.stream, stdout: pty.stream, stderr: null, resize: pty.resize, kill, exit, terminal: pty.stream };
 }
 
+/** The stream has been looked at to its end, whether anybody takes it or not. */
+function over(stream: Readable): Promise<void> {
+  return new Promise((done) => {
+    if (stream.closed || stream.readableEnded) done();
+    stream.once('looked', done).once('close', done);
+  });
+}
+
 /** Init of a VE in which commands can run. @throws VeldError `ve.not_running`, `ve.frozen` */
 export function enterableInit({ settings, resources }: VeContext, ve: VeRecord): ProcessId {
   const { init } = readRunState(settings, ve.number);
@@ -92,11 +110,28 @@ export function enterableInit({ settings, resources }: VeContext, ve: VeRecord):
   return init;
 }
 
-/** What crun said when it could not run the command, as an error of the table. */
+/** What crun has noted when it could not run the command. */
+function complaintIn(log: string): string | undefined {
+  return (readIfExists(log) ?? '').trim().replace(/^\d{4}-\S+: /, '') || undefined; // with the time, which crun may write first, taken off
+}
+
+/**
+ * The last step, execve(2) itself, crun tells on standard error only: exactly this line, nothing else, and status 1. Which program it is stands in
+ * it, so a command's own words are not mistaken for it.
+ */
+function isExecFailure(line: string, request: ExecRequest): boolean {
+  const path = /^exec `([^`]+)`: (No such file or directory|Exec format error|Permission denied|Too many levels of symbolic links|Text file busy|Argument list too long)$/.exec(line)?.[1];
+  const program = request.command[0] ?? '';
+  return path !== undefined && (path === program || (!program.includes('/') && path.endsWith(`/${program}`)));
+}
+
+/** What crun said, as an error of the table. */
 function execError(complaint: string, request: ExecRequest): VeldError {
   const command = JSON.stringify(request.command[0]?.slice(0, 200) ?? '');
-  // With the time, which crun writes first, taken off.
-  const words = complaint.replace(/^\d{4}-\S+: /, '').slice(0, 500);
+  const words = complaint.slice(0, 500);
+  if (/^exec .*: No such file or directory/.test(words)) {
+    return new VeldError('exec.not_found', `${command} is there, but what should run it is not: ${words}.`, { hint: 'Look at its first line (#!), or which dynamic linker it wants.' });
+  }
   if (/^chdir to/.test(words)) return new VeldError('request.invalid', `The VE has no folder ${JSON.stringify(request.cwd ?? '/')}: ${words}.`, { hint: 'Name a folder of the VE.' });
   if (/not found in \$PATH|No such file or directory/.test(words)) return new VeldError('exec.not_found', `The VE has no program ${command}: ${words}.`);
   if (/not executable|not a regular file|Permission denied|Exec format error/.test(words)) return new VeldError('exec.not_executable', `${command} cannot be run in the VE: ${words}.`);

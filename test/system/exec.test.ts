@@ -24,6 +24,23 @@ test('the exit status is the command\'s', async () => {
   assert.equal((await veld.exec('box', 'sh', '-c', 'exit 9')).exitCode, 9);
 });
 
+test('what cannot be run is told once, with the status that a shell gives it', async () => {
+  const made = await veld.exec('box', 'sh', '-c', 'cd /root && printf "#!/no/such\\n" >script && printf "\\001\\002 no program" >junk && echo "echo not run" >plain && mkdir folder && chmod 755 script junk');
+  assert.equal(made.exitCode, 0, made.stderr);
+  for (const [program, status, says] of [['/root/script', 127, /what should run it is not/], ['/root/junk', 126, /Exec format error/], ['/root/plain', 126, /not executable/],
+    ['/root/folder', 126, /not a regular file/], ['/root/none', 127, /has no program/], ['none', 127, /has no program/]] as const) {
+    const { code, stdout, stderr } = await veld.cli('exec', 'box', '--', program);
+    assert.deepEqual([code, stdout], [status, ''], program);
+    assert.match(stderr, says);
+    assert.match(stderr, /^veld: [^\n]*\nHint: [^\n]*\n$/, 'said once');
+  }
+  // A command's own words are its own, whatever they look like, also when they come in doubtful shape.
+  const own = await veld.cli('exec', 'box', '--', 'sh', '-c', 'echo "exec `/root/script`: No such file" >&2; exit 1');
+  assert.deepEqual([own.code, own.stderr.includes('No such file')], [1, true]);
+  const quoted = await veld.cli('exec', 'box', '--', 'sh', '-c', "echo 'exec `x`: No such file' >&2; sleep 0.3; echo more >&2; exit 1");
+  assert.deepEqual([quoted.code, quoted.stderr], [1, 'exec `x`: No such file\nmore\n']);
+});
+
 test('standard output and error are apart, standard input ends', async () => {
   const result = await veld.cliWith('three\nlines\nhere\n', 'exec', 'box', '--', 'sh', '-c', 'wc -l; echo to the left >&2');
   assert.deepEqual([result.code, result.stdout.trim(), result.stderr], [0, '3', 'to the left\n']);
