@@ -183,6 +183,31 @@ test('a hostile VE: its links and devices lead nowhere on this side, and ours le
   assert.equal((await veld.exec('box', 'test', '-e', '/owned')).exitCode, 1);
 });
 
+test('the programs that come in for a copy cannot be written, and lead to no folder of the host', async () => {
+  const child = spawn(process.execPath, [MAIN, 'cp', '-', 'other:/root/slow'], { env: { ...process.env, VELD_SETTINGS: veld.settingsFile }, stdio: ['pipe', 'ignore', 'ignore'] });
+  const pid = await until('the copy to run', async () => (await veld.exec('other', 'pgrep', '-fo', 'veld-cp /root/slow')).stdout.trim() || undefined);
+  // Each attempt prints its own name when it succeeds.
+  const attempts = await sh('other', `
+    for fd in /proc/${pid}/fd/*; do
+      case $fd in */[012]) continue ;; esac
+      [ -r "$fd" ] || continue
+      (: >>"$fd") 2>/dev/null && echo "append $fd"
+      (: <>"$fd") 2>/dev/null && echo "open for writing $fd"
+      chmod 777 "$fd" 2>/dev/null && echo "chmod $fd"
+      chown 0:0 "$fd" 2>/dev/null && echo "chown $fd"
+      setfattr -n user.x -v y "$fd" 2>/dev/null && echo "setfattr $fd"
+      ls "$fd/.." >/dev/null 2>&1 && echo "walk $fd"
+      ln -L "$fd" /root/linked 2>/dev/null && echo "link $fd"
+    done
+    (: >>/proc/${pid}/exe) 2>/dev/null && echo "append exe"
+    ls /proc/${pid}/fd | wc -l`);
+  assert.match(attempts, /^\d+\n$/);
+  assert.ok(Number(attempts) >= 3 + 4, 'the programs were there to be attacked');
+  child.stdin.end('done');
+  assert.equal(await new Promise((resolve) => { child.on('close', resolve); }), 0);
+  assert.equal((await veld.cli('cp', 'other:/root/slow', '-')).stdout, 'done');
+});
+
 test('progress on a terminal', async () => {
   const terminal = openTerminal(`veld cp ${join(here, 'big')} box:/root/big`, veld.settingsFile);
   await terminal.shows(/big to box:\/root\/big: [\d.]+ MiB, [\d.]+ [MK]iB\/s/);
