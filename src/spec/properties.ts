@@ -229,7 +229,7 @@ export const PROPERTIES: readonly PropertyRow[] = [
     type: { kind: 'text', maxLength: 4095, pattern: /^\//, patternHelp: 'an absolute path' },
     default: '/',
     change: 'restart',
-    help: 'Folder that boot.command starts in.',
+    help: 'Folder that boot.command starts in; it is made when it is not there.',
   },
   {
     name: 'boot.start',

@@ -24,7 +24,8 @@ cat >/etc/inittab <<'TAB'
 # Kept in memory, for logread: this syslogd would let a file grow for ever.
 ::respawn:/sbin/syslogd -n -C256
 ::respawn:/usr/sbin/crond -f
-console::respawn:/sbin/getty 38400 console linux
+# Not getty, which wants to control the terminal that pid 1 has; so this login has no job control.
+console::askfirst:/bin/login
 ::shutdown:/etc/init.d/rcK
 ::restart:/sbin/init
 TAB

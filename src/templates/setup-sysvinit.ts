@@ -1,12 +1,5 @@
 /** A template whose init is sysvinit. */
 
-/**
- * Scripts that would do again what the host has done, or what a VE may not: file systems, swap, the clock. They fail without harm, but not without noise, so
- * they are taken out of the runlevels; an upgrade of initscripts may bring them back.
- */
-const DISABLED = ['umountroot', 'umountfs', 'umountnfs.sh', 'swap', 'hwclock.sh', 'mountall-bootclean.sh', 'mountall.sh', 'checkfs.sh', 'checkroot-bootclean.sh', 'checkroot.sh',
-  'mountdevsubfs.sh'];
-
 /** The part of the setup script for sysvinit. */
 export const SYSVINIT_SETUP = `
 if [ -x /usr/bin/ssh-keygen ]; then
@@ -30,7 +23,8 @@ SCRIPT
   update-rc.d veld-ssh-keys defaults
 fi
 
-for script in ${DISABLED.join(' ')}; do update-rc.d -f "$script" remove 2>/dev/null || true; done
+# There is no clock to set. (The scripts for file systems stay, though they have nothing to do: the order of all others hangs on them.)
+update-rc.d -f hwclock.sh remove
 # A VE has one console and no virtual ones. The power line is the custom of LXC: SIGPWR means shut down.
 sed -i -e '/^[1-6]:.*getty/d' -e '/^T[0-9]:/d' -e '/^p[fno]::/d' /etc/inittab
 printf 'co:2345:respawn:/sbin/getty --noclear --keep-baud 38400 console linux\\npf::powerwait:/sbin/shutdown -h now\\n' >>/etc/inittab

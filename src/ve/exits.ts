@@ -94,7 +94,7 @@ export function watchExits(context: VeContext): ExitWatcher {
       const poweroff = ended.code === (command === null ? POWEROFF : 0);
       const policy = resolveProperties(ve.properties)['restart.policy'];
       const again = policy === 'always' || (policy === 'on-failure' && !poweroff);
-      const reason = command !== null ? `its command ended with status ${ended.code}` : poweroff ? 'powered off from inside' : ended.code === 200 ? 'its reboot failed' : 'its init ended';
+      const reason = command !== null ? 'its command ended' : poweroff ? 'powered off from inside' : ended.code === 200 ? 'its reboot failed' : 'its init ended';
       // The record first: the clean-up takes the note away.
       const after = updateVe(store, ve.uuid, {
         lastExit: { code: ended.code, at: ended.at.toISOString(), reason },

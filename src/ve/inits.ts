@@ -34,8 +34,8 @@ const COMMAND_GRACE = 100;
 /** SIGRTMIN+4 on Linux (glibc's SIGRTMIN is 34; systemd counts from it): poweroff.target. */
 const SYSTEMD_POWEROFF = 34 + 4;
 
-/** What an unknown init may take as a wish to shut down, the clearest first: the custom of LXC's templates, and that of servers. */
-const END_SIGNALS: readonly NodeJS.Signals[] = ['SIGPWR', 'SIGTERM', 'SIGINT'];
+/** What an unknown init may take as a wish to shut down, the clearest first: the custom of LXC's templates, and that of servers. (SIGINT is Ctrl-Alt-Del to an init.) */
+const END_SIGNALS: readonly NodeJS.Signals[] = ['SIGPWR', 'SIGTERM'];
 
 export const INITS: Readonly<Record<InitKind, InitRow>> = {
   systemd: {
@@ -49,8 +49,8 @@ export const INITS: Readonly<Record<InitKind, InitRow>> = {
     powerOff: (init) => requestRunlevel(init.pid, '0'),
   },
   busybox: {
-    // Its signals are the last thing that it sets up before its inittab.
-    isUp: (init) => listensTo(init.pid, 'SIGUSR2'),
+    // Its handler for SIGTSTP is set up last, before it reads its inittab. (What it takes by sigwait(3) is not in its mask all the time.)
+    isUp: (init) => listensTo(init.pid, 'SIGTSTP'),
     powerOff: (init) => signalProcess(init, 'SIGUSR2'),
   },
   command: {

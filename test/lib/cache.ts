@@ -46,6 +46,11 @@ function engineCache(): string {
   return join(CACHE, `engine-${key(sources('src/kernel', /^(engine|mmdebstrap|criu-selftest|lxcfs-build)/), '1')}`);
 }
 
+/** Where the templates of other guests are or will be, up to their name. */
+function guestCache(): string {
+  return join(CACHE, `guest-${key([...sources('src/templates', /\.ts$/), 'src/kernel/mmdebstrap.ts'], '1')}`);
+}
+
 /** Where the template is or will be: the state folder of the instance that built it. */
 function templateCache(): string {
   return join(CACHE, `template-${key([...sources('src/templates', /\.ts$/), 'src/kernel/mmdebstrap.ts'], INCLUDE.join(','))}`);
@@ -66,13 +71,14 @@ export async function buildCache(start: () => Promise<Instance>, say: (line: str
     const template = templateCache();
     process.env.VELD_TEST_ENGINE = engine;
     process.env.VELD_TEST_TEMPLATE = template;
+    process.env.VELD_TEST_GUESTS = guestCache();
     if (!existsSync(join(engine, 'ready'))) await makeEngine(engine, say);
     if (!existsSync(join(template, 'ready'))) await makeTemplate(template, start, say);
     const now = new Date();
     for (const folder of [engine, template]) utimesSync(join(folder, 'ready'), now, now);
     for (const entry of readdirSync(CACHE)) {
       const used = statSync(join(CACHE, entry, 'ready'), { throwIfNoEntry: false })?.mtimeMs ?? 0;
-      if (/^(engine|template)-/.test(entry) && now.getTime() - used > KEPT) rmSync(join(CACHE, entry), { recursive: true, force: true });
+      if (/^(engine|template|guest)-/.test(entry) && now.getTime() - used > KEPT) rmSync(join(CACHE, entry), { recursive: true, force: true });
     }
   } finally {
     lock.release();
@@ -93,11 +99,31 @@ async function makeEngine(folder: string, say: (line: string) => void): Promise<
 
 async function makeTemplate(folder: string, start: () => Promise<Instance>, say: (line: string) => void): Promise<void> {
   say('test cache: building the template');
+  await buildTemplate(folder, start, { suite: 'host', name: TEMPLATE, include: INCLUDE });
+}
+
+/**
+ * A template of another guest, built by `veld template build` when the cache does not have it.
+ * @returns the folder, for the `templates` of an instance
+ */
+export async function guestTemplate(request: { suite: string; init?: string }, start: () => Promise<Instance>): Promise<string> {
+  const folder = `${process.env.VELD_TEST_GUESTS}-${request.suite}-${request.init ?? 'systemd'}`;
+  const lock = await until('another run to build a guest', () => takeLock(`${folder}.lock`), 600_000, 500);
+  try {
+    if (!existsSync(join(folder, 'ready'))) await buildTemplate(folder, start, request);
+    utimesSync(join(folder, 'ready'), new Date(), new Date());
+    return folder;
+  } finally {
+    lock.release(true);
+  }
+}
+
+async function buildTemplate(folder: string, start: () => Promise<Instance>, request: object): Promise<void> {
   const instance = await start();
   try {
-    await instance.api.operate('POST', '/v1/templates/build', { suite: 'host', name: TEMPLATE, include: INCLUDE });
+    await instance.api.operate('POST', '/v1/templates/build', request);
     await instance.stop();
-    for (const name of ['engine', 'lxcfs']) rmSync(join(instance.settings.stateDir, name));
+    for (const name of ['engine', 'lxcfs', 'cache']) rmSync(join(instance.settings.stateDir, name), { recursive: true, force: true });
     rmSync(folder, { recursive: true, force: true });
     renameSync(instance.settings.stateDir, folder);
     writeFileSync(join(folder, 'ready'), '');
@@ -119,8 +145,7 @@ export function useEngine(stateDir: string): void {
 }
 
 /** Give a fresh state folder the cached template: its tree by hard links, its records into a store of its own. */
-export function useTemplate(stateDir: string): void {
-  const cached = built('VELD_TEST_TEMPLATE');
+export function useTemplate(stateDir: string, cached = built('VELD_TEST_TEMPLATE')): void {
   const from = openStore(storeFile(cached));
   const into = openStore(storeFile(stateDir));
   try {

@@ -30,6 +30,8 @@ export interface InstanceOptions {
   settings?: (settings: Settings) => void;
   /** The daemon to run instead of the sources': the release bundle. */
   program?: string;
+  /** Folders of more templates: `guestTemplate` of cache.ts. */
+  templates?: readonly string[];
   /** With an engine only: the instance that builds the cached template. */
   noTemplate?: boolean;
 }
@@ -124,6 +126,7 @@ export function makeInstance(options: InstanceOptions = {}): Instance {
   mkdirSync(settings.stateDir, { mode: 0o700 });
   useEngine(settings.stateDir);
   if (options.noTemplate !== true) useTemplate(settings.stateDir);
+  for (const folder of options.templates ?? []) useTemplate(settings.stateDir, folder);
   return instanceOf(name, dir, settings, settingsFile, options);
 }
 

@@ -41,7 +41,7 @@ export const command = defineCommand<{ name: string; command: string[] }, Option
     { flags: '--hostname <name>', help: 'Host name inside; default: the name of the VE' },
     { flags: '-u, --user <user>', help: 'Of the command: user name or uid in the VE; default root' },
     { flags: '-e, --env <name=value>', help: 'Of the command: a variable of its environment', parse: parseVariable, repeat: true },
-    { flags: '-C, --cwd <path>', help: 'Of the command: folder in the VE to start in; default /' },
+    { flags: '-C, --cwd <path>', help: 'Of the command: folder in the VE to start in, made when it is not there; default /' },
     { flags: '--timeout <duration>', help: 'Longest wait of --wait; default 90s', parse: parseDuration },
     NO_WAIT,
   ],
