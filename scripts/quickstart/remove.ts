@@ -6,7 +6,7 @@ import { parseArgs } from 'node:util';
 import { createClient } from '../../src/client/client.ts';
 import { installRoot } from '../../src/kernel/install-root.ts';
 import { restoreHostLimits } from '../../src/kernel/host-limits.ts';
-import { stopLxcfs } from '../../src/kernel/lxcfs.ts';
+import { endReplacedLxcfs, stopLxcfs } from '../../src/kernel/lxcfs.ts';
 import { VeldError, toVeldError } from '../../src/lib/errors.ts';
 import { readIfExists } from '../../src/lib/files.ts';
 import { run } from '../../src/lib/run.ts';
@@ -33,6 +33,7 @@ async function remove(settings: Settings, purge: boolean, yes: boolean): Promise
   say('The daemon is stopped.');
   await stopLxcfs(settings.runDir);
   await createNameService({ settings, records: () => [], groups: () => [] }).stop();
+  endReplacedLxcfs(settings.runDir);
   // Whatever the daemon had put on the host under the installation's name.
   await createNetwork(settings).teardown();
   await createResources({ instance: settings.instance, runDir: settings.runDir }).teardown();

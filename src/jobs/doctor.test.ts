@@ -70,3 +70,11 @@ test('crun versions are compared as numbers', async () => {
     assert.equal(found.length === 1, old, version);
   }
 });
+
+test('lxcfs: ends, failed starts and VEs left behind are told', async () => {
+  const history = { ended: 2, lastEnd: '2026-01-01T00:00:00.000Z', trouble: 'lxcfs 7 did not start: it ended with status 1.', staleVes: ['web', 'db'] };
+  const { checks } = await runDoctor({ ...HEALTHY, lxcfs: () => Promise.resolve({ alive: true, version: '5.0.3', limitSeen: true, history }) });
+  assert.deepEqual(checks.filter(({ id }) => id.startsWith('lxcfs')).map(({ id, status }) => [id, status]),
+    [['lxcfs', 'ok'], ['lxcfs.start', 'warn'], ['lxcfs.ended', 'warn'], ['lxcfs.stale', 'warn']]);
+  assert.match(checks.find(({ id }) => id === 'lxcfs.stale')?.message ?? '', /web, db/);
+});

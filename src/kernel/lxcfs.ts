@@ -10,7 +10,7 @@
  * Nothing here reads from the mount in the daemon itself: a server that hangs would keep a thread for ever, and Node has four.
  */
 import { spawn } from 'node:child_process';
-import { closeSync, existsSync, mkdirSync, openSync, readFileSync, readlinkSync, renameSync, rmSync } from 'node:fs';
+import { closeSync, existsSync, mkdirSync, openSync, readFileSync, readdirSync, readlinkSync, renameSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { readIfExists, writeFileAtomic } from '../lib/files.ts';
@@ -157,6 +157,18 @@ export async function stopLxcfs(runDir: string): Promise<void> {
   rmSync(join(runDir, 'lxcfs.lock'), { force: true });
 }
 
+/**
+ * End those that were replaced and live on, because a mount namespace somewhere on the host has a copy of their mount. For the removal of an
+ * installation: what still reads from them gets errors.
+ */
+export function endReplacedLxcfs(runDir: string): void {
+  const current = readMarker(runDir)?.pid;
+  for (const pid of readdirSync('/proc').map(Number).filter((n) => n > 0 && n !== current)) {
+    const me = readProcess(pid);
+    if (me?.comm === 'lxcfs' && readIfExists(`/proc/${pid}/cmdline`)?.endsWith(`\0${lxcfsPath(runDir)}\0`) === true) signalProcess(me, 'SIGKILL');
+  }
+}
+
 function markerFile(runDir: string): string {
   return join(runDir, 'lxcfs.json');
 }
@@ -176,7 +188,8 @@ function readMarker(runDir: string): Marker | undefined {
 /** Pid and start time are those of the shell that became lxcfs; one that never did is not lxcfs. */
 function isLxcfs(pid: number): boolean {
   try {
-    return readlinkSync(`/proc/${pid}/exe`).endsWith('/lxcfs') || readFileSync(`/proc/${pid}/cmdline`, 'utf8').startsWith('/bin/sh');
+    // Its build may have been removed meanwhile.
+    return /\/lxcfs( \(deleted\))?$/.test(readlinkSync(`/proc/${pid}/exe`)) || readFileSync(`/proc/${pid}/cmdline`, 'utf8').startsWith('/bin/sh');
   } catch {
     return false;
   }

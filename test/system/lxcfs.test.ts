@@ -1,17 +1,15 @@
 /** What VEs see of themselves in /proc, and that it stays theirs whatever becomes of lxcfs. */
 import assert from 'node:assert/strict';
-import { cpSync, existsSync, mkdirSync, mkdtempSync, readFileSync, readlinkSync, readdirSync, rmSync, symlinkSync, unlinkSync, writeFileSync } from 'node:fs';
-import { cpus, tmpdir } from 'node:os';
+import { cpSync, existsSync, mkdirSync, mkdtempSync, readFileSync, readlinkSync, rmSync, symlinkSync, unlinkSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { test } from 'node:test';
-import type { TestContext } from 'node:test';
+import { beforeEach, test } from 'node:test';
 import type { DoctorCheck } from '../../src/jobs/doctor.ts';
 import { createLxcfsKeeper } from '../../src/jobs/lxcfs-keeper.ts';
 import { currentLxcfs } from '../../src/kernel/lxcfs-build.ts';
 import { prepareExchange } from '../../src/kernel/lxcfs-mend.ts';
 import { lxcfsBinds, lxcfsDevice, lxcfsSource, parseMountTable } from '../../src/kernel/lxcfs-mounts.ts';
 import { lxcfsPath, lxcfsProcess, lxcfsStatus, startLxcfs, stopLxcfs } from '../../src/kernel/lxcfs.ts';
-import { findHierarchies } from '../../src/kernel/cgroup.ts';
 import { silentLogger } from '../../src/lib/log.ts';
 import { createEventBus } from '../../src/ops/events.ts';
 import { createResources } from '../../src/resources/resources.ts';
@@ -26,14 +24,19 @@ const path = lxcfsPath(runDir);
 const source = lxcfsSource(veld.name);
 const LIMIT = 200; // MiB
 
-/** Reads four files as fast as it can, each with the shell's own means; every value or error becomes a line. */
+/** Reads four files in turn, each whole; every value or error becomes a line. */
 const READER = `
-while :; do
-  if { read -r w v u; } </proc/meminfo; then echo "meminfo $v"; else echo "meminfo error"; fi
-  if { read -r v u; } </proc/uptime; then echo "uptime $v"; else echo "uptime error"; fi
-  if { read -r w v u x; } </proc/swaps; then echo "swaps $v"; else echo "swaps error"; fi
-  if { n=0; while read -r w u; do case $w in processor) n=$((n + 1)) ;; esac; done; [ $n -gt 0 ]; } </proc/cpuinfo; then echo "cpuinfo $n"; else echo "cpuinfo error"; fi
-done 2>/dev/null`;
+open STDOUT, ">", $ARGV[0]; $| = 1;
+while (1) {
+  for my $file (qw(meminfo uptime swaps cpuinfo)) {
+    my ($handle, $text, $value);
+    if (open($handle, "<", "/proc/$file") and sysread($handle, $text, 65536)) {
+      ($value) = $file eq "cpuinfo" ? scalar(() = $text =~ /^processor/mg) : $text =~ /([\\d.]+)/;
+    } else { $value = "error:" . join ",", grep { $!{$_} } keys %!; }
+    print "$file ", $value // "none", "\\n";
+  }
+  select undef, undef, undef, 0.002;
+}`;
 
 async function sh(ve: string, script: string, ...args: string[]): Promise<string> {
   const { exitCode, stdout, stderr } = await veld.exec(ve, 'sh', '-c', script, 'sh', ...args);
@@ -43,12 +46,12 @@ async function sh(ve: string, script: string, ...args: string[]): Promise<string
 
 /** A running VE with limits, in which a unit reads all the time. `files` are what the readers write. */
 async function reading(name: string, units: Record<string, string[]> = { reader: [] }, properties = {}): Promise<string[]> {
-  await veld.createRunning(name, { 'memory.limit': `${LIMIT}M`, 'cpu.limit': 1, ...properties });
+  await veld.createRunning(name, { 'memory.limit': `${LIMIT}M`, 'cpu.limit': 100, ...properties });
   await veld.booted(name);
-  await sh(name, 'mkdir -p /srv && cat >/srv/reader <<"END"\n#!/bin/sh\nexec >"$1"\n$READER\nEND\nchmod 755 /srv/reader'.replace('$READER', READER));
+  await sh(name, 'mkdir -p /srv && printf %s "$1" >/srv/reader', READER);
   for (const [unit, options] of Object.entries(units)) {
-    await sh(name, `systemd-run --quiet --unit=${unit} ${options.map((o) => `-p ${o}`).join(' ')} ${UNSHARE[unit] ?? ''} /srv/reader /dev/shm/${unit}`);
-    await until(`${unit} of ${name} to read`, async () => Number(await sh(name, 'wc -l <"$1" 2>/dev/null || echo 0', `/dev/shm/${unit}`)) > 100);
+    await sh(name, `systemd-run --quiet --unit=${unit} ${options.map((o) => `-p ${o}`).join(' ')} ${UNSHARE[unit] ?? ''} perl /srv/reader /dev/shm/${unit}`);
+    await until(`${unit} of ${name} to read`, async () => Number(await sh(name, 'wc -l <"$1" 2>/dev/null || echo 0', `/dev/shm/${unit}`)) > 20);
   }
   return Object.keys(units);
 }
@@ -66,7 +69,10 @@ function assertOwn(all: readonly Seen[], who: string): { errors: number; values:
   const hostUptime = Number(readFileSync('/proc/uptime', 'utf8').split(' ')[0]);
   let errors = 0;
   for (const { file, value } of all) {
-    if (value === 'error') errors += 1;
+    if (value.startsWith('error:')) {
+      errors += 1;
+      assert.match(value, /ENOTCONN|ECONNABORTED/, `${who}: ${file}`);
+    }
     else if (file === 'meminfo') assert.equal(value, String(LIMIT * 1024), `${who} saw the memory of the host`);
     else if (file === 'uptime') assert.ok(Number(value) < hostUptime / 2 && Number(value) < 600, `${who} saw an uptime of ${value} s`);
     else if (file === 'cpuinfo') assert.equal(value, '1', `${who} saw the CPUs of the host`);
@@ -77,16 +83,36 @@ function assertOwn(all: readonly Seen[], who: string): { errors: number; values:
 /** Wait until the last lines of a reader are values again. */
 async function healed(ve: string, unit: string): Promise<void> {
   await until(`${unit} of ${ve} to read values`, async () => {
-    const lines = (await sh(ve, 'tail -n 40 "$1"', `/dev/shm/${unit}`)).split('\n');
-    return lines.length === 40 && lines.every((line) => !line.endsWith('error'));
+    const lines = (await sh(ve, 'tail -n 12 "$1"', `/dev/shm/${unit}`)).split('\n');
+    return lines.length === 12 && lines.every((line) => !line.includes('error'));
   });
 }
 
+beforeEach(async () => {
+  if (veld.pid === undefined) await veld.start();
+  for (const { name } of await veld.list()) await destroy(name);
+});
+
 const quiet = (ve: string, unit: string): Promise<string> => sh(ve, `systemctl stop ${unit}; rm -f /dev/shm/${unit}`);
-const lxcfs = (): number => lxcfsProcess(runDir)?.pid ?? 0;
+
+/** Pid of the instance's lxcfs. Throws when there is none: a signal to 0 would be one to the test itself. */
+function lxcfs(): number {
+  const id = lxcfsProcess(runDir);
+  assert.ok(id, 'lxcfs runs');
+  return id.pid;
+}
 
 function bindsOf(pid: number): ReturnType<typeof lxcfsBinds> {
   return lxcfsBinds(parseMountTable(readFileSync(`/proc/${pid}/mountinfo`, 'utf8')), source);
+}
+
+/** End a process that may have ended by itself, and has left nothing to ask. */
+function stop(pid: number): void {
+  try {
+    process.kill(pid, 'SIGKILL');
+  } catch (error) {
+    assert.equal((error as NodeJS.ErrnoException).code, 'ESRCH');
+  }
 }
 
 /** All binds of a VE are of the lxcfs that serves, and each file has one. */
@@ -109,11 +135,12 @@ async function doctor(): Promise<DoctorCheck[]> {
 test('lxcfs is in no group of the daemon\'s, and in a session of its own', () => {
   const groups = readFileSync(`/proc/${lxcfs()}/cgroup`, 'utf8');
   assert.match(groups, new RegExp(`^0::/.*${veld.name}.*/monitors$`, 'm'));
-  assert.ok(!readFileSync(`/proc/${lxcfs()}/stat`, 'utf8').includes(` ${veld.pid} `), 'session or group of the daemon');
+  const [, , , , group, session] = readFileSync(`/proc/${lxcfs()}/stat`, 'utf8').split(' ');
+  assert.deepEqual([group, session], [String(lxcfs()), String(lxcfs())]);
 });
 
 test('what a VE sees is its own: memory, CPUs, uptime, load, swap', async () => {
-  await veld.createRunning('seer', { 'memory.limit': `${LIMIT}M`, 'cpu.limit': 1 });
+  await veld.createRunning('seer', { 'memory.limit': `${LIMIT}M`, 'cpu.limit': 100 });
   await veld.booted('seer');
   const facts = await sh('seer', `
     free -m | awk '/^Mem/{print "memory", $2}'; grep -c ^processor /proc/cpuinfo | sed 's/^/cpuinfo /'; grep -c '^cpu[0-9]' /proc/stat | sed 's/^/stat /'
@@ -150,7 +177,7 @@ test('lxcfs killed: errors for a moment, never the host\'s values, then the VE\'
     const pid = lxcfs();
     process.kill(pid, 'SIGKILL');
     const { data } = await until('lxcfs to be restored', () => listener.events.filter(({ type }) => type === 'lxcfs.restored')[round - 1], 30_000);
-    t.diagnostic(`round ${round}: ${data?.ves} VEs had their own values again after ${data?.seconds} s`);
+    t.diagnostic(`round ${round}: ${Number(data?.ves)} VEs had their own values again after ${Number(data?.seconds)} s`);
     assert.notEqual(lxcfs(), pid);
     assert.deepEqual(data?.left, []);
     for (const [ve, readers] of Object.entries(ves)) for (const unit of readers) await healed(ve, unit);
@@ -188,7 +215,7 @@ test('what a VE has done to its own /proc stays as it is; locked copies of a nes
   listener.close();
   assert.deepEqual(data?.left, ['wild'], 'a bind that the VE has hidden cannot be reached, and that is said');
   assert.equal(await sh('wild', 'cat /proc/meminfo'), 'mine');
-  assert.equal(await sh('wild', 'umount /proc/meminfo; grep -c " /proc/uptime " /proc/self/mountinfo || true'), '0', 'what was unmounted stays so');
+  assert.equal(await sh('wild', 'grep -c " /proc/uptime " /proc/self/mountinfo || true'), '0', 'what was unmounted stays so');
   assert.match(await sh('wild', 'cat /srv/root/proc/stat'), /^cpu /);
   assert.match(await sh('wild', 'nsenter -t "$1" -U -m --preserve-credentials cat /proc/swaps', nested), /^Filename/);
   await destroy('wild');
@@ -208,7 +235,8 @@ test('without mounting beneath (Linux before 6.5) the VE stands still meanwhile,
   for (const [folder, beneath] of [[lxcfsPath(other), false], [path, false], [lxcfsPath(other), true], [path, true]] as const) {
     const device = lxcfsDevice(folder)!;
     const [result] = await prepareExchange().run({ folder, device, source, targets: [target], beneath });
-    assert.deepEqual({ ...result, namespaces: 0 }, { pid: target.pid, namespaces: 0, exchanged: 8, covered: 0, attached: 0, left: [] });
+    assert.deepEqual([result?.covered, result?.attached, result?.left], [0, 0, []]);
+    assert.ok(result!.exchanged >= 8, 'in its own namespace, and perhaps in those of its services');
     assert.deepEqual([...new Set(bindsOf(target.pid).map((bind) => bind.device))], [device]);
     assert.equal(readFileSync(join(group, 'cgroup.freeze'), 'utf8'), '0\n');
   }
@@ -219,14 +247,23 @@ test('without mounting beneath (Linux before 6.5) the VE stands still meanwhile,
   await destroy('old');
 });
 
-test('an exchange that hangs on one VE goes on with the next', async () => {
+test('an exchange that hangs is given up, and hurts nobody', async (t) => {
   await veld.createRunning('next');
   const ve = await veld.show('next');
   const group = createResources({ instance: veld.name, runDir }).groups(ve.number).unified;
   const target = { pid: ve.pid!, startTime: Number(startTime(ve.pid!)), group, attach: false };
-  // A process that is gone is a VE that has just ended: nothing of it is left to mend.
-  const results = await prepareExchange().run({ folder: path, device: '0:0', source, targets: [{ ...target, pid: 4_194_000 }, target] });
-  assert.deepEqual(results.map(({ pid, exchanged }) => [pid, exchanged > 0]), [[4_194_000, false], [target.pid, true]]);
+  // The walk to a bind leads through a FUSE that never answers: lxcfs itself, stopped, serves as one.
+  const other = mkdtempSync(join(tmpdir(), 'veld-lxcfs-'));
+  t.after(async () => {
+    await stopLxcfs(other);
+    rmSync(other, { recursive: true });
+  });
+  const { pid: hanging } = await startLxcfs({ stateDir, runDir: other, instance: veld.name });
+  process.kill(hanging!, 'SIGSTOP');
+  const folder = lxcfsPath(other);
+  const [stuck, done] = [await prepareExchange().run({ folder, device: '0:0', source, targets: [target] }), await prepareExchange().run({ folder: path, device: '0:0', source, targets: [target] })];
+  assert.match(stuck[0]!.left.join(), /nothing was heard/);
+  assert.ok(done[0]!.exchanged >= 8);
   await destroy('next');
 });
 
@@ -234,7 +271,7 @@ test('lxcfs dies while the daemon is away: a VE that boots meanwhile has its fil
   await veld.createRunning('away', { 'memory.limit': `${LIMIT}M` });
   await veld.createRunning('stays', { 'memory.limit': `${LIMIT}M` });
   await veld.booted('away');
-  const { pid } = await veld.show('away');
+  const { pid, number } = await veld.show('away');
   const born = startTime(pid ?? 0);
   await veld.exec('away', 'systemd-run', '--quiet', 'sh', '-c', 'sleep 1; systemctl reboot');
   const before = lxcfs();
@@ -242,7 +279,7 @@ test('lxcfs dies while the daemon is away: a VE that boots meanwhile has its fil
   assert.equal(lxcfs(), before, 'it lives on without the daemon');
   process.kill(before, 'SIGKILL');
   await until('the old init to be gone', () => startTime(pid ?? 0) !== born, 30_000);
-  const init = join(runDir, 'ves', '101', 'init');
+  const init = join(runDir, 'ves', String(number), 'init');
   await until('another init', () => existsSync(init) && !readFileSync(init, 'utf8').startsWith(`${pid} `), 30_000);
   await veld.start();
   await until('the VEs to be mended', async () => {
@@ -284,11 +321,12 @@ test('a newer build takes the place of lxcfs without a single failed read, and o
     rmSync(join(stateDir, 'lxcfs'), { recursive: true, force: true });
     symlinkSync(built, join(stateDir, 'lxcfs'));
   });
-  newer('b'.repeat(64), root.lxcfs);
+  newer('b'.repeat(64), built.concat(root.lxcfs.slice(join(stateDir, 'lxcfs').length)));
   await veld.restart();
   assert.notEqual(lxcfs(), old);
-  await until('the old one to end, with the last file of it', () => !existsSync(`/proc/${old}`) || readFileSync(`/proc/${old}/stat`, 'utf8').includes(') Z '), 30_000);
-  await assertMended('upgraded');
+  // It lives on while any mount namespace of the host has a copy of its mount: but nobody here asks it any more.
+  await until('the VE to be mended', async () => { await assertMended('upgraded'); return true; });
+  stop(old);
 
   const good = lxcfs();
   newer('c'.repeat(64), '/bin/false');
@@ -312,7 +350,7 @@ test('an lxcfs that hangs keeps neither daemon nor VEs, and is replaced', async 
   assert.equal((await veld.list()).length, 1);
   await veld.createRunning('meanwhile', { 'memory.limit': `${LIMIT}M` });
   const { data } = await listener.next('lxcfs.restored', 60_000);
-  t.diagnostic(`VEs had their own values again ${data?.seconds} s after it was ended`);
+  t.diagnostic(`VEs had their own values again ${Number(data?.seconds)} s after it was ended`);
   listener.close();
   assert.notEqual(lxcfs(), before);
   for (const ve of ['hung', 'meanwhile']) {
@@ -324,8 +362,6 @@ test('an lxcfs that hangs keeps neither daemon nor VEs, and is replaced', async 
 test('the keeper ends what hangs, and waits longer each time', async (t) => {
   const folder = mkdtempSync(join(tmpdir(), 'veld-lxcfs-'));
   const events = createEventBus();
-  const unified = findHierarchies().unified!;
-  assert.ok(readdirSync(unified).length > 0);
   const keeper = createLxcfsKeeper({ options: { stateDir, runDir: folder, instance: veld.name }, stale: () => [], events, log: silentLogger(), askEvery: 50, askPatience: 500 });
   t.after(async () => {
     await keeper.close();
@@ -342,5 +378,4 @@ test('the keeper ends what hangs, and waits longer each time', async (t) => {
   const restored = events.since(0).filter(({ type }) => type === 'lxcfs.restored').map(({ data }) => Number(data?.seconds));
   assert.ok(restored[1]! >= 1, `the second time in a row waits a second, and took ${restored[1]} s`);
   assert.equal(keeper.history().ended, 2);
-  assert.equal(cpus().length > 0, true);
 });

@@ -163,13 +163,19 @@ export function everydayTests(host: Host): void {
   test('restart and kill -9 of the daemon leave VEs alone', async () => {
     const both = async (): Promise<string[]> => Promise.all(['demo', 'web'].map(async (ve) => host.init(await host.show(ve))));
     const inits = await both();
+    const lxcfs = await machine.ask('pgrep -x lxcfs');
     await machine.run('systemctl restart veldd');
     assert.deepEqual(await both(), inits);
+    assert.equal(await machine.ask('pgrep -x lxcfs'), lxcfs);
     const killed = await machine.ask('systemctl show -P MainPID veldd');
     await machine.run(`kill -9 ${killed}`);
     await until('systemd to start it again', async () => !['0', killed].includes(await machine.ask('systemctl show -P MainPID veldd')), PATIENCE, 250);
     await host.answers();
     assert.deepEqual(await both(), inits);
+    assert.equal(await machine.ask('pgrep -x lxcfs'), lxcfs);
+    assert.doesNotMatch(await machine.ask(`cat /proc/${lxcfs}/cgroup`), /veldd\.service/);
+    await machine.run(`kill -9 ${lxcfs}`);
+    await until('demo to see itself again', async () => /^MemTotal:/.test(await host.said('demo', 'head', '-1', '/proc/meminfo')), PATIENCE, 250);
     assert.deepEqual((await host.list()).map(({ status }) => status), ['running', 'running']);
     assert.equal(await host.said('demo', 'systemctl', 'is-system-running'), 'running');
   });
