@@ -33,6 +33,9 @@ export const SessionParams = Type.Object({ session: Type.String({ pattern: '^[A-
 const wait = Type.Optional(Type.Boolean({ description: 'Stay until the operation has ended, and hear of each change, one record a line' }));
 /** Of routes that take nothing in the query. */
 export const NoQuery = Type.Object({}, closed);
+export const ListQuery = Type.Object({
+  details: Type.Optional(Type.Boolean({ description: 'With properties, usage and traffic, as one VE has them' })),
+}, closed);
 export const WaitQuery = Type.Object({ wait }, closed);
 export const DestroyQuery = Type.Object({ wait, force: Type.Optional(Type.Boolean({ description: 'Also when it runs: it is stopped first' })) }, closed);
 export const LogsQuery = Type.Object({

@@ -81,6 +81,7 @@ export async function openBench(change: Partial<ApiDeps> = {}): Promise<Bench> {
   const noTemplate = (key: string): never => { throw new VeldError('template.not_found', `There is no template ${key}.`); };
   const plain: VeManager = {
     list: () => [...ves.values()],
+    listDetails: () => [...ves.values()],
     show: find,
     usage: () => ({
       time: TEMPLATE.createdAt, host: { cpus: 2, memoryBytes: 4096, availableBytes: 2048, load: [0, 0, 0] },

@@ -14,8 +14,8 @@ export function veRoutes(app: Api, { deps }: RouteContext): void {
   const { manager, operations } = deps;
 
   app.get('/v1/ves', {
-    schema: { summary: 'All VEs', tags, querystring: schemas.NoQuery, response: answers({ 200: Type.Array(schemas.Ve) }) },
-  }, (_request, reply) => reply.send(manager.list()));
+    schema: { summary: 'All VEs', tags, querystring: schemas.ListQuery, response: answers({ 200: Type.Array(Type.Union([schemas.Ve, schemas.VeDetails])) }) },
+  }, (request, reply) => reply.send(request.query.details === true ? manager.listDetails() : manager.list()));
 
   app.post('/v1/ves', {
     schema: {

@@ -1,5 +1,5 @@
 /** Door to network links, addresses and routes: ip(8) in batches and as JSON, counters from sysfs. */
-import { existsSync, readdirSync } from 'node:fs';
+import { existsSync, readFileSync, readdirSync } from 'node:fs';
 import { VeldError } from '../lib/errors.ts';
 import { readIfExists } from '../lib/files.ts';
 import { run } from '../lib/run.ts';
@@ -105,6 +105,23 @@ export function linkNames(): string[] {
 /** The alias (a free text) of a link; empty when it has none or does not exist. */
 export function linkAlias(link: string): string {
   return readIfExists(`/sys/class/net/${link}/ifalias`)?.trim() ?? '';
+}
+
+/** What a link has carried, as the host's side counts it. */
+export interface LinkCounters {
+  rxBytes: number;
+  rxPackets: number;
+  txBytes: number;
+  txPackets: number;
+}
+
+/** Counters of all links of the own namespace by name: one file, where a look at each would be four (format: proc_pid_net(5), `dev`). */
+export function allLinkCounters(table = readFileSync('/proc/net/dev', 'utf8')): Map<string, LinkCounters> {
+  return new Map(table.split('\n').slice(2).filter(Boolean).map((line) => {
+    const colon = line.lastIndexOf(':');
+    const [rxBytes = 0, rxPackets = 0, , , , , , , txBytes = 0, txPackets = 0] = line.slice(colon + 1).trim().split(/\s+/).map(Number);
+    return [line.slice(0, colon).trim(), { rxBytes, rxPackets, txBytes, txPackets }];
+  }));
 }
 
 /** A counter of the link (`rx_bytes`, `tx_packets`, ...), or undefined when the link is not there. Cheap: one file read. */

@@ -3,7 +3,7 @@ import { rmSync } from 'node:fs';
 import type { Settings } from '../lib/settings.ts';
 import { readIfExists, writeFileAtomic } from '../lib/files.ts';
 import { createGate } from '../lib/gate.ts';
-import { bridgeMtu, ipBatch, linkCounter, linkExists, linkNames, listLinks, listRoutes } from '../kernel/links.ts';
+import { allLinkCounters, bridgeMtu, ipBatch, linkCounter, linkExists, linkNames, listLinks, listRoutes } from '../kernel/links.ts';
 import { nftApply } from '../kernel/nftables.ts';
 import type { SysctlChange } from '../kernel/sysctl.ts';
 import type { VeRecord } from '../store/types.ts';
@@ -206,6 +206,17 @@ export function createNetwork(settings: Settings, records: () => readonly VeReco
       });
       if (rxBytes === undefined || txBytes === undefined || rxPackets === undefined || txPackets === undefined) return undefined;
       return { rxBytes, txBytes, rxPackets, txPackets };
+    },
+
+    trafficOfAll() {
+      const counters = allLinkCounters();
+      return (ve) => {
+        const links = interfacesOf(ve, context).flatMap(({ link }) => counters.get(link) ?? []);
+        const sum = (of: (link: (typeof links)[number]) => number): number => links.reduce((all, link) => all + of(link), 0);
+        return links.length === 0 ? undefined : {
+          rxBytes: sum((link) => link.txBytes), txBytes: sum((link) => link.rxBytes), rxPackets: sum((link) => link.txPackets), txPackets: sum((link) => link.rxPackets),
+        };
+      };
     },
 
     warnings: () => networkWarnings({

@@ -100,6 +100,8 @@ export interface NetworkManager {
   mend(): Promise<string[]>;
   /** Of all its links together. */
   traffic(ve: VeRecord): Traffic | undefined;
+  /** The same for many VEs, with one look at the kernel's counters when it is called. */
+  trafficOfAll(): (ve: VeRecord) => Traffic | undefined;
   /** What a person should know: other firewalls that drop forwarded packets, missing uplinks. */
   warnings(): Promise<string[]>;
 }

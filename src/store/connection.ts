@@ -16,6 +16,8 @@ const RESULT = { busy: 5, locked: 6, corrupt: 11, full: 13, cantOpen: 14, notADa
 
 /** What the store needs of the database. */
 export interface Connection {
+  /** Increases whenever something may have been written. (Nobody else writes: a daemon holds the lock of its state folder.) */
+  readonly version: number;
   run(sql: string, ...values: SQLInputValue[]): { changes: number };
   get(sql: string, ...values: SQLInputValue[]): Row | undefined;
   all(sql: string, ...values: SQLInputValue[]): Row[];
@@ -84,6 +86,7 @@ export function connectReadOnly(file: string, latest: number): Connection {
 function wrap(db: DatabaseSync, file: string): Connection {
   const statements = new Map<string, StatementSync>();
   let depth = 0;
+  let version = 0;
   const guard = <T>(work: (statement: StatementSync) => T, sql: string): T => {
     try {
       let statement = statements.get(sql);
@@ -97,7 +100,13 @@ function wrap(db: DatabaseSync, file: string): Connection {
     }
   };
   return {
-    run: (sql, ...values) => guard((statement) => ({ changes: Number(statement.run(...values).changes) }), sql),
+    get version() {
+      return version;
+    },
+    run(sql, ...values) {
+      version += 1;
+      return guard((statement) => ({ changes: Number(statement.run(...values).changes) }), sql);
+    },
     get: (sql, ...values) => guard((statement) => statement.get(...values), sql),
     all: (sql, ...values) => guard((statement) => statement.all(...values), sql),
     transaction(work) {
@@ -123,6 +132,7 @@ function wrap(db: DatabaseSync, file: string): Connection {
         throw error;
       } finally {
         depth -= 1;
+        version += 1; // what was read in it may have been rolled back
       }
     },
     soon(work) {
@@ -135,6 +145,7 @@ function wrap(db: DatabaseSync, file: string): Connection {
       }
     },
     close() {
+      version += 1;
       statements.clear();
       if (db.isOpen) db.close();
     },

@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 import { after, describe, it } from 'node:test';
 import { spawnSync } from 'node:child_process';
-import { sampleVe, storeConformance } from './conformance.ts';
+import { sampleTemplate, sampleVe, storeConformance } from './conformance.ts';
 import { connect } from './connection.ts';
 import { MIGRATIONS } from './migrations.ts';
 import { openStore } from './sqlite.ts';
@@ -156,4 +156,23 @@ describe('sqlite store on disk', () => {
     assert.throws(() => openStore(file), code('store.corrupt'));
     assert.equal(hash(file), before);
   });
+});
+
+it('kept lists follow every write, also one that is rolled back, and each caller may do to its records what it likes', () => {
+  const store = openStore(':memory:');
+  const ve = sampleVe(101, { layers: [] });
+  store.insertTemplate(sampleTemplate('t', ve.template));
+  assert.equal(store.listVes().length, 0);
+  store.insertVe(ve);
+  store.listVes()[0]!.properties = { changed: true };
+  assert.deepEqual(store.listVes(), [ve]);
+  assert.throws(() => store.transaction(() => {
+    store.updateVe({ ...ve, name: 'two' });
+    assert.equal(store.listVes()[0]!.name, 'two');
+    throw new Error('rolled back');
+  }), /rolled back/);
+  assert.deepEqual(store.listVes(), [ve]);
+  store.deleteVe(ve.uuid);
+  assert.equal(store.listVes().length, 0);
+  store.close();
 });

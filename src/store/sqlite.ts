@@ -64,7 +64,7 @@ function ves(db: Connection): Pick<Store, 'insertVe' | 'updateVe' | 'deleteVe' |
     veByUuid: (uuid) => one(db.get(`${VE} WHERE uuid = ?`, uuid)),
     veByName: (name) => one(db.get(`${VE} WHERE name = ?`, name)),
     veByNumber: (number) => one(db.get(`${VE} WHERE number = ?`, number)),
-    listVes: () => db.all(`${VE} ORDER BY number`).map(veOf),
+    listVes: kept(db, () => db.all(`${VE} ORDER BY number`), veOf),
   };
 }
 
@@ -86,7 +86,7 @@ function templates(db: Connection): Pick<Store, 'insertTemplate' | 'deleteTempla
       const found = db.all(`${TEMPLATE} WHERE fingerprint >= ? AND fingerprint < ? LIMIT 2`, key, `${key}g`); // g comes after the digits
       return found.length === 1 && found[0] !== undefined ? templateOf(found[0]) : undefined;
     },
-    listTemplates: () => db.all(`${TEMPLATE} ORDER BY name`).map(templateOf),
+    listTemplates: kept(db, () => db.all(`${TEMPLATE} ORDER BY name`), templateOf),
   };
 }
 
@@ -141,6 +141,19 @@ function journal(db: Connection): Pick<Store, 'writeJournal' | 'clearJournal' | 
     listJournal: () => db.all('SELECT * FROM journal ORDER BY seq').map((row) => ({
       operation: row.operation, kind: row.kind, ve: row.ve, phase: row.phase, data: parse(row.data), updatedAt: row.updated_at,
     } as JournalRecord)),
+  };
+}
+
+/** A list that is asked for much more often than it changes: its rows are kept until something was written. Each caller gets records of its own. */
+function kept<T>(db: Connection, read: () => Row[], of: (row: Row) => T): () => T[] {
+  let rows: Row[] = [];
+  let version = -1;
+  return () => {
+    if (version !== db.version) {
+      rows = read();
+      ({ version } = db);
+    }
+    return rows.map(of);
   };
 }
 

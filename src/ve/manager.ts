@@ -24,7 +24,7 @@ import { checkStoppable, stopVe } from './stop.ts';
 import { deleteTemplate, findTemplate, makeTemplate, viewTemplate } from './template-verbs.ts';
 import type { VeManager } from './types.ts';
 import { sampleUsage, veProcesses } from './usage.ts';
-import { detailVe, viewVe } from './view.ts';
+import { detailVe, detailVes, viewVe, viewVes } from './view.ts';
 import { resolveProperties } from '../spec/properties.ts';
 
 export interface RunningVeManager extends VeManager {
@@ -51,7 +51,8 @@ export function createVeManager(context: VeContext): RunningVeManager {
     });
 
   const manager: RunningVeManager = {
-    list: () => store.listVes().filter((ve) => ve.ready).map((ve) => viewVe(context, ve)),
+    list: () => viewVes(context),
+    listDetails: () => detailVes(context),
     show: (key) => detailVe(context, findVe(store, key)),
     usage: () => sampleUsage(context),
     processes: async (key) => veProcesses(context, findVe(store, key)),

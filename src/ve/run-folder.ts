@@ -6,7 +6,7 @@
  * `guest.batch`, `guest6.batch`, `guest.sysctls` (see NetworkPlan), `hold` (create, but let the daemon start), `stopping` (a reboot is not wanted).
  * Left by the scripts: `init` (`PID STARTTIME`), `exited` (`CODE EPOCHSECONDS`), `config.json` (of this boot).
  */
-import { chmodSync, closeSync, existsSync, linkSync, mkdirSync, openSync, readdirSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { chmodSync, closeSync, existsSync, linkSync, mkdirSync, openSync, readFileSync, readdirSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { readIfExists } from '../lib/files.ts';
 import type { Settings } from '../lib/settings.ts';
@@ -186,16 +186,26 @@ export function readRunState(settings: Settings, number: number): RunState {
   return { init: undefined, exited, between: !exited && existsSync(join(folder, 'env')) };
 }
 
+/** What was read of a configuration, until there is another: it is long, and asked for with every look at a VE. */
+const booted = new Map<string, { stamp: string; properties: Properties | undefined }>();
+
 /** The properties with which the VE was last booted, or undefined. */
 export function bootedProperties(settings: Settings, number: number): Properties | undefined {
-  const text = readIfExists(join(runFolder(settings, number), 'config.json'));
-  if (text === undefined) return undefined;
-  const { annotations } = JSON.parse(text) as { annotations?: Record<string, string> };
-  return JSON.parse(annotations?.[PROPERTIES_ANNOTATION] ?? 'null') as Properties ?? undefined;
+  const file = join(runFolder(settings, number), 'config.json');
+  const stat = statSync(file, { bigint: true, throwIfNoEntry: false });
+  if (stat === undefined) return undefined;
+  const stamp = `${stat.ino} ${stat.mtimeNs} ${stat.size}`;
+  const known = booted.get(file);
+  if (known?.stamp === stamp) return known.properties;
+  const { annotations } = JSON.parse(readFileSync(file, 'utf8')) as { annotations?: Record<string, string> };
+  const properties = JSON.parse(annotations?.[PROPERTIES_ANNOTATION] ?? 'null') as Properties ?? undefined;
+  booted.set(file, { stamp, properties });
+  return properties;
 }
 
 /** Forget the VE's run folder. Only when init is gone. */
 export function removeRunFolder(settings: Settings, number: number): void {
+  booted.delete(join(runFolder(settings, number), 'config.json'));
   const id = runtimeId(settings, number);
   rmSync(runFolder(settings, number), { recursive: true, force: true, maxRetries: 5, retryDelay: 10 });
   for (const path of [`exits/${id}`, `events/${number}`, `crun/${id}`]) rmSync(join(settings.runDir, path), { recursive: true, force: true });

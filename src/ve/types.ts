@@ -168,6 +168,8 @@ export interface ExecSession {
 /** `task` answers at once with the operation's record; wait for it through the operations. */
 export interface VeManager {
   list(): VeView[];
+  /** All with everything, as `show` tells of one. */
+  listDetails(): VeDetail[];
   /** By name, number or UUID. Throws `ve.not_found`. */
   show(key: string): VeDetail;
   /** Counters of all VEs, by one look. */

@@ -10,7 +10,7 @@ import type { VeContext } from './context.ts';
 import { MAX_ACCOUNT_FILE, UIDS, userNames } from './guest-users.ts';
 import { readRunState } from './run-folder.ts';
 import type { UsageSample, VeProcesses } from './types.ts';
-import { timeOfTicks, viewVe } from './view.ts';
+import { timeOfTicks, viewVes } from './view.ts';
 
 /** Processes of a VE that are told of: as many as the default pids.limit twice over. The rest is counted. */
 const MAX_PROCESSES = 8192;
@@ -18,19 +18,23 @@ const MAX_PROCESSES = 8192;
 /** Counters of all VEs. Each has the moment at which it was read, for whoever makes rates of two samples. */
 export function sampleUsage(context: VeContext): UsageSample {
   const { store, resources, network } = context;
+  const trafficOf = network.trafficOfAll();
+  const views = new Map(viewVes(context).map((view) => [view.uuid, view]));
   return {
     time: new Date().toISOString(),
     host: { cpus: availableParallelism(), memoryBytes: totalmem(), availableBytes: freemem(), load: loadavg() },
-    ves: store.listVes().filter((ve) => ve.ready).map((ve) => {
-      const { uuid, number, name, status, pid, startedAt } = viewVe(context, ve);
+    ves: store.listVes().flatMap((ve) => {
+      const view = views.get(ve.uuid);
+      if (!view) return [];
+      const { uuid, number, name, status, pid, startedAt } = view;
       const properties = resolveProperties(ve.properties);
-      return {
+      return [{
         uuid, number, name, status, pid, startedAt,
         limits: { cpuPercent: properties['cpu.limit'], memoryBytes: properties['memory.limit'], tasks: properties['pids.limit'] },
         clock: monotonic(),
         usage: pid === null ? null : resources.usage(number) ?? null,
-        traffic: pid === null ? null : network.traffic(ve) ?? null,
-      };
+        traffic: pid === null ? null : trafficOf(ve) ?? null,
+      }];
     }),
   };
 }

@@ -4,13 +4,34 @@ import { PROPERTIES, resolveProperties } from '../spec/properties.ts';
 import type { PropertyRow } from '../spec/types.ts';
 import type { VeContext } from './context.ts';
 import { bootedProperties, readRunState, type RunState } from './run-folder.ts';
+import type { Traffic } from '../network/types.ts';
 import type { VeDetail, VeStatus, VeView } from './types.ts';
 
 /** Clock ticks a second of /proc (USER_HZ), the same on all architectures that Linux runs on today. */
 const USER_HZ = 100;
 
+/** All VEs, in the order of their numbers. */
+export function viewVes(context: VeContext): VeView[] {
+  const nameOf = templateNames(context);
+  return context.store.listVes().filter((ve) => ve.ready).map((ve) => viewVe(context, ve, nameOf));
+}
+
+/** All VEs with everything that takes a look at the kernel. What tells of many VEs at once is looked at once. */
+export function detailVes(context: VeContext): VeDetail[] {
+  const nameOf = templateNames(context);
+  const trafficOf = context.network.trafficOfAll();
+  return context.store.listVes().filter((ve) => ve.ready).map((ve) => detailVe(context, ve, nameOf, trafficOf));
+}
+
+type TemplateName = (fingerprint: string) => string | null;
+
+function templateNames({ store }: VeContext): TemplateName {
+  const names = new Map(store.listTemplates().map(({ fingerprint, name }) => [fingerprint, name]));
+  return (fingerprint) => names.get(fingerprint) ?? null;
+}
+
 /** A VE in a list: its record, and a look at its init. */
-export function viewVe(context: VeContext, ve: VeRecord): VeView {
+export function viewVe(context: VeContext, ve: VeRecord, nameOf: TemplateName = (key) => context.store.findTemplate(key)?.name ?? null): VeView {
   const run = readRunState(context.settings, ve.number);
   const status = statusOf(context, ve, run, context.operations.isBusy(ve.uuid));
   return {
@@ -18,7 +39,7 @@ export function viewVe(context: VeContext, ve: VeRecord): VeView {
     number: ve.number,
     name: ve.name,
     status,
-    template: { fingerprint: ve.template, name: context.store.findTemplate(ve.template)?.name ?? null },
+    template: { fingerprint: ve.template, name: nameOf(ve.template) },
     addresses: ve.addresses,
     mac: typeof ve.properties['network.mac'] === 'string' ? ve.properties['network.mac'] : ve.mac,
     uidBase: ve.uidBase,
@@ -32,8 +53,8 @@ export function viewVe(context: VeContext, ve: VeRecord): VeView {
 }
 
 /** A VE with everything that takes a look at the kernel. */
-export function detailVe(context: VeContext, ve: VeRecord): VeDetail {
-  const view = viewVe(context, ve);
+export function detailVe(context: VeContext, ve: VeRecord, nameOf?: TemplateName, trafficOf: (ve: VeRecord) => Traffic | undefined = (one) => context.network.traffic(one)): VeDetail {
+  const view = viewVe(context, ve, nameOf);
   const properties = resolveProperties(ve.properties);
   const { links } = context.network.plan(ve);
   return {
@@ -41,7 +62,7 @@ export function detailVe(context: VeContext, ve: VeRecord): VeDetail {
     properties,
     pending: view.pid === null ? [] : pending(context, ve, properties),
     usage: view.pid === null ? null : context.resources.usage(ve.number) ?? null,
-    traffic: view.pid === null ? null : context.network.traffic(ve) ?? null,
+    traffic: view.pid === null ? null : trafficOf(ve) ?? null,
     link: links.find(({ name }) => name === 'eth0')?.link ?? '',
     links,
   };
