@@ -263,11 +263,11 @@ export function attachMount(mountFd: number, target: string): void {
   checked('move_mount', native().c.moveMount(NR.move_mount, mountFd, '', AT_FDCWD, text(target), MOVE_MOUNT_F_EMPTY_PATH), target);
 }
 
-/** Make a detached mount read-only and private: nothing that is mounted on it, or taken from it, shows where it was copied from. */
+/** Make a detached mount read-only (and nosuid, nodev, noexec) and private: nothing that is mounted on it, or taken from it, shows where it was copied from. */
 export function closeOffMount(mountFd: number): void {
-  const MOUNT_ATTR_RDONLY = 1n, MS_PRIVATE = 1n << 18n, AT_EMPTY_PATH = 0x1000;
+  const RDONLY_NOSUID_NODEV_NOEXEC = 0xfn, MS_PRIVATE = 1n << 18n, AT_EMPTY_PATH = 0x1000;
   // Safe: struct mount_attr as in setIdmap.
-  const attributes = BigUint64Array.of(MOUNT_ATTR_RDONLY, 0n, MS_PRIVATE, 0n);
+  const attributes = BigUint64Array.of(RDONLY_NOSUID_NODEV_NOEXEC, 0n, MS_PRIVATE, 0n);
   checked('mount_setattr', native().c.mountSetattr(NR.mount_setattr, mountFd, '', AT_EMPTY_PATH, attributes, attributes.byteLength));
 }
 
