@@ -171,7 +171,7 @@ async function open(settings: Settings, log: Logger, closers: Closers, stopping:
   });
   closers.push(() => keeper.close());
   await keeper.start();
-  await prepare('names', () => names.start());
+  await prepare('names', () => names.start(), soon);
   nameServersChanged(store, names);
 
   const bootFile = join(runDir, 'boot-id');
@@ -186,7 +186,11 @@ async function open(settings: Settings, log: Logger, closers: Closers, stopping:
     log.info({ uplinks }, 'the network is set up anew');
   }));
   void keeper.mend();
-  closers.push(mendNetwork([() => network.mend(), () => names.mend()], log.child({ part: 'network' })));
+  closers.push(mendNetwork([() => network.mend(), async () => {
+    const lost = await names.mend();
+    if (names.addresses().length > 0) troubles.delete('names');
+    return lost;
+  }], log.child({ part: 'network' })));
   closers.push(events.subscribe(({ type }) => { if (type === 'operation.ended') names.sync(); }));
   names.sync(); // what recovery has done to records
 

@@ -8,6 +8,7 @@ import { isAlive } from '../kernel/process.ts';
 import type { VeRecord } from '../store/types.ts';
 import { parsePrefix } from './ip.ts';
 import type { Prefix } from './ip.ts';
+import { namesOf } from './names.ts';
 import { parsePools } from './pools.ts';
 import { createNameService } from './resolver.ts';
 import type { NameService } from './resolver.ts';
@@ -44,9 +45,13 @@ function files(): void {
   });
 
   test('each VE has a file of its own, but for those half made', () => {
-    const ve = (number: number, ready: boolean): VeRecord => ({ number, name: `v${number}`, ready, addresses: ['10.0.0.9', 'fd00:0::9'] }) as unknown as VeRecord;
-    const found = hostsFiles([ve(101, true), ve(102, false)], 'x.internal', parsePools(['10.0.0.0/24']));
-    assert.deepEqual([...found], [['host', '10.0.0.1 host.x.internal\n'], ['101', '10.0.0.9 v101.x.internal\nfd00::9 v101.x.internal\n']]);
+    const ve = (number: number, ready: boolean, properties = {}): VeRecord => ({
+      uuid: `u${number}`, number, name: `v${number}`, ready, mac: '02:00:00:00:00:01', addresses: ['10.0.0.9', 'fd00:0::9'], properties,
+    }) as unknown as VeRecord;
+    const ves = [ve(101, true), ve(102, false), ve(103, true, { 'network.mode': 'bridge', 'network.bridge': 'br0', 'network.addresses': ['192.0.2.5/24'] }),
+      ve(104, true, { 'network.mode': 'bridge', 'network.bridge': 'br0' })];
+    const found = hostsFiles(ves, 'x.internal', parsePools(['10.0.0.0/24']), { names: namesOf('t1'), ipv6: true });
+    assert.deepEqual([...found], [['host', '10.0.0.1 host.x.internal\n'], ['101', '10.0.0.9 v101.x.internal\nfd00::9 v101.x.internal\n'], ['103', '192.0.2.5 v103.x.internal\n'], ['104', '']]);
   });
 
   test('the configuration listens on the gateways alone, and serves nothing but names', () => {

@@ -7,6 +7,7 @@
 import { mkdirSync, readFileSync, readdirSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { Resolver as DnsClient } from 'node:dns/promises';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { VeldError } from '../lib/errors.ts';
 import type { Settings } from '../lib/settings.ts';
 import { readIfExists } from '../lib/files.ts';
@@ -15,6 +16,7 @@ import { isAlive } from '../kernel/process.ts';
 import type { VeRecord } from '../store/types.ts';
 import { hasIpv6 } from './host.ts';
 import { tellHost } from './host-names.ts';
+import { listeners } from './listeners.ts';
 import { namesOf } from './names.ts';
 import { parsePools } from './pools.ts';
 import { HOST_NAME, hostsFiles, reverseZones, upstreamFile, zoneConfig } from './zone.ts';
@@ -90,8 +92,10 @@ export function createNameService({ settings, records, groups }: NameServiceOpti
       if (!isAsWanted() || !(await asked(gateways, domain, 1000))) {
         const started = await startDnsmasq(folder, config(), groups());
         const end = Date.now() + PATIENCE;
-        while (!(await asked(gateways, domain, 200))) {
+        // Not asked before it listens: a question to a closed port is only over when its time is.
+        while (!listens(gateways) || !(await asked(gateways, domain, 1000))) {
           if (Date.now() > end || started === undefined || !isAlive(started)) throw new VeldError('network.failed', `The resolver for VEs does not answer: ${dnsmasqWords(folder) || 'it said nothing'}.`);
+          await sleep(5);
         }
       }
       silent = 0;
@@ -101,7 +105,7 @@ export function createNameService({ settings, records, groups }: NameServiceOpti
 
     sync() {
       if (!prepared) return;
-      const files = hostsFiles(records(), domain, pools);
+      const files = hostsFiles(records(), domain, pools, { names, ipv6 });
       for (const [name, content] of files) {
         if (written.get(name) === content) continue;
         // Renamed into its place: dnsmasq reads it whole, and passes over names that begin with a dot.
@@ -146,6 +150,12 @@ export function createNameService({ settings, records, groups }: NameServiceOpti
     },
   };
   return service;
+}
+
+/** Whether somebody has port 53 of each address. */
+function listens(gateways: readonly string[]): boolean {
+  const open = listeners().filter(({ protocol, port }) => protocol === 'udp' && port === 53);
+  return gateways.every((gateway) => open.some(({ address }) => address === gateway));
 }
 
 /** Whether each address answers. */

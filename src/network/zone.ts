@@ -1,8 +1,10 @@
 /** What the instance's resolver knows by itself: dnsmasq's configuration, and the names of VEs. Pure but for the host's resolver files. */
 import { readIfExists } from '../lib/files.ts';
 import type { VeRecord } from '../store/types.ts';
+import { interfacesOf } from './interfaces.ts';
 import { formatIp, parseIp } from './ip.ts';
 import type { Prefix } from './ip.ts';
+import type { Names } from './names.ts';
 import type { Pool } from './pools.ts';
 
 /** The host's own name in the domain; no VE can have it (src/spec/names.ts). */
@@ -50,11 +52,19 @@ export function hostsLines(name: string, domain: string, addresses: readonly str
   }).join('');
 }
 
-/** Names of files and their content, for all VEs and the host. */
-export function hostsFiles(ves: readonly VeRecord[], domain: string, pools: readonly Pool[]): Map<string, string> {
+/**
+ * Names of files and their content, for all VEs and the host. A VE's name is for the first of its interfaces that has addresses; those it
+ * gets by DHCP are known to whoever gives them.
+ */
+export function hostsFiles(ves: readonly VeRecord[], domain: string, pools: readonly Pool[], context: { names: Names; ipv6: boolean }): Map<string, string> {
   const files = new Map([[HOST_NAME, hostsLines(HOST_NAME, domain, pools.map(({ gateway }) => gateway))]]);
-  for (const ve of ves) if (ve.ready) files.set(String(ve.number), hostsLines(ve.name, domain, ve.addresses));
+  for (const ve of ves) if (ve.ready) files.set(String(ve.number), hostsLines(ve.name, domain, ownAddresses(ve, context)));
   return files;
+}
+
+function ownAddresses(ve: VeRecord, context: { names: Names; ipv6: boolean }): string[] {
+  const first = interfacesOf(ve, context).find(({ addresses }) => addresses.length > 0);
+  return (first?.addresses ?? []).map(({ address }) => address);
 }
 
 /** The file that names the host's resolvers: those behind systemd-resolved, whose stub would ask us for our own names, before what all programs read. */

@@ -33,9 +33,12 @@ export async function isWanted({ ifFolder, ifExists, unlessExists }: GuestFile, 
 
 /** Content of the VE's identity files. */
 export function filesOf({ names, network }: VeContext, ve: VeRecord, properties: Properties): ReturnType<typeof guestFiles> {
-  const own = properties['network.dns'] === null ? names.addresses().filter((address) => ve.addresses.some((mine) => mine.includes(':') === address.includes(':'))) : [];
+  const { links } = network.plan(ve);
+  // Of the families in which the host is the VE's router: from a bridge its gateway addresses may be out of reach, and their resolver is closed.
+  const routed = links.filter(({ bridge }) => bridge === null).flatMap(({ addresses, prefixes }) => [...addresses, ...prefixes]);
+  const own = properties['network.dns'] === null ? names.addresses().filter((address) => routed.some((mine) => mine.includes(':') === address.includes(':'))) : [];
   return guestFiles({
-    name: ve.name, hostname: properties.hostname ?? ve.name, addresses: ve.addresses, interfaces: network.plan(ve).links,
+    name: ve.name, hostname: properties.hostname ?? ve.name, addresses: ve.addresses, interfaces: links,
     dns: own.length > 0 ? own : properties['network.dns'],
     search: own.length > 0 ? [...properties['network.search'], names.domain].slice(0, SEARCH_MAX) : properties['network.search'],
   });
