@@ -25,6 +25,7 @@ export async function lostParts(expected: Expected): Promise<string[]> {
   const { names, pools, uplinks, ipv6 } = expected;
   const lost: string[] = [];
   if (!(await nftChainExists('inet', names.table, 'from_ve'))) lost.push(`the nftables table ${names.table}`);
+  if (!(await nftChainExists('bridge', names.table, 'from_ve'))) lost.push(`the nftables table ${names.table} of bridges`);
   for (const family of [4, 6] as const) {
     const own = pools.filter((pool) => pool.family === family);
     if (own.length === 0) continue;
