@@ -233,6 +233,25 @@ function inNamespace(): void {
     assert.equal(await a.ask('connect', '192.0.2.9', 80), A4);
   });
 
+  test('a table for bridges that somebody else removed is missed, and made anew for those that are there', async () => {
+    assert.deepEqual(await network.mend(), []);
+    sh('nft', 'delete', 'table', 'bridge', 'veld_t1');
+    assert.deepEqual(await network.mend(), ['the nftables table veld_t1 for bridges']);
+    assert.equal(await a.ask('connect', '192.0.2.9', 80), A4);
+    await lan.ask('sniff', 'eth0');
+    assert.equal(await reaches(attacks[0]![1](veA.mac)), false);
+  });
+
+  test('rules of a VE hold on every routed interface of it', async () => {
+    const ruled = { ...veB, properties: { ...veB.properties, 'network.deny': ['80/tcp'] } };
+    assert.equal(await lan.ask('connect', '10.187.0.4', 80), '192.0.2.9');
+    await network.guard(veB, ruled);
+    for (const to of [B4, '10.187.0.4']) assert.equal(await lan.ask('connect', to, 80), 'ECONNREFUSED', to);
+    assert.equal(await lan.ask('connect', '192.0.2.6', 80), '192.0.2.9', 'on a bridge the host has no say');
+    await network.guard(ruled, veB);
+    assert.equal(await lan.ask('connect', '10.187.0.4', 80), '192.0.2.9');
+  });
+
   test('an interface moves from the host\'s routes to a bridge and back', async () => {
     await changed(veB, b, { 'network.mode': 'bridge', 'network.bridge': 'brA', 'network.addresses': ['192.0.2.7/24'], 'network.interfaces': [] }, async () => {
       assert.equal(await lan.ask('connect', '192.0.2.7', 80), '192.0.2.9');
@@ -325,6 +344,7 @@ function inNamespace(): void {
       [{ 'network.mode': 'bridge', 'network.bridge': 'brA', 'network.addresses': ['192.0.2.77/24'] }, 'address.taken', /ve120.*brA/],
       [{ 'network.mode': 'bridge', 'network.bridge': 'brA', 'network.addresses': ['192.0.2.1/24'] }, 'address.taken', /host's own, on brA/],
       [{ 'network.mode': 'bridge', 'network.bridge': 'brA', 'network.mac': '02:00:00:00:77:77' }, 'address.taken', /link-layer address/],
+      [{ 'network.mode': 'bridge', 'network.bridge': 'brA', 'network.deny': ['80/tcp'] }, 'property.invalid', /network\.deny is held where the host routes/],
       [{ 'network.mac': '02:76:65:6c:64:01' }, 'property.invalid', /host's side/],
       [{ 'network.interfaces': ['eth1'] }, 'property.invalid', /neither a bridge nor an address/],
       [{ 'network.interfaces': ['eth1,address=auto'] }, 'property.invalid', /no DHCP/],

@@ -18,6 +18,8 @@ export interface Expected {
   /** Addresses for which the host answers on its uplinks. */
   proxied: readonly string[];
   ipv6: boolean;
+  /** Whether VEs are ports of bridges. */
+  bridged: boolean;
 }
 
 /** What is missing, in words; empty when all is there. */
@@ -25,7 +27,7 @@ export async function lostParts(expected: Expected): Promise<string[]> {
   const { names, pools, uplinks, ipv6 } = expected;
   const lost: string[] = [];
   if (!(await nftChainExists('inet', names.table, 'from_ve'))) lost.push(`the nftables table ${names.table}`);
-  if (!(await nftChainExists('bridge', names.table, 'from_ve'))) lost.push(`the nftables table ${names.table} of bridges`);
+  if (expected.bridged && !(await nftChainExists('bridge', names.table, 'from_ve'))) lost.push(`the nftables table ${names.table} for bridges`);
   for (const family of [4, 6] as const) {
     const own = pools.filter((pool) => pool.family === family);
     if (own.length === 0) continue;

@@ -166,7 +166,8 @@ export function createNetwork(settings: Settings, records: () => readonly VeReco
 
     mend: () => gate.alone(async () => {
       if (seen === undefined) return []; // there was no setup yet: `follow` goes on trying, and tells
-      const lost = await lostParts({ names, pools, uplinks, proxied: proxied(present([]).flatMap(routedOf), pools), ipv6 });
+      const guests = present([]);
+      const lost = await lostParts({ names, pools, uplinks, proxied: proxied(guests.flatMap(routedOf), pools), ipv6, bridged: guests.some((ve) => portsOf(ve, context).length > 0) });
       if (lost.length > 0) await setup();
       return lost;
     }),
