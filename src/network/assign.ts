@@ -76,6 +76,10 @@ function checkForm(ve: VeRecord): void {
   if (mode !== 'none') {
     checkInterface('network.addresses', 'eth0', mode === 'bridge', properties['network.addresses'] ?? 'auto', properties['network.prefixes'], properties['network.gateway'], true);
   }
+  const routed = mode === 'routed' || properties['network.interfaces'].some((text) => parseInterface(text)?.bridge === undefined);
+  const held = (['network.publish', 'network.allow', 'network.deny'] as const).find((name) => properties[name].length > 0);
+  // Silence would be taken for safety.
+  if (!routed && held !== undefined) throw invalid(`${held} is held where the host routes, and this VE has no routed interface.`, 'Unset it, and use a firewall in the VE or on that network.');
   const names = new Set<string>();
   for (const text of properties['network.interfaces']) {
     const spec = parseInterface(text);

@@ -116,11 +116,9 @@ function autoLinks(context: VeContext, ve: VeRecord): string[] {
   return context.network.plan(ve).links.filter(({ setup }) => setup === 'auto').map(({ name }) => name);
 }
 
-/** Kept by the host's firewall alone: no link changes with them. */
-const GUARDED: ReadonlySet<string> = new Set(['network.publish', 'network.allow', 'network.deny']);
-
 /** Everything about the links of a VE, as a text to compare. */
 function linksOf(context: VeContext, ve: VeRecord): string {
-  const properties = Object.entries(resolveProperties(ve.properties)).filter(([name]) => name.startsWith('network.') && !GUARDED.has(name));
-  return JSON.stringify([context.network.plan(ve), properties]);
+  const properties = resolveProperties(ve.properties);
+  // What a link may send is no part of the plan.
+  return JSON.stringify([context.network.plan(ve), properties['network.guard'], properties['network.interfaces']]);
 }
