@@ -71,6 +71,7 @@ describe('a VE on a bridge, with addresses by hand', () => {
     assert.ok(await pings('fixed', '2001:db8:5::1'));
     reachedFromLan('192.0.2.5');
     reached(routed()); // the routed interface of the same VE, from this host
+    assert.ok(!(await inVe('fixed', 'cat', '/etc/resolv.conf')).includes(gateway()), 'it does not ask the host, which is none of its network');
     assert.match((await veld.cli('show', 'fixed')).stdout, new RegExp(`Link eth0: +v${veld.name}-101 .*on ${bridge}, MTU 1500: 192.0.2.5/24, 2001:db8:5::5/64`));
   });
 
@@ -153,7 +154,8 @@ describe('a VE on a bridge, with addresses by hand', () => {
         await change(null);
         assert.deepEqual(veld.traces().filter((line) => line.includes('-101-')), [], fault);
       }
-      assert.ok(reachedPoints >= 2, `${reachedPoints} of ${points.length} points cut it short`);
+      // A command that fails is mostly made up for: the links are made anew, the firewall too.
+      assert.ok(reachedPoints >= (action === 'kill' ? 2 : 1), `${reachedPoints} of ${points.length} points cut it short`);
       t.diagnostic(`${reachedPoints} cut short, of ${points.map(({ name }) => name).join(' ')}`);
     });
   }
@@ -180,6 +182,7 @@ describe('a VE on a bridge, by DHCP and router advertisements', () => {
   test('an interface by DHCP can be added to a running VE', async () => {
     await veld.createRunning('later');
     await veld.booted('later');
+    assert.ok((await inVe('later', 'cat', '/etc/resolv.conf')).includes(gateway()), 'a routed VE asks the host');
     await set('later', { 'network.interfaces': [`eth1,bridge=${bridge},address=dhcp`] });
     await until('an address on eth1', async () => /192\.0\.2\.1\d\d/.test(await addresses('later', 'eth1')), 30_000);
     const [own] = (await veld.show('later')).addresses;
@@ -215,11 +218,16 @@ test('without its bridge a VE does not start, and says so; with it, it does', as
 
 test('when all are gone, nothing of them is left', async () => {
   for (const ve of await veld.list()) await veld.api.operate('DELETE', `/v1/ves/${ve.uuid}?force=true`);
-  const mine = new RegExp(`${bridge}|${lan}|${veld.name}p\\b|dnsmasq|leases`);
+  const mine = new RegExp(`${bridge}|${lan}|${veld.name}p\\b|--no-daemon|leases`);
   assertSame(veld.traces().filter((line) => !mine.test(line)), empty, 'traces on the host');
   const ruleset = sh('nft', 'list', 'table', 'bridge', `veld_${veld.name}`);
   assert.doesNotMatch(ruleset, new RegExp(`v${veld.name}-\\d`));
 });
+
+/** The host in the instance's IPv4 pool. */
+function gateway(): string {
+  return veld.settings.network.pools[0]!.replace('0/24', '1');
+}
 
 /** An address of the instance's pool, by hand. */
 function routed(): string {
