@@ -90,6 +90,18 @@ test('links that an earlier copy left are not followed by the next one', async (
   assert.deepEqual(readdirSync(join(to, 'victim')), []);
 });
 
+test('what cannot be written here ends the copy with the words of tar', async (t) => {
+  const to = folder(t);
+  const daemon = await sender(t, [ROOT, member({ name: 'd/a/b', type: '1', link: 'd/none' }), ...Array.from({ length: 400 }, (_, i) => member({ name: `d/${i}`, content: 'z'.repeat(9000) })), END], 0);
+  const { status, stderr } = await daemon.veld(['cp', 'web:/srv', '/proc/self/new']);
+  assert.equal(status, 34);
+  assert.match(stderr, /cannot be written/);
+  const linked = await daemon.veld(['cp', 'web:/srv', join(to, 'new')]);
+  assert.equal(linked.status, 34);
+  assert.match(linked.stderr, /Cannot hard link/);
+  assert.deepEqual(readdirSync(to), []);
+});
+
 test('set-user-id bits do not come along', async (t) => {
   const to = folder(t);
   const daemon = await sender(t, [ROOT, member({ name: 'd/su', mode: 0o4755 }), END], 0);

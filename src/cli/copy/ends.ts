@@ -33,12 +33,12 @@ export function listenTo(stream: Readable | null): () => string {
   return () => said;
 }
 
-/** Write with back-pressure. A stream that breaks does not hold the caller. */
+/** Write with back-pressure. A stream that breaks does not hold the caller, who hears of it by other ways. */
 export async function pour(into: Writable, chunk: Buffer): Promise<void> {
   if (into.destroyed || into.write(chunk)) return;
   const left = new AbortController();
   try {
-    await Promise.race([once(into, 'drain', { signal: left.signal }), once(into, 'close', { signal: left.signal })]);
+    await Promise.race([once(into, 'drain', { signal: left.signal }), once(into, 'close', { signal: left.signal })]).catch(() => {});
   } finally {
     left.abort();
   }

@@ -46,9 +46,14 @@ export function localTarget({ path, name, folder, privileged }: { path: string; 
   const said = listenTo(child.stderr);
   const ended = endOf(child);
   child.stdin.on('error', () => {}); // it ended early: its status and words follow
+  let failed = false;
+  child.on('exit', (code) => { failed = code !== 0; });
   const remove = (): void => rmSync(stage, { recursive: true, force: true });
   return {
-    write: (chunk) => pour(child.stdin, chunk),
+    async write(chunk) {
+      await pour(child.stdin, chunk);
+      if (failed || child.stdin.destroyed) throw failure(await ended.then(() => lastWords(said())) || 'tar ended too early'); // no use in reading the rest
+    },
     async commit() {
       try {
         child.stdin.end();
