@@ -6,7 +6,7 @@
  * themselves as routers; which may send anything.
  */
 import type { VeRecord } from '../store/types.ts';
-import { nftApply, nftList } from '../kernel/nftables.ts';
+import { nftApply } from '../kernel/nftables.ts';
 import { NO_METADATA } from './firewall.ts';
 import { interfacesOf } from './interfaces.ts';
 import { linkLocal, parseIp } from './ip.ts';
@@ -100,11 +100,6 @@ table bridge ${names.table} {
 /** Let ports do this, and no longer that, in one transaction. Elements to remove that are not there are no error: they are added first. */
 export async function changePorts(names: Names, add: readonly PortElement[], remove: readonly PortElement[]): Promise<void> {
   if (add.length + remove.length > 0) await nftApply(lines('add', names, [...add, ...remove]) + lines('delete', names, remove));
-}
-
-/** Whether the table is there. */
-export async function hasBridgeTable(names: Names): Promise<boolean> {
-  return (await nftList('list', 'tables', 'bridge') ?? []).some(({ table }) => table?.name === names.table);
 }
 
 function lines(verb: 'add' | 'delete', names: Names, ports: readonly PortElement[]): string {

@@ -240,6 +240,9 @@ function inNamespace(): void {
     assert.equal(await a.ask('connect', '192.0.2.9', 80), A4);
     await lan.ask('sniff', 'eth0');
     assert.equal(await reaches(attacks[0]![1](veA.mac)), false);
+    await createNetwork(settings, () => [veA, veB]).setup(); // another daemon, with other rules perhaps
+    assert.equal(await reaches(attacks[0]![1](veA.mac)), false);
+    assert.equal(await lan.ask('connect', '192.0.2.6', 80), '192.0.2.9');
   });
 
   test('rules of a VE hold on every routed interface of it', async () => {

@@ -8,7 +8,7 @@ import { nftApply } from '../kernel/nftables.ts';
 import type { SysctlChange } from '../kernel/sysctl.ts';
 import type { VeRecord } from '../store/types.ts';
 import { assign } from './assign.ts';
-import { bridgeTableScript, changePorts, hasBridgeTable, portsOf } from './bridge-firewall.ts';
+import { bridgeTableScript, changePorts, portsOf } from './bridge-firewall.ts';
 import type { PortElement } from './bridge-firewall.ts';
 import { defaultRouteLinks } from './default-routes.ts';
 import { addSources, listSources, ownLines, removeSources, removeTable, sourcesOf, tableScript } from './firewall.ts';
@@ -77,7 +77,7 @@ export function createNetwork(settings: Settings, records: () => readonly VeReco
 
   const setup = async (ves?: readonly VeRecord[]): Promise<void> => {
     const defaults = defaultRouteLinks().join();
-    const [links, routes, listed, guarded] = await Promise.all([listLinks(), listRoutes(), listSources(names), hasBridgeTable(names)]);
+    const [links, routes, listed] = await Promise.all([listLinks(), listRoutes(), listSources(names)]);
     const before = listed?.filter(({ link }) => !revoked.has(link)) ?? [];
     checkOverlap(pools, links, routes, names);
     if (settings.network.uplinks.length === 0) {
@@ -96,8 +96,7 @@ export function createNetwork(settings: Settings, records: () => readonly VeReco
     const sources = uniqueSources([...ves === undefined ? before : [], ...guests.flatMap((ve) => sourcesOf(ve, context))]);
     const { veToVe, veToHost, domain } = settings.network;
     const table = tableScript({ names, pools, uplinks, veToVe, veToHost, resolver: domain !== '' }, sources, guests, context);
-    // The bridges' rules depend on no setting: those that are there go on.
-    await nftApply(ves === undefined && guarded ? table : table + bridgeTableScript(names, guests.flatMap((ve) => portsOf(ve, context))));
+    await nftApply(table + bridgeTableScript(names, guests.flatMap((ve) => portsOf(ve, context))));
     const now = proxied(sources.map(({ address }) => address), pools);
     await addProxies(now, uplinks);
     await removeProxies(proxied((listed ?? []).map(({ address }) => address), pools).filter((address) => !now.includes(address)));
