@@ -41,7 +41,7 @@ const loadWhenUsed: Plugin = {
       names.push(name);
       return `function ${name}() { return ${name}.loaded ??= require("${module}"); }`;
     });
-    return names.reduce((text, name) => text.replaceAll(new RegExp(`\\b${name}\\.(?!loaded\\b)`, 'g'), `${name}().`), head);
+    return names.reduce((text, name) => text.replaceAll(new RegExp(`\\b${name}\\.(?!loaded\\b)`, 'g'), `(${name}()).`), head);
   },
 };
 

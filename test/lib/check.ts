@@ -59,6 +59,9 @@ async function system(wanted: readonly string[]): Promise<void> {
     say('FAIL system tests need root: they make VEs, links and cgroups on this machine');
     return;
   }
+  // Users run the bundles: so do these tests.
+  await step('build', ['node_modules/rolldown/bin/cli.mjs', '-c', 'rolldown.config.ts']);
+  process.env.VELD_TEST_BUNDLES = '1';
   const guard = writeGuard();
   process.env.VELD_TEST_OK = guard;
   process.env.VELD_TEST_LOGS = LOGS;

@@ -12,6 +12,7 @@ import { after } from 'node:test';
 import type { Settings } from '../../src/lib/settings.ts';
 import { defaultSettings } from '../../src/lib/settings.ts';
 import type { VeDetail, VeView } from '../../src/ve/types.ts';
+import { CLI_MAIN, DAEMON_MAIN } from './program.ts';
 import { ENGINE_SUITES, useEngine, useTemplate } from './cache.ts';
 import { requireGuard } from './guard.ts';
 import { api } from './http.ts';
@@ -145,7 +146,7 @@ function instanceOf(name: string, dir: string, settings: Settings, settingsFile:
       if (daemon) throw new Error(`the daemon of ${name} runs already`);
       const out = openSync(join(dir, 'daemon.out'), 'a');
       // In a session of its own: Ctrl-C at a terminal must reach the test, which stops it in order.
-      const child = spawn(process.execPath, [options.program ?? join(ROOT, 'src/daemon.ts')], { cwd: '/', env: { ...environment, ...env }, stdio: ['ignore', out, out], detached: true });
+      const child = spawn(process.execPath, [options.program ?? DAEMON_MAIN], { cwd: '/', env: { ...environment, ...env }, stdio: ['ignore', out, out], detached: true });
       closeSync(out);
       daemon = child;
       ended = new Promise((resolve) => {
@@ -179,7 +180,7 @@ function instanceOf(name: string, dir: string, settings: Settings, settingsFile:
       await instance.start(env);
     },
     second: () => new Promise((_, reject) => {
-      const child = spawn(process.execPath, [join(ROOT, 'src/daemon.ts')], { cwd: '/', env: environment, stdio: ['ignore', 'pipe', 'pipe'] });
+      const child = spawn(process.execPath, [DAEMON_MAIN], { cwd: '/', env: environment, stdio: ['ignore', 'pipe', 'pipe'] });
       let said = '';
       const timer = setTimeout(() => child.kill('SIGKILL'), 15_000);
       for (const stream of [child.stdout, child.stderr]) stream.on('data', (chunk: Buffer) => { said += chunk.toString('utf8'); });
@@ -190,7 +191,7 @@ function instanceOf(name: string, dir: string, settings: Settings, settingsFile:
     }),
     cli: (...args) => instance.cliWith('', ...args),
     cliWith: (input, ...args) => new Promise((resolve, reject) => {
-      const child = spawn(process.execPath, [join(ROOT, 'src/cli/main.ts'), ...args], { env: environment, stdio: ['pipe', 'pipe', 'pipe'] });
+      const child = spawn(process.execPath, [CLI_MAIN, ...args], { env: environment, stdio: ['pipe', 'pipe', 'pipe'] });
       const out: Buffer[] = [];
       const err: Buffer[] = [];
       child.stdout.on('data', (chunk: Buffer) => out.push(chunk));

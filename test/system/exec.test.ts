@@ -5,6 +5,7 @@ import { createHash, randomBytes } from 'node:crypto';
 import { readlinkSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
+import { CLI_MAIN } from '../lib/program.ts';
 import { fileInstance } from '../lib/instance.ts';
 import { openSession } from '../lib/session.ts';
 import { until } from '../lib/wait.ts';
@@ -13,7 +14,7 @@ const veld = await fileInstance();
 await veld.createRunning('box');
 await veld.booted('box');
 
-const MAIN = join(import.meta.dirname, '../../src/cli/main.ts');
+
 
 test('the exit status is the command\'s', async () => {
   assert.equal((await veld.cli('exec', 'box', '--', 'true')).code, 0);
@@ -55,7 +56,7 @@ test('user, environment, folder', async () => {
 
 test('50 MB go in and out unharmed', async () => {
   const data = randomBytes(50 << 20);
-  const child = spawn(process.execPath, [MAIN, 'exec', 'box', '--', 'cat'], { env: { ...process.env, VELD_SETTINGS: veld.settingsFile }, stdio: ['pipe', 'pipe', 'inherit'] });
+  const child = spawn(process.execPath, [CLI_MAIN, 'exec', 'box', '--', 'cat'], { env: { ...process.env, VELD_SETTINGS: veld.settingsFile }, stdio: ['pipe', 'pipe', 'inherit'] });
   const back = createHash('sha256');
   let size = 0;
   child.stdout.on('data', (chunk: Buffer) => {
