@@ -41,7 +41,10 @@ const loadWhenUsed: Plugin = {
       names.push(name);
       return `function ${name}() { return ${name}.loaded ??= require("${module}"); }`;
     });
-    return names.reduce((text, name) => text.replaceAll(new RegExp(`\\b${name}\\.(?!loaded\\b)`, 'g'), `(${name}()).`), head);
+    const text = names.reduce((text, name) => text.replaceAll(new RegExp(`\\b${name}\\.(?!loaded\\b)`, 'g'), `(${name}()).`), head);
+    const missed = names.find((name) => new RegExp(`\\b${name}\\b(?!\\(\\)|\\.loaded\\b)`).test(text));
+    if (missed !== undefined) throw new Error(`${missed} is used in a way that load-when-used does not know.`);
+    return text;
   },
 };
 

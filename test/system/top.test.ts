@@ -67,8 +67,12 @@ test('a frozen VE shows its processes; a stopped one says that it does not run',
 test('hundreds of processes are answered, and other requests meanwhile', async () => {
   await background('many', 'sh', '-c', 'i=0; while [ $i -lt 400 ]; do sleep 1000 & i=$((i+1)); done; wait');
   await until('400 processes', async () => (await veld.show('busy')).usage!.tasks > 400, 60_000);
-  const began = performance.now();
   const [{ processes }] = await Promise.all([veld.api.call<VeProcesses>('GET', '/v1/ves/busy/processes'), veld.list()]);
   assert.ok(processes.length > 400);
-  assert.ok(processes.filter(({ command }) => command === 'sleep 1000').length >= 390, `in ${performance.now() - began} ms`);
+  // Some of the shell's children may not yet have become what they shall be.
+  const named = await until('their commands', async () => {
+    const { processes: now } = await veld.api.call<VeProcesses>('GET', '/v1/ves/busy/processes');
+    return now.filter(({ command }) => command === 'sleep 1000').length >= 390;
+  }, 60_000);
+  assert.ok(named);
 });
