@@ -76,6 +76,12 @@ function inNamespace(): void {
     writeFileSync('/run/veld-test-etc/new', `nameserver ${address}\n`);
     renameSync('/run/veld-test-etc/new', resolvConf);
   };
+  /** A name that is known; asked again, since a busy machine may answer late. */
+  const found = async (server: string): Promise<unknown> => {
+    let answer: unknown;
+    for (let i = 0; i < 10 && !Array.isArray(answer); i++) answer = await a.ask('lookup', server, 've101.veld-t1.internal', 'A');
+    return answer;
+  };
   const service = (): NameService => createNameService({ settings: lab.settings, records: () => lab.ves, groups: () => [] });
 
   before(async () => {
@@ -161,10 +167,10 @@ function inNamespace(): void {
 
   test('one VE that floods it takes no answer from another; with the guard off nothing holds it back', async () => {
     const dropped = lab.counter('refused_dns');
-    const flood = (): Promise<void> => a.ask('flood', G4, 'example.org', 40_000);
+    const flood = (): Promise<void> => a.ask('flood', G4, 'example.org', 6000);
     const [, answers] = await Promise.all([flood(), Promise.all(Array.from({ length: 10 }, () => b.ask('lookup', G4, 've101.veld-t1.internal', 'A')))]);
     assert.deepEqual(answers, Array.from({ length: 10 }, () => [A4]));
-    assert.ok(lab.counter('refused_dns') - dropped > 20_000, String(lab.counter('refused_dns') - dropped));
+    assert.ok(lab.counter('refused_dns') - dropped > 2000, String(lab.counter('refused_dns') - dropped));
     lab.sh('nft', 'insert', 'rule', 'inet', 'veld_t1', 'names', 'accept');
     try {
       const before = lab.counter('refused_dns');
@@ -207,13 +213,13 @@ function inNamespace(): void {
     assert.match(String(await a.ask('lookup', G4, 've101.veld-t1.internal', 'A')), /ECONNREFUSED|ETIMEOUT/);
     writeFileSync(join(folder, 'pid'), `${process.pid}\n`); // by now somebody else's
     assert.deepEqual(await names.mend(), ['the resolver for VEs']);
-    assert.deepEqual(await a.ask('lookup', G4, 've101.veld-t1.internal', 'A'), [A4]);
+    assert.deepEqual(await found(G4), [A4]);
     const again = runningDnsmasq(folder);
     assert.ok(again);
     process.kill(again.pid, 'SIGSTOP');
     assert.deepEqual(await names.mend(), []); // one silence may be a busy moment
     assert.deepEqual(await names.mend(), ['the resolver for VEs that answered no more']);
-    assert.deepEqual(await a.ask('lookup', G6, 've101.veld-t1.internal', 'A'), [A4]);
+    assert.deepEqual(await found(G6), [A4]);
     assert.ok(!isAlive(again));
   });
 
