@@ -22,7 +22,6 @@ import { FOLDER_PREFIX, claimName, poolsOf } from './names.ts';
 import { sweepInstance } from './sweep.ts';
 import { until } from './wait.ts';
 
-const ROOT = join(import.meta.dirname, '../..');
 
 export interface InstanceOptions {
   /** Added to the daemon's environment at every start, e.g. VELD_FAULT. */

@@ -1,6 +1,5 @@
 /** A shell line on a terminal of its own, for what only happens to people: raw mode, keys, sizes. The terminal is that of script(1). */
 import { spawn, spawnSync } from 'node:child_process';
-import { join } from 'node:path';
 import { CLI_MAIN } from './program.ts';
 import { until } from './wait.ts';
 

@@ -3,7 +3,6 @@ import assert from 'node:assert/strict';
 import { spawn, spawnSync } from 'node:child_process';
 import { createHash, randomBytes } from 'node:crypto';
 import { readlinkSync } from 'node:fs';
-import { join } from 'node:path';
 import { test } from 'node:test';
 import { CLI_MAIN } from '../lib/program.ts';
 import { fileInstance } from '../lib/instance.ts';
