@@ -93,7 +93,7 @@ async function vm(wanted: readonly string[]): Promise<void> {
   try {
     await prepareVms(filesOf('vm', wanted), (line) => say(`     ${line}`), abort.signal);
     // Two at a time: machines wait much, and what one leaves of two cores the other uses.
-    await suite('vm', wanted, { concurrency: 2, timeout: 1_500_000, slow: 1000 });
+    await suite('vm', wanted, { concurrency: 2, timeout: 1_800_000, slow: 1000 });
   } catch (error) {
     totals.failed += 1;
     say(`FAIL vm tests could not begin: ${(error as Error).stack}`);
