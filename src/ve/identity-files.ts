@@ -34,8 +34,10 @@ export async function isWanted({ ifFolder, ifExists, unlessExists }: GuestFile, 
 /** Content of the VE's identity files. */
 export function filesOf({ names, network }: VeContext, ve: VeRecord, properties: Properties): ReturnType<typeof guestFiles> {
   const { links } = network.plan(ve);
-  // Of the families in which the host is the VE's router: from a bridge its gateway addresses may be out of reach, and their resolver is closed.
-  const routed = links.filter(({ bridge }) => bridge === null).flatMap(({ addresses, prefixes }) => [...addresses, ...prefixes]);
+  // The host's resolver is for those whose router is the host: the first link has the VE's default route. From a bridge its gateway
+  // addresses may be out of reach, and the resolver there is closed.
+  const [first] = links;
+  const routed = first?.bridge === null ? [...first.addresses, ...first.prefixes] : [];
   const own = properties['network.dns'] === null ? names.addresses().filter((address) => routed.some((mine) => mine.includes(':') === address.includes(':'))) : [];
   return guestFiles({
     name: ve.name, hostname: properties.hostname ?? ve.name, addresses: ve.addresses, interfaces: links,
