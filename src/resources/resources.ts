@@ -86,8 +86,9 @@ export function createResources(options: ResourcesOptions): ResourceManager {
     },
 
     create(number, uidBase, properties) {
-      // systemd removes a delegated group when its unit is stopped while nothing is in it; a start of the unit makes it anew, and bare.
-      if (!existsSync(groupsOf(layout, MONITORS).unified)) refusedControllers = setupBase(layout);
+      // systemd removes a delegated group when its unit is stopped while nothing is in it; a start of the unit makes it anew, and bare. On a hybrid host
+      // groups of v1 that the daemon had just made were seen to be gone a moment after the host's boot.
+      if (!directoriesOf(groupsOf(layout, MONITORS)).every((directory) => existsSync(directory))) refusedControllers = setupBase(layout);
       const made = groups(number);
       makeGroups(made);
       if (readControl(made.unified, 'cgroup.freeze') === '1') writeControl(made.unified, 'cgroup.freeze', 0);
