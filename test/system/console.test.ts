@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { test } from 'node:test';
 import { fileInstance } from '../lib/instance.ts';
 import { openTerminal } from '../lib/terminal.ts';
+import type { UserTerminal } from '../lib/terminal.ts';
 import { until } from '../lib/wait.ts';
 
 const veld = await fileInstance();
@@ -30,6 +31,16 @@ function stateOfMonitor(number: number): string {
   return /\) (\S)/.exec(readFileSync(`/proc/${pid}/stat`, 'utf8'))?.[1] ?? '?';
 }
 
+/** Ask the shell inside for the size of its terminal until it is this one: it changes a moment after that of the terminal outside. */
+async function sizeIs(terminal: UserTerminal, size: RegExp): Promise<void> {
+  await until(`a size ${size.source}`, async () => {
+    const before = terminal.shown().length;
+    terminal.type('\rstty size\r');
+    await until('an answer', () => /\d+ \d+\r\n/.test(terminal.shown().slice(before)));
+    return size.test(terminal.shown().slice(before));
+  });
+}
+
 test('an init with a shell: keys, two at once, sizes, a reboot inside, and the way out', async () => {
   await withShellInit('plain');
   const early = await veld.cli('console', 'plain');
@@ -44,32 +55,20 @@ test('an init with a shell: keys, two at once, sizes, a reboot inside, and the w
   await first.shows('this is boot 1');
   first.type('echo first was $((6 * 7))\r');
   await first.shows('first was 42');
-  // The size comes a moment after the first words.
-  await until('the size', async () => {
-    const before = first.shown().length;
-    first.type('stty size\r');
-    await until('an answer', () => /\d+ \d+\r\n/.test(first.shown().slice(before)));
-    return /24 80\r\n/.test(first.shown().slice(before));
-  });
+  await sizeIs(first, /24 80\r\n/); // a moment after the first words
 
   const second = openTerminal('veld console --tail 50 plain', veld.settingsFile);
   await second.shows('first was 42'); // from the log
   second.type('echo second says $((6 * 8))\r');
   await first.shows('second says 48');
   second.resize(111, 35);
-  second.type('\rstty size\r');
-  await second.shows('35 111');
+  await sizeIs(second, /35 111\r\n/);
 
   second.type('reboot -ff\r');
   await first.shows('this is boot 2');
   await second.shows('this is boot 2');
   // The new terminal gets a size, too, once it is seen.
-  await until('the size after the reboot', async () => {
-    const before = first.shown().length;
-    first.type('stty size\r');
-    await until('an answer', () => /\d+ \d+\r\n/.test(first.shown().slice(before)));
-    return /(24 80|35 111)\r\n/.test(first.shown().slice(before));
-  });
+  await sizeIs(first, /(24 80|35 111)\r\n/);
 
   second.type('\x1d');
   await second.ended;
