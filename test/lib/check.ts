@@ -71,7 +71,7 @@ async function system(wanted: readonly string[]): Promise<void> {
     // Loaded only now: these stand on Veld's own sources, and lint must run however broken those are.
     const [{ buildCache }, { startInstance }] = await Promise.all([import('./cache.ts'), import('./instance.ts')]);
     await buildCache(() => startInstance({ noTemplate: true }), (line) => say(`     ${line}`));
-    await suite('system', wanted, { concurrency: 1, timeout: process.env.VELD_TEST_FULL ? 3_600_000 : 600_000 });
+    await suite('system', wanted, { concurrency: 1, timeout: process.env.VELD_TEST_FULL ? 3_600_000 : 1_200_000 });
   } catch (error) {
     totals.failed += 1;
     say(`FAIL system tests could not begin: ${(error as Error).stack}`);
@@ -119,7 +119,7 @@ async function main(): Promise<void> {
   const all = mode === 'all' || mode === 'full';
   if (mode === 'full') process.env.VELD_TEST_FULL = '1';
   if (all || mode === 'lint') await lint();
-  if (all || mode === 'unit') await suite('unit', wanted, { concurrency: 2, timeout: 120_000 });
+  if (all || mode === 'unit') await suite('unit', wanted, { concurrency: 2, timeout: 300_000 });
   if (all || mode === 'system') await system(wanted);
   if (mode === 'vm') await vm(wanted);
 
