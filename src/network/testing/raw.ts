@@ -66,6 +66,8 @@ export interface Probe {
   mtu(): number;
   /** What has come back: the sizes that the other side has heard. */
   answers(): string[];
+  /** Bytes of payload in a packet of so many. */
+  carries(size: number): number;
   close(): void;
 }
 
@@ -82,7 +84,7 @@ export function openProbe(to: string, port: number): Probe {
   if (connect(fd, address, address.length) !== 0) throw new Error(`no way to ${to}: ${koffi.errno()}`);
   return {
     send(size) {
-      const payload = Buffer.alloc(size - 8 - (six ? 40 : 20));
+      const payload = Buffer.alloc(this.carries(size));
       return (send(fd, payload, payload.length, MSG_DONTWAIT) as number) < 0 ? koffi.errno() : 0;
     },
     mtu() {
@@ -90,6 +92,7 @@ export function openProbe(to: string, port: number): Probe {
       getsockopt(fd, level, mtu, value, [4]);
       return value[0] as number;
     },
+    carries: (size) => size - 8 - (six ? 40 : 20),
     answers() {
       const buffer = Buffer.alloc(100);
       const heard: string[] = [];

@@ -35,7 +35,7 @@ const verbs: Record<string, (...args: never[]) => unknown> = {
   }),
   /** What the server at the other end sees us as, or the error's code. */
   connect: (host: string, port: number) => new Promise<string>((resolve) => {
-    const socket = createConnection({ host, port, timeout: 700 });
+    const socket = createConnection({ host, port, timeout: 1500 });
     socket.once('data', (data: Buffer) => { resolve(data.toString().trim()); socket.destroy(); });
     socket.once('timeout', () => { resolve('ETIMEDOUT'); socket.destroy(); });
     socket.once('error', (error: NodeJS.ErrnoException) => resolve(error.code ?? 'error'));
@@ -91,7 +91,8 @@ const verbs: Record<string, (...args: never[]) => unknown> = {
       const error = probe?.send(size);
       if (error === 90) return probe?.mtu() ?? 0; // EMSGSIZE
       await new Promise((resolve) => { setTimeout(resolve, 10); });
-      if ((probe?.answers().length ?? 0) > 0) return 'answered';
+      // An earlier one may have been asked twice, and be answered only now.
+      if (probe?.answers().includes(String(probe.carries(size)))) return 'answered';
     }
     return 'lost';
   },
@@ -153,7 +154,7 @@ const verbs: Record<string, (...args: never[]) => unknown> = {
   /** Open TCP connections and keep them. @returns how many were taken */
   hold: async (host: string, port: number, count: number) => {
     const taken = await Promise.all(Array.from({ length: count }, () => new Promise<boolean>((resolve) => {
-      const socket = createConnection({ host, port, timeout: 700 });
+      const socket = createConnection({ host, port, timeout: 1500 });
       socket.once('connect', () => resolve(true));
       socket.once('timeout', () => resolve(false));
       socket.once('error', () => resolve(false));
