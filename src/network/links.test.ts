@@ -300,7 +300,7 @@ function inNamespace(): void {
       const told = (): number => Number(/^Icmp6InDestUnreachs\s+(\d+)/m.exec(inside(world, 'cat', '/proc/net/snmp6'))?.[1]);
       const before = told();
       await world.ask('connect', '2001:db8:f::abcd', 80);
-      assert.equal(told(), before + 1, 'one that nobody in the VE has taken is unreachable');
+      assert.ok(told() > before, 'one that nobody in the VE has taken is unreachable'); // once for each SYN
       b.ip('addr add 2001:db8:f::abcd/128 dev lo', 'addr add 203.0.113.70/32 dev lo', 'addr add 2001:db8:e::1/128 dev lo');
       assert.equal(await world.ask('connect', '2001:db8:f::abcd', 80), '2001:db8:1::2');
       assert.equal(await world.ask('connect', '203.0.113.70', 80), '198.51.100.2');
