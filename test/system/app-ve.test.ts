@@ -118,6 +118,8 @@ test('the end of the command is the end of the VE: 0 is done, all else has faile
   // One that is done before anybody has looked has been started, too.
   await veld.api.operate('POST', '/v1/ves', { name: 'quick', template: TEMPLATE, properties: { 'boot.command': ['true'] }, start: true });
   assert.deepEqual([(await ended('quick')).lastExit?.code], [0]);
+  // A VE is seen to have ended before all of it is cleared away.
+  await until('the rest to go', () => veld.traces().every((line) => empty.includes(line)), 20_000).catch(() => {});
   assertSame(veld.traces(), empty, 'nothing is left of them');
 });
 
