@@ -62,7 +62,7 @@ export async function openVeld(): Promise<VeldContestant> {
         if (exitCode !== 0) throw new Error(`true ended with ${exitCode}`);
       },
       limitMemory: (ve) => operate('PATCH', `/v1/ves/${ve}/properties`, { changes: { 'memory.limit': '384M' } }),
-      states: () => client.bytes('GET', '/v1/ves'),
+      states: () => client.bytes('GET', '/v1/ves?details=true'), // with usage, as Incus' answer has it
       state: async (ve) => void await client.bytes('GET', `/v1/ves/${ve}`),
     },
     daemon: () => instance.pid as number,
