@@ -12,20 +12,12 @@ import type { Settings } from '../lib/settings.ts';
 import type { VeRecord } from '../store/types.ts';
 import { linkLocal } from './ip.ts';
 import { createNetwork } from './network.ts';
-import { plugLinks, runInNamespace, startAgent, veRecord } from './testing/agents.ts';
+import { plugLinks, testInNamespace, startAgent, veRecord } from './testing/agents.ts';
 import type { Agent } from './testing/agents.ts';
 import { arpReply, BROADCAST, ethernet, icmp6, neighbourAdvertisement, udp } from './testing/frames.ts';
 import type { NetworkManager } from './types.ts';
 
-if (process.env.VELD_TEST_NETNS === undefined) {
-  test('bridges, interfaces, prefixes and MTUs, in a namespace of its own', { skip: process.getuid?.() === 0 ? false : 'needs root' }, (t) => {
-    const { status, output } = runInNamespace(import.meta.filename);
-    t.diagnostic(output);
-    assert.equal(status, 0, output);
-  });
-} else {
-  inNamespace();
-}
+testInNamespace('bridges, interfaces, prefixes and MTUs', import.meta.filename, inNamespace);
 
 function inNamespace(): void {
   // The host: uplink up0 (198.51.100.1) to the world (.2), bridge brA (192.0.2.1) with the machine `lan` (.9).

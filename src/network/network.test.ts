@@ -11,20 +11,12 @@ import { defaultSettings } from '../lib/settings.ts';
 import type { Settings } from '../lib/settings.ts';
 import type { VeRecord } from '../store/types.ts';
 import { createNetwork } from './network.ts';
-import { plugLinks, runInNamespace, startAgent, veRecord } from './testing/agents.ts';
+import { plugLinks, testInNamespace, startAgent, veRecord } from './testing/agents.ts';
 import type { Agent } from './testing/agents.ts';
 import type { NetworkManager } from './types.ts';
 import { until } from '../../test/lib/wait.ts';
 
-if (process.env.VELD_TEST_NETNS === undefined) {
-  test('the network of VEs, in a namespace of its own', { skip: process.getuid?.() === 0 ? false : 'needs root' }, (t) => {
-    const { status, output } = runInNamespace(import.meta.filename);
-    t.diagnostic(output);
-    assert.equal(status, 0, output);
-  });
-} else {
-  inNamespace();
-}
+testInNamespace('the network of VEs', import.meta.filename, inNamespace);
 
 function inNamespace(): void {
   const A4 = '10.187.0.2';

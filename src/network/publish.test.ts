@@ -7,7 +7,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { VeRecord } from '../store/types.ts';
 import { parseListeners } from './listeners.ts';
 import { checkPublish } from './publish.ts';
-import { runInNamespace } from './testing/agents.ts';
+import { OUTSIDE, testInNamespace } from './testing/agents.ts';
 import type { Agent } from './testing/agents.ts';
 import { HOST4, HOST6, WORLD4, WORLD6, makeLab } from './testing/lab.ts';
 import type { Lab } from './testing/lab.ts';
@@ -17,16 +17,8 @@ const A6 = 'fd5e:1d00:187::2';
 const B4 = '10.187.0.3';
 const B6 = 'fd5e:1d00:187::3';
 
-if (process.env.VELD_TEST_NETNS === undefined) {
-  test('published ports, in a namespace of its own', { skip: process.getuid?.() === 0 ? false : 'needs root' }, (t) => {
-    const { status, output } = runInNamespace(import.meta.filename);
-    t.diagnostic(output);
-    assert.equal(status, 0, output);
-  });
-  conflicts();
-} else {
-  inNamespace();
-}
+testInNamespace('published ports', import.meta.filename, inNamespace);
+if (OUTSIDE) conflicts();
 
 function conflicts(): void {
   const ve = (name: string, ...items: string[]): VeRecord => ({ name, properties: { 'network.publish': items } }) as unknown as VeRecord;

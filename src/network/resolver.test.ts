@@ -12,7 +12,7 @@ import { namesOf } from './names.ts';
 import { parsePools } from './pools.ts';
 import { createNameService } from './resolver.ts';
 import type { NameService } from './resolver.ts';
-import { runInNamespace } from './testing/agents.ts';
+import { OUTSIDE, testInNamespace } from './testing/agents.ts';
 import type { Agent } from './testing/agents.ts';
 import { HOST4, HOST6, WORLD4, makeLab } from './testing/lab.ts';
 import type { Lab } from './testing/lab.ts';
@@ -25,17 +25,8 @@ const B6 = 'fd5e:1d00:187::3';
 const G4 = '10.187.0.1';
 const G6 = 'fd5e:1d00:187::1';
 
-if (process.env.VELD_TEST_NETNS === undefined) {
-  const skip = process.getuid?.() !== 0 ? 'needs root' : dnsmasqProgram() === undefined ? 'needs dnsmasq' : false;
-  test('the resolver for VEs, in a namespace of its own', { skip }, (t) => {
-    const { status, output } = runInNamespace(import.meta.filename);
-    t.diagnostic(output);
-    assert.equal(status, 0, output);
-  });
-  files();
-} else {
-  inNamespace();
-}
+testInNamespace('the resolver for VEs', import.meta.filename, inNamespace, dnsmasqProgram() === undefined ? 'needs dnsmasq' : false);
+if (OUTSIDE) files();
 
 function files(): void {
   test('zones of addresses, where a prefix falls on a label', () => {

@@ -6,7 +6,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { parseRule } from '../spec/rules.ts';
 import type { Rule } from '../spec/rules.ts';
 import { chainOf, matchOf } from './rules.ts';
-import { runInNamespace } from './testing/agents.ts';
+import { OUTSIDE, testInNamespace } from './testing/agents.ts';
 import type { Agent } from './testing/agents.ts';
 import { HOST4, WORLD4, WORLD6, makeLab } from './testing/lab.ts';
 import type { Lab } from './testing/lab.ts';
@@ -18,16 +18,8 @@ const B6 = 'fd5e:1d00:187::3';
 /** By hand, in the uplink's subnet: the world reaches it directly. */
 const PUBLIC = '198.51.100.50';
 
-if (process.env.VELD_TEST_NETNS === undefined) {
-  test('the firewall of VEs, in a namespace of its own', { skip: process.getuid?.() === 0 ? false : 'needs root' }, (t) => {
-    const { status, output } = runInNamespace(import.meta.filename);
-    t.diagnostic(output);
-    assert.equal(status, 0, output);
-  });
-  words();
-} else {
-  inNamespace();
-}
+testInNamespace('the firewall of VEs', import.meta.filename, inNamespace);
+if (OUTSIDE) words();
 
 function words(): void {
   const rule = (text: string): Rule => parseRule(text) as Rule;

@@ -1,7 +1,9 @@
 /** For tests of the network: stand-ins for VEs, and the file's own second run in a network namespace. */
+import assert from 'node:assert/strict';
 import { execFileSync, spawn, spawnSync } from 'node:child_process';
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { test } from 'node:test';
 import type { VeRecord } from '../../store/types.ts';
 import type { NetworkPlan } from '../types.ts';
 
@@ -68,8 +70,24 @@ export function plugLinks(plan: NetworkPlan, agent: Agent, folder: string): numb
   return performance.now() - started;
 }
 
+/**
+ * Declare a file's tests so that they run in a network namespace of their own (as root), as one test of the run outside.
+ * @param file the test file itself @param body declares them @param skip why they cannot run here
+ */
+export function testInNamespace(title: string, file: string, body: () => void, skip: string | false = false): void {
+  if (process.env.VELD_TEST_NETNS !== undefined) return body();
+  void test(`${title}, in a namespace of its own`, { skip: process.getuid?.() === 0 ? skip : 'needs root' }, (t) => {
+    const { status, output } = runInNamespace(file);
+    t.diagnostic(output);
+    assert.equal(status, 0, output);
+  });
+}
+
+/** Whether this is the run outside: what needs no namespace is tested there. */
+export const OUTSIDE = process.env.VELD_TEST_NETNS === undefined;
+
 /** Run a test file again as the only program of a new network namespace (with its /sys), and show what it printed. Returns its status. */
-export function runInNamespace(file: string): { status: number | null; output: string } {
+function runInNamespace(file: string): { status: number | null; output: string } {
   const { NODE_TEST_CONTEXT: _, ...env } = process.env;
   const { status, stdout, stderr } = spawnSync('unshare', ['-n', '-m', '--propagation', 'private', 'sh', '-c',
     'mount -t sysfs sysfs /sys && ip link set lo up && exec "$0" --test-reporter=spec "$1"', process.execPath, file],
