@@ -30,6 +30,8 @@ import { createEventBus } from './ops/events.ts';
 import { createOperations } from './ops/operations.ts';
 import { createResources } from './resources/resources.ts';
 import { createVolumes } from './storage/volumes.ts';
+import { createSessionRegistry } from './ve/sessions.ts';
+import { createStates } from './checkpoint/states.ts';
 import { readRecords } from './store/read-only.ts';
 import { openStore } from './store/sqlite.ts';
 import { createTemplateBuilder } from './templates/builder.ts';
@@ -136,10 +138,11 @@ async function open(settings: Settings, log: Logger, closers: Closers, stopping:
   };
   const names = createNameService({ settings, records: () => store.listVes(), groups: monitorGroups });
   const volumes = createVolumes({ stateDir });
+  const states = createStates({ stateDir });
   const templates = createTemplateBuilder({ settings, log: log.child({ part: 'templates' }) });
   const engine = () => currentEngine(stateDir);
   const manager = createVeManager({
-    settings, store, operations, events, network, names, volumes, resources, templates, engine, log: log.child({ part: 've' }),
+    settings, store, operations, events, network, names, volumes, resources, states, sessions: createSessionRegistry(), templates, engine, log: log.child({ part: 've' }),
     // Also while it is dead: each boot asks it, and takes what there is then.
     lxcfs: () => lxcfsFolder(runDir) ?? (currentLxcfs(stateDir) === undefined ? null : lxcfsPath(runDir)),
   });

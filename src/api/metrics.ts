@@ -14,7 +14,7 @@ export interface Metrics {
   close(): void;
 }
 
-const STATUSES: readonly VeStatus[] = ['stopped', 'starting', 'running', 'frozen', 'stopping', 'failed'];
+const STATUSES: readonly VeStatus[] = ['stopped', 'starting', 'running', 'frozen', 'stopping', 'suspended', 'failed'];
 
 type Labels = Record<string, string | number>;
 

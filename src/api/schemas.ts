@@ -57,6 +57,9 @@ export const CreateBody = Type.Object({
   properties: Type.Optional(PropertyChanges),
   start: Type.Optional(Type.Boolean()),
 }, { ...closed, title: 'CreateRequest', examples: [{ name: 'web', template: 'debian-12', properties: { 'memory.limit': '1G' }, start: true }] });
+export const StartBody = Type.Object({
+  discardState: Type.Optional(Type.Boolean({ description: 'Boot a suspended VE anew: what it was doing is lost' })),
+}, { ...closed, title: 'StartRequest', examples: [{ discardState: true }] });
 export const StopBody = Type.Object({
   force: Type.Optional(Type.Boolean({ description: 'Do not ask, kill' })),
   timeout: Type.Optional(Type.Number({ minimum: 0, maximum: 86_400, description: 'Seconds before it is forced; default stop.timeout' })),
@@ -144,7 +147,7 @@ const veFields = {
   uuid: Type.String(),
   number: Type.Integer(),
   name: Type.String(),
-  status: Type.Enum(['stopped', 'starting', 'running', 'frozen', 'stopping', 'failed']),
+  status: Type.Enum(['stopped', 'starting', 'running', 'frozen', 'stopping', 'suspended', 'failed']),
   template: Type.Object({ fingerprint: Type.String(), name: nullable(Type.String()) }),
   addresses: Type.Array(Type.String()),
   mac: Type.String(),
@@ -154,8 +157,15 @@ const veFields = {
   createdAt: time,
   set: Type.Record(Type.String(), Type.Unknown(), { description: 'Properties set by hand' }),
   lastExit: nullable(Type.Object({ code: Type.Integer(), at: time, reason: Type.String() })),
+  suspendedAt: nullable(Type.String({ description: 'ISO 8601; since when its processes are on the disk' })),
   health: nullable(Type.Enum(['ok', 'unverified'])),
 };
+export const Obstacles = Type.Array(Type.Object({
+  kind: Type.String({ description: 'io_uring, namespace, console, mount, link, traced, ...' }),
+  process: nullable(Type.Object({ pid: Type.Integer({ description: 'In the VE' }), name: Type.String() })),
+  text: Type.String(),
+  remedy: Type.String(),
+}), { title: 'Obstacles' });
 export const Ve = Type.Object(veFields, { title: 'Ve' });
 export const VeDetails = Type.Object({
   ...veFields,

@@ -42,10 +42,18 @@ export function veRoutes(app: Api, { deps }: RouteContext): void {
     return answerOperation(reply, operations, manager.destroy(request.params.ve, { force }, request.id), wait);
   });
 
-  for (const verb of ['start', 'freeze', 'thaw'] as const) {
+  app.post('/v1/ves/:ve/start', {
+    schema: { summary: 'Start a VE', tags, params: schemas.VeParams, querystring: schemas.WaitQuery, body: schemas.StartBody,
+      response: operationAnswers('ve.not_found', 've.busy', 've.running', 've.suspended', ...START_ERRORS) },
+  }, (request, reply) => {
+    request.audit = { ...request.body };
+    return answerOperation(reply, operations, manager.start(request.params.ve, request.body, request.id), request.query.wait);
+  });
+
+  for (const verb of ['freeze', 'thaw'] as const) {
     app.post(`/v1/ves/:ve/${verb}`, {
       schema: { summary: `${verb[0]?.toUpperCase()}${verb.slice(1)} a VE`, tags, params: schemas.VeParams, querystring: schemas.WaitQuery, body: schemas.NoBody,
-        response: operationAnswers('ve.not_found', 've.busy', 've.running', 've.not_running', 've.frozen', ...verb === 'start' ? START_ERRORS : []) },
+        response: operationAnswers('ve.not_found', 've.busy', 've.not_running', 've.frozen') },
     }, (request, reply) => answerOperation(reply, operations, manager[verb](request.params.ve, request.id), request.query.wait));
   }
 

@@ -3,7 +3,7 @@ import type { ErrorCode } from '../lib/errors.ts';
 import type { Context } from './context.ts';
 
 /** What the shell's completion proposes for a word; names come from the daemon. */
-export type Completes = 've' | 'running ve' | 'stopped ve' | 'frozen ve' | 'template' | 'operation' | 'running operation' | 'property' | 'assignment' | 'topic' | 'file';
+export type Completes = 've' | 'running ve' | 'stopped ve' | 'frozen ve' | 'suspended ve' | 'template' | 'operation' | 'running operation' | 'property' | 'assignment' | 'topic' | 'file';
 
 export interface ArgumentSpec {
   /** As shown in help, e.g. `ve`; the key under which the action receives it. */
@@ -36,7 +36,7 @@ export interface OptionSpec {
 }
 
 /** Headings of `veld help`, in this order. */
-export const GROUPS = ['Life of a VE', 'Looking at VEs', 'Templates', 'Operations', 'This node', 'Help'] as const;
+export const GROUPS = ['Life of a VE', 'Looking at VEs', 'Checkpoints', 'Templates', 'Operations', 'This node', 'Help'] as const;
 
 export interface Command {
   /** All words: `create`, `template build`. */

@@ -9,6 +9,9 @@ export const COMMANDS: Record<string, Loader> = {
   'start': () => import('./commands/start.ts'),
   'stop': () => import('./commands/stop.ts'),
   'restart': () => import('./commands/restart.ts'),
+  'suspend': () => import('./commands/suspend.ts'),
+  'resume': () => import('./commands/resume.ts'),
+  'checkpoint': () => import('./commands/checkpoint.ts'),
   'freeze': () => import('./commands/freeze.ts'),
   'thaw': () => import('./commands/thaw.ts'),
   'set': () => import('./commands/set.ts'),
@@ -45,7 +48,7 @@ export const COMMANDS: Record<string, Loader> = {
 export const SYNONYMS: Record<string, string> = {
   ls: 'list', ps: 'list', htop: 'top', stats: 'top', vztop: 'top', vzlist: 'list', info: 'show', status: 'show', inspect: 'show', delete: 'destroy', rm: 'destroy', remove: 'destroy',
   port: 'publish', proxy: 'publish', expose: 'publish', shell: 'enter NAME', login: 'enter NAME', attach: 'console NAME', copy: 'cp', push: 'cp', pull: 'cp', launch: 'create NAME --template TEMPLATE --start', run: 'create NAME --template TEMPLATE --start',
-  suspend: 'freeze', pause: 'freeze', resume: 'thaw', unpause: 'thaw', config: 'set', reboot: 'restart', kill: 'stop --force',
+  hibernate: 'suspend', chkpnt: 'suspend', restore: 'resume', pause: 'freeze', unpause: 'thaw', config: 'set', reboot: 'restart', kill: 'stop --force',
   image: 'template list', templates: 'template list', operations: 'operation list', monitor: 'events', journal: 'logs', check: 'doctor',
 };
 

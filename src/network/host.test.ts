@@ -40,10 +40,10 @@ test('names carry the instance, and fit', () => {
 test('a host without IPv6 gives plans without it; values that are no addresses give none', () => {
   const ve = { number: 101, name: 'web', mac: '02:00:00:00:00:01', addresses: ['10.187.0.2', 'fd5e:1d00:187::2'], properties: { 'network.mtu': 1400 } } as unknown as VeRecord;
   const context = { names, pools: parsePools(['10.187.0.0/16']), ipv6: false, bridgeMtu: () => undefined };
-  const { hostBatch, guestBatch, links } = planOf(ve, context);
+  const { linkBatch, hostBatch, guestBatch, links } = planOf(ve, context);
   assert.equal(links[0]?.mtu, 1400);
-  assert.ok(!/fe80|fd5e/.test(hostBatch + guestBatch));
-  assert.equal(hostBatch.match(/@PID@/g)?.length, 1);
+  assert.ok(!/fe80|fd5e/.test(linkBatch + hostBatch + guestBatch));
+  assert.equal(linkBatch.match(/@PID@/g)?.length, 1);
   assert.throws(() => planOf({ ...ve, addresses: ['1.2.3.4\nlink del eth0'] }, context), { code: 'network.failed' });
   assert.throws(() => planOf({ ...ve, mac: '02:00:00:00:00:01 up' }, context), { code: 'network.failed' });
 });

@@ -37,13 +37,14 @@ const LAST_METRIC = 4_294_967_295;
 /** What {@link NetworkPlan} says, for this VE as it is now. */
 export function planOf(ve: VeRecord, context: PlanContext): NetworkPlan {
   const interfaces = interfacesOf(ve, context);
-  const host = interfaces.flatMap((one) => [...creation(one, '@PID@', context), ...hostLines(one, context, 'add')]);
+  const host = interfaces.flatMap((one) => [...hostUp(one), ...hostLines(one, context, 'add')]);
   const guest = ['link set lo up', ...interfaces.flatMap((one) => [...bringUp(one), ...guestLines(one, context, 'add')]), ...rules(interfaces, 4, 'add')];
   return {
     links: interfaces.map((one) => ({
       name: one.name, link: one.link, mac: one.mac, hostMac: one.hostMac, mtu: mtuOf(one, context).guest, bridge: one.bridge ?? null, setup: one.setup,
       addresses: one.addresses.map((cidr) => (one.bridge === undefined ? cidr.address : textOf(cidr))), prefixes: one.prefixes.map((cidr) => formatPrefix(prefixOf(cidr))),
     })),
+    linkBatch: text(interfaces.map((one) => pairLine(one, '@PID@', context))),
     hostBatch: text(host),
     guestSysctls: text(interfaces.flatMap((one) => guestSysctls(one, context)).map(([name, value]) => `${name} ${value}`)),
     guestBatch: text(guest),
@@ -53,11 +54,18 @@ export function planOf(ve: VeRecord, context: PlanContext): NetworkPlan {
 
 /** Makes the pair and brings the host's side up. @param pid process whose network namespace takes the other side */
 export function creation(one: Interface, pid: number | string, context: PlanContext): string[] {
+  return [pairLine(one, pid, context), ...hostUp(one)];
+}
+
+function pairLine(one: Interface, pid: number | string, context: PlanContext): string {
   const mtu = mtuOf(one, context);
-  const pair = `link add ${one.link} address ${one.hostMac} mtu ${mtu.host} type veth peer name ${one.name} address ${one.mac} mtu ${mtu.guest} netns ${pid}`;
-  if (one.bridge === undefined) return [pair, `link set ${one.link} arp off addrgenmode none up`];
+  return `link add ${one.link} address ${one.hostMac} mtu ${mtu.host} type veth peer name ${one.name} address ${one.mac} mtu ${mtu.guest} netns ${pid}`;
+}
+
+function hostUp(one: Interface): string[] {
+  if (one.bridge === undefined) return [`link set ${one.link} arp off addrgenmode none up`];
   // The mode first, by itself: a link that goes up makes its link-local address before it reads the rest of the line.
-  return [pair, `link set ${one.link} master ${one.bridge} addrgenmode none`, `link set ${one.link} up`];
+  return [`link set ${one.link} master ${one.bridge} addrgenmode none`, `link set ${one.link} up`];
 }
 
 /** A link that the VE configures by itself is brought up by the VE. */

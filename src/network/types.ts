@@ -26,7 +26,9 @@ export interface LinkPlan {
 export interface NetworkPlan {
   /** eth0 first, where it is there. */
   links: LinkPlan[];
-  /** `ip -batch` lines for the host's namespace; `@PID@` stands for the pid of the VE's init. */
+  /** `ip -batch` lines for the host's namespace that make the pairs, their ends on the host still down; `@PID@` stands for the pid of the VE's init. */
+  linkBatch: string;
+  /** And those that bring them up and lead to the VE. */
   hostBatch: string;
   /** Lines `PATH VALUE` below /proc/sys, to be written in the VE's namespace before its batch. */
   guestSysctls: string;

@@ -53,6 +53,7 @@ export const MIGRATIONS: readonly Migration[] = [
 
   CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID;
   `,
+  'ALTER TABLE ves ADD COLUMN suspended TEXT',
 ];
 
 /**

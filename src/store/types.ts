@@ -40,6 +40,15 @@ export interface VeRecord {
   createdAt: string;
   /** Why it last stopped by itself, for `show`. */
   lastExit: { code: number; at: string; reason: string } | null;
+  /** Its processes are on the disk instead of in memory, since when, and which engine wrote them there. */
+  suspended: Suspension | null;
+}
+
+export interface Suspension {
+  /** ISO 8601. */
+  at: string;
+  /** Fingerprint of the engine that can read the state. */
+  engine: string;
 }
 
 export interface TemplateRecord {

@@ -18,7 +18,7 @@ import { updateGuestFiles } from './identity-files.ts';
 import { consoleLogFile, lastWords } from './logs.ts';
 import { ociConfig } from './oci-config.ts';
 import { initDied, provenAlive } from './proven-alive.ts';
-import { COMMAND_INIT_SOURCE, linkConfig, mark, readRunState, runFolder, writeRunFolder } from './run-folder.ts';
+import { COMMAND_INIT_SOURCE, emptyFolder, linkConfig, mark, readRunState, runFolder, writeRunFolder } from './run-folder.ts';
 
 /**
  * Boot a VE that does not run. On failure nothing of it runs and nothing of the attempt is left.
@@ -67,7 +67,7 @@ export async function prepareRun(context: VeContext, ve: VeRecord): Promise<void
   const groups = resources.groups(ve.number);
   const lxcfs = context.lxcfs();
   const options = {
-    ve, properties, rootfs: join(runFolder(settings, ve.number), 'rootfs'), cgroupPath: groups.path, timeNamespace: existsSync('/proc/self/ns/time'),
+    ve, properties, rootfs: join(runFolder(settings, ve.number), 'rootfs'), empty: emptyFolder(settings), cgroupPath: groups.path, timeNamespace: existsSync('/proc/self/ns/time'),
     commandInit: join(runFolder(settings, ve.number), COMMAND_INIT_SOURCE), user: await commandUser(context, ve, properties),
   };
   mkdirSync(join(settings.stateDir, 'logs'), { recursive: true, mode: 0o700 });
@@ -106,7 +106,7 @@ function startFailed(context: VeContext, ve: VeRecord, sync: string): VeldError 
 }
 
 /** Where the cgroup2 hierarchy is on a hybrid host; null on a pure one. */
-function hybridMount(): string | null {
+export function hybridMount(): string | null {
   const { mode, unified } = findHierarchies();
   return mode === 'v2' ? null : unified ?? null;
 }

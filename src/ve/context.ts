@@ -10,6 +10,8 @@ import type { NameService } from '../network/resolver.ts';
 import type { NetworkManager } from '../network/types.ts';
 import type { Volumes } from '../storage/types.ts';
 import type { ResourceManager } from '../resources/types.ts';
+import type { States } from '../checkpoint/types.ts';
+import type { SessionRegistry } from './sessions.ts';
 import type { TemplateBuilder } from '../templates/types.ts';
 
 export interface VeContext {
@@ -21,6 +23,9 @@ export interface VeContext {
   names: Pick<NameService, 'addresses' | 'domain'>;
   volumes: Volumes;
   resources: ResourceManager;
+  /** Processes of VEs on the disk. */
+  states: States;
+  sessions: SessionRegistry;
   templates: TemplateBuilder;
   /** The engine for new starts; throws `engine.missing`. */
   engine: () => Engine;

@@ -46,6 +46,7 @@ export function reserveVe(context: VeContext, request: CreateRequest): VeRecord 
       guestDirty: false,
       createdAt: new Date().toISOString(),
       lastExit: null,
+      suspended: null,
     };
     ve.addresses = network.assign(ve, ves);
     network.checkPublish(ve, ves);

@@ -33,5 +33,6 @@ export async function removeVe(context: VeContext, ve: VeRecord, task?: Task): P
   await cleanUpRun(context, ve);
   task?.progress(50, 'removing its disk');
   await context.volumes.destroyVolume(ve.uuid);
+  await context.states.remove(ve.uuid);
   forgetRecord(context, ve.uuid);
 }

@@ -54,8 +54,14 @@ export async function execInVe(context: VeContext, ve: VeRecord, request: ExecRe
   pipes.closeChildEnds();
 
   let ended = false;
+  let interrupted: string | undefined;
+  const leave = context.sessions.enter(ve.uuid, (why) => {
+    interrupted = why;
+    kill('SIGHUP');
+  });
   const exit = new Promise<number>((resolve, reject) => {
     child.on('error', (error) => {
+      leave();
       removeFiles();
       terminal?.close();
       pipes.destroy();
@@ -63,12 +69,14 @@ export async function execInVe(context: VeContext, ve: VeRecord, request: ExecRe
     });
     child.on('exit', () => {
       ended = true;
+      leave();
       complaint ??= complaintIn(files.log);
     });
     child.on('exit', (code, signal) => void Promise.all([pipes.drained(), terminal ? undefined : over(stderr)]).then(() => {
       terminal?.close();
       removeFiles();
-      if (code !== 0 && complaint !== undefined) reject(execError(complaint, request));
+      if (interrupted !== undefined) reject(new VeldError('exec.interrupted', `The command was ended: ${interrupted}`));
+      else if (code !== 0 && complaint !== undefined) reject(execError(complaint, request));
       else resolve(code ?? 128 + (signal === 'SIGKILL' ? 9 : 15));
     }));
   });
@@ -105,7 +113,7 @@ function over(stream: Readable): Promise<void> {
 /** Init of a VE in which commands can run. @throws VeldError `ve.not_running`, `ve.frozen` */
 export function enterableInit({ settings, resources }: VeContext, ve: VeRecord): ProcessId {
   const { init } = readRunState(settings, ve.number);
-  if (!init) throw new VeldError('ve.not_running', `${ve.name} is not running.`);
+  if (!init) throw new VeldError('ve.not_running', `${ve.name} is ${ve.suspended ? 'suspended' : 'not running'}.`, ve.suspended ? { hint: 'Bring it back first: `veld resume NAME`.' } : {});
   if (resources.isFrozen(ve.number)) throw new VeldError('ve.frozen', `${ve.name} is frozen: nothing can run in it.`);
   return init;
 }

@@ -16,11 +16,13 @@ import { checkRunning, freezeVe, thawVe } from './freeze.ts';
 import { consoleLog } from './logs.ts';
 import { recover } from './recovery.ts';
 import { restartVe } from './restart.ts';
+import { checkResumable, resumeVe } from './resume.ts';
 import { readRunState } from './run-folder.ts';
 import { checkChanges, checkNewName, renameVe, setProperties } from './set.ts';
 import { openShell } from './shell.ts';
 import { checkStopped, startVe } from './start.ts';
 import { checkStoppable, stopVe } from './stop.ts';
+import { checkSuspendable, obstaclesOf, suspendVe } from './suspend.ts';
 import { deleteTemplate, findTemplate, makeTemplate, viewTemplate } from './template-verbs.ts';
 import type { VeManager } from './types.ts';
 import { sampleUsage, veProcesses } from './usage.ts';
@@ -75,12 +77,27 @@ export function createVeManager(context: VeContext): RunningVeManager {
       }
     },
 
-    start(key, requestId) {
+    start(key, { discardState }, requestId) {
       const ve = findVe(store, key);
       context.engine();
-      checkStopped(context, ve);
-      return begin('start', ve, requestId, (task) => startVe(context, ve.uuid, task));
+      checkStopped(context, ve, discardState);
+      return begin('start', ve, requestId, (task) => startVe(context, ve.uuid, task, discardState));
     },
+
+    suspend(key, requestId) {
+      const ve = findVe(store, key);
+      context.engine();
+      checkSuspendable(context, ve);
+      return begin('suspend', ve, requestId, (task) => suspendVe(context, ve.uuid, task));
+    },
+
+    resume(key, requestId) {
+      const ve = findVe(store, key);
+      checkResumable(context, ve);
+      return begin('resume', ve, requestId, (task) => resumeVe(context, ve.uuid, task));
+    },
+
+    obstacles: async (key) => obstaclesOf(context, findVe(store, key)),
 
     stop(key, options, requestId) {
       const ve = findVe(store, key);
@@ -164,11 +181,11 @@ export function createVeManager(context: VeContext): RunningVeManager {
 
     async startAtBoot() {
       const wanted = store.listVes().map((ve) => ({ ve, properties: resolveProperties(ve.properties) }))
-        .filter(({ ve, properties }) => ve.ready && properties['boot.start'] && !readRunState(context.settings, ve.number).init)
+        .filter(({ ve, properties }) => ve.ready && !ve.suspended && properties['boot.start'] && !readRunState(context.settings, ve.number).init)
         .sort((a, b) => b.properties['boot.order'] - a.properties['boot.order'] || a.ve.number - b.ve.number);
       for (const { ve } of wanted) {
         try {
-          const ended = await operations.wait(manager.start(ve.uuid, null).id);
+          const ended = await operations.wait(manager.start(ve.uuid, {}, null).id);
           if (ended.state !== 'succeeded') log.error({ ve: ve.uuid, name: ve.name, error: ended.error }, 'a VE did not start at boot');
         } catch (error) {
           log.error({ ve: ve.uuid, name: ve.name, err: error }, 'a VE did not start at boot');

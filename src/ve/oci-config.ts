@@ -2,7 +2,7 @@
  * The OCI configuration of a VE (config.json of the bundle).
  * Format: OCI runtime specification 1.2, config.md and config-linux.md.
  */
-import { readFileSync } from 'node:fs';
+import { existsSync, readFileSync } from 'node:fs';
 import type { VeRecord } from '../store/types.ts';
 import type { Properties } from '../spec/types.ts';
 import { LXCFS_FILES } from '../kernel/lxcfs-mounts.ts';
@@ -17,10 +17,16 @@ export const UID_COUNT = 65536;
 /** Annotation that holds the properties with which a VE was booted. */
 export const PROPERTIES_ANNOTATION = 'veld.properties';
 
-/** Kernel-wide information and switches, hidden behind /dev/null or an empty folder. */
-const MASKED_PATHS = [
-  '/proc/acpi', '/proc/asound', '/proc/kcore', '/proc/keys', '/proc/latency_stats', '/proc/sched_debug', '/proc/scsi', '/proc/timer_list',
-  '/proc/timer_stats', '/proc/interrupts', '/sys/devices/virtual/powercap', '/sys/firmware', '/sys/kernel/debug', '/sys/kernel/tracing',
+/** Kernel-wide information and switches, hidden behind /dev/null. */
+const MASKED_FILES = [
+  '/proc/kcore', '/proc/keys', '/proc/latency_stats', '/proc/sched_debug', '/proc/timer_list', '/proc/timer_stats', '/proc/interrupts',
+];
+/**
+ * And behind an empty folder of the host, which is one and the same for all: the file systems that crun would make for them are the VE's own, and
+ * each costs its dump a run of tar. Those that this kernel has not (yet) are left to crun.
+ */
+const MASKED_FOLDERS = [
+  '/proc/acpi', '/proc/asound', '/proc/scsi', '/sys/devices/virtual/powercap', '/sys/firmware', '/sys/kernel/debug', '/sys/kernel/tracing',
 ];
 const READONLY_PATHS = ['/proc/bus', '/proc/fs', '/proc/irq', '/proc/sysrq-trigger'];
 
@@ -29,6 +35,8 @@ export interface OciOptions {
   properties: Properties;
   /** Folder in which the root file system is mounted. */
   rootfs: string;
+  /** A folder in which there is nothing. */
+  empty: string;
   /** Folder of lxcfs' mount, or null when it does not run. */
   lxcfs: string | null;
   /** As in /proc/PID/cgroup. */
@@ -42,7 +50,8 @@ export interface OciOptions {
 }
 
 /** The whole configuration, ready for JSON. */
-export function ociConfig({ ve, properties, rootfs, lxcfs, cgroupPath, timeNamespace, commandInit, user }: OciOptions): object {
+export function ociConfig({ ve, properties, rootfs, empty, lxcfs, cgroupPath, timeNamespace, commandInit, user }: OciOptions): object {
+  const covered = MASKED_FOLDERS.filter((path) => existsSync(path));
   const map = [{ containerID: 0, hostID: ve.uidBase, size: UID_COUNT }];
   return {
     ociVersion: '1.2.0',
@@ -56,7 +65,7 @@ export function ociConfig({ ve, properties, rootfs, lxcfs, cgroupPath, timeNames
       ...bootProcess(ve.uuid, properties, user),
       rlimits: [{ type: 'RLIMIT_NOFILE', soft: 1024, hard: openFilesLimit() }],
     },
-    mounts: [...mounts(lxcfs), ...(properties['boot.command'] === null ? [] : [
+    mounts: [...mounts(lxcfs), ...covered.map((destination) => ({ destination, type: 'bind', source: empty, options: ['bind', 'nosuid', 'nodev', 'noexec', 'ro'] })), ...(properties['boot.command'] === null ? [] : [
       { destination: COMMAND_INIT, type: 'bind', source: commandInit, options: ['bind', 'nosuid', 'nodev', 'ro'] },
     ])],
     linux: {
@@ -67,7 +76,7 @@ export function ociConfig({ ve, properties, rootfs, lxcfs, cgroupPath, timeNames
       gidMappings: map,
       cgroupsPath: cgroupPath,
       rootfsPropagation: 'private',
-      maskedPaths: MASKED_PATHS,
+      maskedPaths: [...MASKED_FILES, ...MASKED_FOLDERS.filter((path) => !covered.includes(path))],
       readonlyPaths: READONLY_PATHS,
       seccomp: seccompProfile(properties),
     },

@@ -5,6 +5,7 @@
  */
 import { existsSync, readdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
+import { run } from '../lib/run.ts';
 import { resolveProperties } from '../spec/properties.ts';
 import type { JournalRecord, VeRecord } from '../store/types.ts';
 import { prepareRun } from './boot.ts';
@@ -13,7 +14,9 @@ import { updateVe, type VeContext } from './context.ts';
 import { removeVe } from './destroy.ts';
 import type { ExitWatcher } from './exits.ts';
 import { listRunFolders, makeSharedRunFolders, readRunState, removeRunFolder, runFolder } from './run-folder.ts';
+import { finishResume } from './resume.ts';
 import { follow } from './set.ts';
+import { finishSuspend } from './suspend.ts';
 
 /** What is left to do by ordinary operations, once the daemon serves. */
 export interface Unfinished {
@@ -28,7 +31,7 @@ export interface Unfinished {
 export async function recover(context: VeContext, sameBoot: boolean, exits: ExitWatcher): Promise<Unfinished> {
   const { settings, store, log, resources } = context;
   // Not `events`: the exit watcher watches that very folder, and what lies in it are empty marks.
-  if (!sameBoot) for (const name of ['ves', 'crun', 'exits']) rmSync(join(settings.runDir, name), { recursive: true, force: true });
+  if (!sameBoot) for (const name of ['ves', 'crun', 'exits', 'criu']) rmSync(join(settings.runDir, name), { recursive: true, force: true });
   makeSharedRunFolders(settings);
   const unfinished: Unfinished = { stop: [], restart: [] };
   const journal = new Map(store.listJournal().flatMap((entry) => (entry.ve === null ? [] : [[entry.ve, entry] as const])));
@@ -57,15 +60,16 @@ export async function recover(context: VeContext, sameBoot: boolean, exits: Exit
     removeRunFolder(settings, number);
   }
   await removeOrphans(context);
+  for (const uuid of context.states.list()) if (!store.veByUuid(uuid)?.suspended) await context.states.remove(uuid);
   for (const ve of store.listVes()) exits.look(ve.number);
   return unfinished;
 }
 
 async function recoverVe(context: VeContext, ve: VeRecord, entry: JournalRecord | undefined, sameBoot: boolean, unfinished: Unfinished): Promise<void> {
-  const { settings, log, network, resources, store } = context;
+  const { settings, log, network, resources, states, store } = context;
   // A script may still be at work: a boot that the old daemon began, or a reboot.
   await settled(context, ve.number);
-  const run = readRunState(settings, ve.number);
+  const state = readRunState(settings, ve.number);
   const kind = entry?.kind;
   // After a boot of the host boot.start decides what runs, not what ran.
   if (!sameBoot && ve.desired === 'running' && !resolveProperties(ve.properties)['boot.start']) updateVe(store, ve.uuid, { desired: 'stopped' });
@@ -83,18 +87,29 @@ async function recoverVe(context: VeContext, ve: VeRecord, entry: JournalRecord 
   }
   if (kind === 'stop') {
     updateVe(store, ve.uuid, { desired: 'stopped' });
-    if (run.init) unfinished.stop.push({ ve, force: entry?.data.force === true });
+    if (state.init) unfinished.stop.push({ ve, force: entry?.data.force === true });
     else await cleanUpRun(context, ve);
   }
   if (kind === 'restart') {
     unfinished.restart.push({ ve, force: entry?.data.force === true });
-    if (!run.init) await cleanUpRun(context, ve);
+    if (!state.init) await cleanUpRun(context, ve);
   }
-  if (run.init) {
-    log.info({ ve: ve.uuid, name: ve.name, pid: run.init.pid }, 'adopted a running VE');
+  // `restore` is there until the processes of a resume run: what there is of them now is a torso.
+  const torso = kind === 'resume' && (!state.init || existsSync(join(runFolder(settings, ve.number), 'restore')));
+  if (torso) await cleanUpRun(context, ve);
+  else if (kind === 'resume') finishResume(context, ve);
+  if (torso) return;
+  if (kind === 'suspend' && !state.init && states.isWhole(ve.uuid)) {
+    log.info({ ve: ve.uuid, name: ve.name }, 'finishing an interrupted suspend');
+    await finishSuspend(context, ve);
+    return;
+  }
+  if (state.init) {
+    log.info({ ve: ve.uuid, name: ve.name, pid: state.init.pid }, 'adopted a running VE');
     await network.admit(ve);
-    if (kind === 'set' || kind === 'rename') await follow(context, entry?.data.before as VeRecord, ve, run.init, true);
+    if (kind === 'set' || kind === 'rename') await follow(context, entry?.data.before as VeRecord, ve, state.init, true);
     else resources.apply(ve.number, resolveProperties(ve.properties));
+    if (kind === 'suspend') await run(join(settings.libexecDir, 'veld-dump'), [runFolder(settings, ve.number), 'unlock'], { allow: true });
     await renewRun(context, ve);
     return;
   }

@@ -2,7 +2,7 @@
  * A VE's run folder (`<runDir>/ves/<number>/`): what the scripts in libexec/ need to boot the VE without the daemon, and what they
  * leave for the daemon to read. It belongs to one boot of the host.
  *
- * Written here: `env` (shell variables), `config.template` and `config.plain` (with and without lxcfs), `fstab` (the VE's mounts, see fstab(5)), `host.batch`,
+ * Written here: `env` (shell variables), `config.template` and `config.plain` (with and without lxcfs), `fstab` (the VE's mounts, see fstab(5)), `links.batch`, `host.batch`,
  * `guest.batch`, `guest6.batch`, `guest.sysctls` (see NetworkPlan), `hold` (create, but let the daemon start), `stopping` (a reboot is not wanted).
  * Left by the scripts: `init` (`PID STARTTIME`), `exited` (`CODE EPOCHSECONDS`), `config.json` (of this boot).
  */
@@ -70,6 +70,11 @@ export function listRunFolders(settings: Settings): number[] {
   }
 }
 
+/** The folder that VEs see where they are to see nothing. */
+export function emptyFolder(settings: Settings): string {
+  return join(settings.runDir, 'empty');
+}
+
 /** The VE's root must be able to walk to its root file system (crun looks up the path with the VE's uid), and no further. */
 const WALK_ONLY = 0o711;
 
@@ -79,6 +84,7 @@ export function makeSharedRunFolders(settings: Settings): void {
     mkdirSync(folder, { recursive: true });
     chmodSync(folder, WALK_ONLY); // whatever the umask, or whoever made it
   }
+  mkdirSync(emptyFolder(settings), { recursive: true, mode: 0o555 });
   for (const name of ['crun', 'exits', 'events']) mkdirSync(join(settings.runDir, name), { recursive: true, mode: 0o700 });
 }
 
@@ -87,11 +93,7 @@ export function writeRunFolder(settings: Settings, plan: BootPlan): string {
   const folder = runFolder(settings, plan.ve.number);
   mkdirSync(folder, { recursive: true, mode: WALK_ONLY });
   for (const name of ['rootfs', ...plan.mounts.lowers.map((_, i) => `lower${i}`)]) mkdirSync(join(folder, name), { recursive: true, mode: 0o711 });
-  // Whole or not at all: a script may read it just now.
-  const put = (name: string, text: string): void => {
-    writeFileSync(join(folder, `${name}.new`), text, { mode: 0o600 });
-    renameSync(join(folder, `${name}.new`), join(folder, name));
-  };
+  const put = (name: string, text: string): void => putFile(folder, name, text);
   put('env', shellVariables({
     VELD_ID: runtimeId(settings, plan.ve.number),
     VELD_NUMBER: String(plan.ve.number),
@@ -120,11 +122,24 @@ export function writeRunFolder(settings: Settings, plan: BootPlan): string {
   closeSync(openSync(join(folder, 'lock'), 'a', 0o600));
   put('fstab', fstab(folder, runtimeId(settings, plan.ve.number), plan));
   if (plan.command) put(COMMAND_INIT_SOURCE, '');
+  put('links.batch', plan.network.linkBatch);
   put('host.batch', plan.network.hostBatch);
   put('guest.batch', plan.network.guestBatch);
   put('guest6.batch', plan.network.guestBatch6);
   put('guest.sysctls', plan.network.guestSysctls);
   return folder;
+}
+
+/** Write a file of a run folder, whole or not at all: a script may read it just now. */
+export function putFile(folder: string, name: string, text: string): void {
+  writeFileSync(join(folder, `${name}.new`), text, { mode: 0o600 });
+  renameSync(join(folder, `${name}.new`), join(folder, name));
+}
+
+/** A line of an fstab (fstab(5)). */
+export function fstabLine(...fields: [source: string, target: string, type: string, options: string]): string {
+  const escaped = (field: string): string => field.replaceAll(/[ \t\n\\]/g, (c) => `\\${c.charCodeAt(0).toString(8).padStart(3, '0')}`);
+  return `${fields.map(escaped).join(' ')} 0 0\n`;
 }
 
 /**
@@ -144,8 +159,7 @@ function fstab(folder: string, id: string, { mounts, hybridMount, command, engin
   lines.push([`veld-${id}`, join(folder, 'rootfs'), 'overlay', `nodev,lowerdir=${stack.toReversed().join(':')},upperdir=${mounts.upper},workdir=${mounts.work}`]);
   // crun binds it from here, where the VE's root can reach it.
   if (command) lines.push([engine.catatonit, join(folder, COMMAND_INIT_SOURCE), 'none', 'bind,ro']);
-  const escaped = (field: string): string => field.replaceAll(/[ \t\n\\]/g, (c) => `\\${c.charCodeAt(0).toString(8).padStart(3, '0')}`);
-  return lines.map((fields) => `${fields.map(escaped).join(' ')} 0 0\n`).join('');
+  return lines.map((fields) => fstabLine(...fields)).join('');
 }
 
 /** Let veld-boot find that config.json is made already: a link, so that a later change of the template does not reach it. */
@@ -161,7 +175,7 @@ function directories(groups: VeGroups): string {
 }
 
 /** Lines NAME='VALUE'. Values are Veld's own paths and numbers; a quote in one would be an error in a caller. */
-function shellVariables(variables: Record<string, string>): string {
+export function shellVariables(variables: Record<string, string>): string {
   return Object.entries(variables).map(([name, value]) => {
     if (/['\n\0]/.test(value)) throw new Error(`${name} cannot be written for the scripts: ${JSON.stringify(value)}`);
     return `${name}='${value}'\n`;

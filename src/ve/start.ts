@@ -7,16 +7,17 @@ import { settled } from './clean-up.ts';
 import { reload, updateVe, type VeContext } from './context.ts';
 import { readRunState } from './run-folder.ts';
 
-/** Refuse what cannot be started. @throws VeldError `ve.running` */
-export function checkStopped(context: VeContext, ve: VeRecord): void {
+/** Refuse what cannot be started. @param discardState also a suspended VE @throws VeldError `ve.running`, `ve.suspended` */
+export function checkStopped(context: VeContext, ve: VeRecord, discardState = false): void {
+  if (ve.suspended && !discardState) throw new VeldError('ve.suspended', `${ve.name} is suspended: a boot would lose what it was doing.`);
   if (readRunState(context.settings, ve.number).init) throw new VeldError('ve.running', `${ve.name} is running already.`, { hint: 'Nothing to do; `veld restart` boots it anew.' });
 }
 
-/** Boot a stopped VE. */
-export async function startVe(context: VeContext, uuid: string, task: Task): Promise<void> {
+/** Boot a stopped VE. @param discardState a suspended one, too: its state is thrown away when the boot has succeeded */
+export async function startVe(context: VeContext, uuid: string, task: Task, discardState = false): Promise<void> {
   const ve = reload(context.store, uuid);
   await settled(context, ve.number); // it may be rebooting itself just now
-  checkStopped(context, ve);
+  checkStopped(context, ve, discardState);
   const before = ve.desired;
   task.undo('desired', () => { updateVe(context.store, uuid, { desired: before }); });
   const wanted = context.store.transaction(() => {
@@ -25,5 +26,9 @@ export async function startVe(context: VeContext, uuid: string, task: Task): Pro
   });
   const init = await bootVe(context, wanted, task);
   task.commit();
+  if (ve.suspended) {
+    updateVe(context.store, uuid, { suspended: null });
+    await context.states.remove(uuid);
+  }
   context.events.emit('ve.started', { ve: uuid, data: { name: ve.name, pid: init?.pid ?? null } });
 }

@@ -2,12 +2,13 @@
 import type { Duplex } from 'node:stream';
 import type { OperationRecord, TemplateRecord } from '../store/types.ts';
 import type { Properties } from '../spec/types.ts';
+import type { Obstacle } from '../checkpoint/types.ts';
 import type { Usage } from '../resources/types.ts';
 import type { LinkPlan, Traffic } from '../network/types.ts';
 import type { BuildRequest, ImportRequest } from '../templates/types.ts';
 
 /** `failed`: it should run, and does not. */
-export type VeStatus = 'stopped' | 'starting' | 'running' | 'frozen' | 'stopping' | 'failed';
+export type VeStatus = 'stopped' | 'starting' | 'running' | 'frozen' | 'stopping' | 'suspended' | 'failed';
 
 export interface VeView {
   uuid: string;
@@ -26,6 +27,8 @@ export interface VeView {
   /** Only those set by hand; `properties` in the full view has all. */
   set: Record<string, unknown>;
   lastExit: { code: number; at: string; reason: string } | null;
+  /** ISO 8601: since when its processes are on the disk; else null. */
+  suspendedAt: string | null;
   /** `init`: an init that announced itself has; null when not running. */
   health: 'ok' | 'unverified' | null;
 }
@@ -179,10 +182,17 @@ export interface VeManager {
   /** The same without what takes a look at the kernel. Throws `ve.not_found`. */
   view(key: string): VeView;
   create(request: CreateRequest, requestId: string | null): OperationRecord;
-  start(key: string, requestId: string | null): OperationRecord;
+  /** @param options `discardState`: also a suspended one, whose state is thrown away */
+  start(key: string, options: { discardState?: boolean }, requestId: string | null): OperationRecord;
   /** @param timeout seconds before it is forced; default `stop.timeout` */
   stop(key: string, options: { force?: boolean; timeout?: number }, requestId: string | null): OperationRecord;
   restart(key: string, options: { force?: boolean; timeout?: number }, requestId: string | null): OperationRecord;
+  /** Its processes go to the disk. */
+  suspend(key: string, requestId: string | null): OperationRecord;
+  /** And come back. */
+  resume(key: string, requestId: string | null): OperationRecord;
+  /** What is in the way of a `suspend` now. */
+  obstacles(key: string): Promise<Obstacle[]>;
   freeze(key: string, requestId: string | null): OperationRecord;
   thaw(key: string, requestId: string | null): OperationRecord;
   destroy(key: string, options: { force?: boolean }, requestId: string | null): OperationRecord;

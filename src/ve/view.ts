@@ -48,6 +48,7 @@ export function viewVe(context: VeContext, ve: VeRecord, nameOf: TemplateName = 
     createdAt: ve.createdAt,
     set: ve.properties,
     lastExit: ve.lastExit,
+    suspendedAt: ve.suspended?.at ?? null,
     health: run.init ? (status === 'starting' ? 'unverified' : 'ok') : null,
   };
 }
@@ -69,11 +70,12 @@ export function detailVe(context: VeContext, ve: VeRecord, nameOf?: TemplateName
 }
 
 function statusOf(context: VeContext, ve: VeRecord, run: RunState, busy: OperationRecord | undefined): VeStatus {
-  if (busy?.kind === 'start' || busy?.kind === 'restart' || busy?.kind === 'create') return 'starting';
-  if (busy?.kind === 'stop' && run.init) return 'stopping';
+  if (busy?.kind === 'start' || busy?.kind === 'restart' || busy?.kind === 'create' || busy?.kind === 'resume') return 'starting';
+  if ((busy?.kind === 'stop' || busy?.kind === 'suspend') && run.init) return 'stopping';
   // Between two boots, or at its end, until the exit watcher has seen which.
   if (run.between) return ve.desired === 'running' ? 'starting' : 'stopping';
   if (run.init) return context.resources.isFrozen(ve.number) ? 'frozen' : 'running';
+  if (ve.suspended) return 'suspended';
   return ve.desired === 'running' ? 'failed' : 'stopped';
 }
 

@@ -33,8 +33,8 @@ export interface Names {
 }
 
 const STATUSES: Partial<Record<Completes, readonly VeStatus[]>> = {
-  've': ['running', 'stopped', 'failed', 'frozen', 'starting', 'stopping'], 'running ve': ['running', 'frozen', 'starting'], 'stopped ve': ['stopped', 'failed'],
-  'frozen ve': ['frozen'],
+  've': ['running', 'stopped', 'failed', 'frozen', 'suspended', 'starting', 'stopping'], 'running ve': ['running', 'frozen', 'starting'], 'stopped ve': ['stopped', 'failed'],
+  'frozen ve': ['frozen'], 'suspended ve': ['suspended'],
 };
 
 const GROUP_HELP = 'commands of its own';

@@ -54,7 +54,7 @@ export function paintStatus(text: string): string {
 }
 
 const STATUS_COLOURS: Record<string, number> = {
-  running: 32, succeeded: 32, ok: 32, starting: 33, stopping: 33, frozen: 36, warning: 33, failed: 31, interrupted: 31, fail: 31, cancelled: 33, stopped: 90,
+  running: 32, succeeded: 32, ok: 32, starting: 33, stopping: 33, frozen: 36, suspended: 36, warning: 33, failed: 31, interrupted: 31, fail: 31, cancelled: 33, stopped: 90,
 };
 
 /** Columns that a text takes on a terminal: combining marks none, East Asian wide characters and emoji two. */

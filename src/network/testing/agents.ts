@@ -54,13 +54,13 @@ export function veRecord(number: number, addresses: string[] = [], properties: R
   return {
     uuid: `uuid-${number}`, number, name: `ve${number}`, template: '', layers: [], uidBase: 0, properties, addresses,
     mac: `02:00:00:00:${(number >> 8).toString(16).padStart(2, '0')}:${(number & 255).toString(16).padStart(2, '0')}`,
-    desired: 'running', ready: true, guestDirty: false, createdAt: '', lastExit: null,
+    desired: 'running', ready: true, guestDirty: false, createdAt: '', lastExit: null, suspended: null,
   };
 }
 
 /** Make the links of a VE as the runtime script does. @returns milliseconds */
 export function plugLinks(plan: NetworkPlan, agent: Agent, folder: string): number {
-  for (const [name, text] of Object.entries({ host: plan.hostBatch, guest: plan.guestBatch, guest6: plan.guestBatch6, sysctls: plan.guestSysctls })) writeFileSync(join(folder, name), text);
+  for (const [name, text] of Object.entries({ host: plan.linkBatch + plan.hostBatch, guest: plan.guestBatch, guest6: plan.guestBatch6, sysctls: plan.guestSysctls })) writeFileSync(join(folder, name), text);
   const started = performance.now();
   const script = `sed "s/@PID@/$PID/" "$DIR/host" | ip -batch - && nsenter -t "$PID" -n sh -ec '
     while read -r name value <&3; do echo "$value" >"/proc/sys/$name"; done

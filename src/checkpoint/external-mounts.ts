@@ -1,0 +1,42 @@
+/** Which mounts of a VE come from outside, and where they come from on this host. */
+import { lxcfsBinds, type MountLine } from '../kernel/lxcfs-mounts.ts';
+import { VeldError } from '../lib/errors.ts';
+import type { ExternalMount } from './types.ts';
+
+/** The folder that stands for everything that a VE shall find empty. */
+const EMPTY = 'empty';
+
+export interface MountSources {
+  /** Folder of lxcfs' mount; null when there is none. */
+  lxcfs: string | null;
+  /** The empty folder. */
+  empty: string;
+}
+
+/**
+ * The external ones among the mounts of a VE.
+ * @param table of its init
+ * @param source name of this installation's lxcfs in mount tables
+ * @param covered mount points over which the empty folder was bound at its boot
+ */
+export function externalMounts(table: readonly MountLine[], source: string, covered: readonly string[]): ExternalMount[] {
+  const lxcfs = lxcfsBinds(table, source).map(({ target, file }) => ({ inside: target, name: `lxcfs${file}` }));
+  // Device nodes of the host; a VE cannot have any other ones.
+  const devices = table.filter(({ type, root }) => type === 'devtmpfs' && /^\/[a-z]+$/.test(root)).map(({ target, root }) => ({ inside: target, name: `dev${root}` }));
+  const targets = new Set(table.map(({ target }) => target));
+  const empty = covered.filter((target) => targets.has(target)).map((inside) => ({ inside, name: EMPTY }));
+  return [...lxcfs, ...devices, ...empty];
+}
+
+/**
+ * Where an external mount comes from on this host.
+ * @throws VeldError `checkpoint.unusable` for what this host has not
+ */
+export function sourceOf({ name }: ExternalMount, { lxcfs, empty }: MountSources): string {
+  if (name === EMPTY) return empty;
+  if (/^dev\/[a-z]+$/.test(name)) return `/${name}`;
+  const file = /^lxcfs(\/(?!.*\.\.)[a-z/]+)$/.exec(name)?.[1];
+  if (file === undefined) throw new VeldError('checkpoint.unusable', `The state wants a mount ${JSON.stringify(name)} that this version does not know.`);
+  // Without lxcfs the VE sees the kernel's own file there again: a bind of it over itself.
+  return lxcfs === null ? file : lxcfs + file;
+}

@@ -1,0 +1,106 @@
+/**
+ * What a dump of a VE would fail on, told from /proc before anything is stopped. One row for each thing that criu cannot take along; where a
+ * process has several of a kind, one is named.
+ */
+import { readdirSync, readFileSync, readlinkSync } from 'node:fs';
+import { setImmediate as nextTurn } from 'node:timers/promises';
+import type { MountLine } from '../kernel/lxcfs-mounts.ts';
+import { readProcessFile } from '../kernel/process.ts';
+import type { Obstacle } from './types.ts';
+
+/** Processes looked at before other work of this program has its turn. */
+const SLICE = 32;
+
+interface DescriptorRow {
+  kind: string;
+  /** Of the link in /proc/PID/fd. */
+  pattern: RegExp;
+  text: string;
+  remedy: string;
+}
+
+/** Open files, by what their links in /proc/PID/fd say (proc_pid_fd(5)). */
+const DESCRIPTORS: readonly DescriptorRow[] = [
+  { kind: 'io_uring', pattern: /^anon_inode:\[io_uring\]/, text: 'has an io_uring, whose requests under way are in the kernel only', remedy: 'Switch features.io_uring off and restart the VE, or the program to its ordinary I/O.' },
+  { kind: 'perf', pattern: /^anon_inode:\[perf_event\]/, text: 'measures with perf', remedy: 'End the measurement.' },
+  { kind: 'bpf', pattern: /^anon_inode:(\[?bpf|bpf)/, text: 'holds a BPF program or map', remedy: 'End the program that loaded it.' },
+  { kind: 'userfaultfd', pattern: /^anon_inode:\[userfaultfd\]/, text: 'handles page faults of its own', remedy: 'End the program.' },
+  { kind: 'landlock', pattern: /^anon_inode:\[?landlock/, text: 'is about to confine itself with Landlock', remedy: 'Try again in a moment.' },
+  { kind: 'fuse', pattern: /^\/dev\/fuse$/, text: 'serves a FUSE file system', remedy: 'Unmount it.' },
+  { kind: 'device', pattern: /^\/dev\/(?!null$|zero$|full$|random$|urandom$|tty$|ptmx$|pts\/|shm\/|mqueue\/|net\/tun$|log$|console$|initctl$|fd)/, text: 'has a device of the host open', remedy: 'Close it, or take the device away from the VE.' },
+];
+
+/** The VE's console in its own devpts: its other end is outside. */
+const CONSOLE = /^\/dev\/(console|pts\/0)$/;
+
+/** File systems that criu can make again. Those that come from outside are known by name and told apart before. */
+const FILE_SYSTEMS = new Set(['overlay', 'proc', 'sysfs', 'cgroup2', 'tmpfs', 'devpts', 'mqueue', 'devtmpfs', 'ramfs', 'binfmt_misc', 'debugfs', 'tracefs', 'securityfs', 'autofs']);
+
+/** Namespaces of which a VE has one only, or its dump fails: criu dumps nested ones of mounts, networks and pids. */
+const SINGLE = { uts: 'a host name', ipc: 'System V IPC', user: 'users', cgroup: 'control groups', time: 'clocks' } as const;
+
+/**
+ * Look at all processes of a VE.
+ * @param init host pid of its init
+ * @param pids host's, of all its processes
+ * @param external mount points of what comes from outside
+ */
+export async function findObstacles(init: number, pids: readonly number[], mounts: readonly MountLine[], external: ReadonlySet<string>): Promise<Obstacle[]> {
+  const found: Obstacle[] = mounts.filter(({ type, target }) => !FILE_SYSTEMS.has(type) && !external.has(target)).map(({ type, target }) => ({
+    kind: 'mount', process: null, text: `There is a ${type} file system at ${target}, which cannot be mounted again in the same state.`, remedy: `Unmount it: umount ${target}.`,
+  }));
+  const own = namespacesOf(init);
+  for (const [i, pid] of pids.entries()) {
+    if (i % SLICE === SLICE - 1) await nextTurn();
+    const status = readProcessFile(pid, 'status');
+    if (status === undefined || /^State:\s*[ZX]/m.test(status)) continue; // it has ended
+    const process = { pid: Number(/^NSpid:.*?(\d+)$/m.exec(status)?.[1] ?? pid), name: /^Name:\s*(.*)$/m.exec(status)?.[1] ?? '' };
+    const add = (kind: string, what: string, remedy: string): void => {
+      found.push({ kind, process, text: `Process ${process.pid} (${process.name}) ${what}.`, remedy });
+    };
+    const tracer = Number(/^TracerPid:\s*(\d+)/m.exec(status)?.[1] ?? 0);
+    if (tracer !== 0) add('traced', 'is being traced by a debugger', 'End strace, gdb or whatever traces it.');
+    const others = namespacesOf(pid);
+    for (const [name, what] of Object.entries(SINGLE)) {
+      if (own[name] !== undefined && others[name] !== undefined && own[name] !== others[name]) {
+        add('namespace', `has a ${name} namespace of its own (for ${what})`, 'Containers inside a VE and units with ProtectHostname=, PrivateUsers= or PrivateIPC= make one: switch features.nesting off, or the unit.');
+      }
+    }
+    const links = openFiles(pid);
+    for (const { kind, pattern, text, remedy } of DESCRIPTORS) {
+      if (links.some((link) => pattern.test(link))) add(kind, text, remedy);
+    }
+    if (links.some((link) => CONSOLE.test(link))) add('console', 'has the console open, whose other end is outside', 'Only VEs in which nobody keeps the console can be dumped: those with systemd do, when console-getty is masked.');
+  }
+  return found;
+}
+
+function namespacesOf(pid: number): Record<string, string | undefined> {
+  return Object.fromEntries(Object.keys(SINGLE).map((name) => [name, readLink(`/proc/${pid}/ns/${name}`)]));
+}
+
+function openFiles(pid: number): string[] {
+  try {
+    return readdirSync(`/proc/${pid}/fd`).flatMap((fd) => readLink(`/proc/${pid}/fd/${fd}`) ?? []);
+  } catch {
+    return []; // it has ended
+  }
+}
+
+function readLink(path: string): string | undefined {
+  try {
+    return readlinkSync(path);
+  } catch {
+    return undefined;
+  }
+}
+
+/** Links of the VE's network that the manager did not make: they would be gone after a restore. @param table text of /proc/PID/net/dev @param known names */
+export function strangeLinks(init: number, known: readonly string[]): Obstacle[] {
+  const names = readFileSync(`/proc/${init}/net/dev`, 'utf8').split('\n').flatMap((line) => /^\s*([^\s:]+):/.exec(line)?.[1] ?? []);
+  // Made by the kernel in each namespace once the module of their kind is there.
+  const fallback = /^(lo|sit0|tunl0|gre0|gretap0|erspan0|ip_vti0|ip6_vti0|ip6tnl0|ip6gre0)$/;
+  return names.filter((name) => !known.includes(name) && !fallback.test(name)).map((name) => ({
+    kind: 'link', process: null, text: `The VE has made a network link ${name}, which would be lost.`, remedy: `Take it down before (ip link del ${name}), and make it again afterwards.`,
+  }));
+}

@@ -1,0 +1,69 @@
+/**
+ * Interface of the checkpoint capability: the processes of a VE as files.
+ *
+ * The life of a state on disk: `begin` makes an empty folder, libexec/veld-dump has criu fill it, and criu itself, in its last moment before the
+ * processes end, marks it whole. From then on the VE is suspended: `restore` tells the scripts how to bring it back. A folder that is not whole is
+ * nothing: the processes go on where they were.
+ */
+
+/** A mount that comes into the VE from outside, and is not part of its state: it is made anew on restore, from a place that may be another then. */
+export interface ExternalMount {
+  /** Mount point in the VE. */
+  inside: string;
+  /** What it is: `lxcfs/proc/uptime`, `dev/null`, `empty`. */
+  name: string;
+}
+
+/** What a state was made of, beside the images: `manifest.json`. */
+export interface Manifest {
+  /** Version of this layout. */
+  format: 1;
+  ve: string;
+  uidBase: number;
+  /** Fingerprint. */
+  engine: string;
+  /** `uname -r` and architecture of the kernel under which it was dumped. */
+  kernel: string;
+  architecture: string;
+  mounts: ExternalMount[];
+  /** ISO 8601. */
+  createdAt: string;
+}
+
+/** Places of a state. */
+export interface StateFolder {
+  dir: string;
+  /** criu's images and its log. */
+  images: string;
+  /** What crun knows of the VE. */
+  runtime: string;
+  /** The OCI configuration that the VE was booted with. */
+  config: string;
+}
+
+export interface States {
+  folder(uuid: string): StateFolder;
+  /** Make an empty folder for a dump; one that is there is thrown away. */
+  begin(uuid: string, manifest: Manifest): StateFolder;
+  /** Whether the dump ended well: the state is complete and on the disk. */
+  isWhole(uuid: string): boolean;
+  /** @throws VeldError `checkpoint.unusable` when there is none, or not a whole one */
+  manifest(uuid: string): Manifest;
+  /** Bytes on disk. */
+  size(uuid: string): number;
+  remove(uuid: string): Promise<void>;
+  /** UUIDs of the VEs for which something is there, whole or not. */
+  list(): string[];
+}
+
+/** Something that a dump would fail on. */
+export interface Obstacle {
+  /** For programs: `io_uring`, `namespace`, ... */
+  kind: string;
+  /** Pid in the VE and name of the process that has it; null when it is the VE's own. */
+  process: { pid: number; name: string } | null;
+  /** What it is, and why it cannot be kept: one sentence. */
+  text: string;
+  /** What can be done about it. */
+  remedy: string;
+}

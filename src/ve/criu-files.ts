@@ -1,0 +1,63 @@
+/** What libexec/veld-dump and libexec/veld-runtime find in a VE's run folder when criu is to dump or to restore it. */
+import { copyFileSync, readFileSync } from 'node:fs';
+import { release } from 'node:os';
+import { join } from 'node:path';
+import { criuConfig, CRIU_CACHE, prepareCriuCache } from '../kernel/criu.ts';
+import { engineByFingerprint, type Engine } from '../kernel/engine.ts';
+import { lxcfsSource, parseMountTable, type MountLine } from '../kernel/lxcfs-mounts.ts';
+import type { ProcessId } from '../kernel/process.ts';
+import { dumpOptions, restoreOptions } from '../checkpoint/criu-options.ts';
+import { externalMounts } from '../checkpoint/external-mounts.ts';
+import type { Manifest, StateFolder } from '../checkpoint/types.ts';
+import type { Settings } from '../lib/settings.ts';
+import type { VeRecord } from '../store/types.ts';
+import { hybridMount } from './boot.ts';
+import type { VeContext } from './context.ts';
+import { emptyFolder, fstabLine, putFile, runFolder, shellVariables } from './run-folder.ts';
+
+/** Mounts of a running VE. */
+export function mountsOf(init: ProcessId): MountLine[] {
+  return parseMountTable(readFileSync(`/proc/${init.pid}/mountinfo`, 'utf8'));
+}
+
+/** Describe a running VE's state to be. */
+export function manifestOf({ settings, engine }: VeContext, ve: VeRecord, init: ProcessId): Manifest {
+  const { mounts } = JSON.parse(readFileSync(join(runFolder(settings, ve.number), 'config.json'), 'utf8')) as { mounts: { destination: string; source?: string }[] };
+  const covered = mounts.filter(({ source }) => source === emptyFolder(settings)).map(({ destination }) => destination);
+  return {
+    format: 1, ve: ve.uuid, uidBase: ve.uidBase, engine: engine().fingerprint, kernel: release(), architecture: process.arch,
+    mounts: externalMounts(mountsOf(init), lxcfsSource(settings.instance), covered), createdAt: new Date().toISOString(),
+  };
+}
+
+/** Write what a dump of a running VE needs. @param everywhere look for watched files in all of the VE */
+export async function writeDumpFiles({ settings, resources }: VeContext, ve: VeRecord, init: ProcessId, state: StateFolder, { engine, mounts }: Manifest, everywhere: boolean): Promise<void> {
+  const folder = runFolder(settings, ve.number);
+  const used = engineByFingerprint(settings.stateDir, engine);
+  copyFileSync(join(folder, 'config.json'), state.config);
+  const hybrid = hybridMount();
+  putFile(folder, 'fstab.dump', [...(hybrid === null ? [] : [fstabLine(hybrid, '/sys/fs/cgroup', 'none', 'bind')]), await cacheLine(used, settings)].join(''));
+  putFile(folder, 'dump.conf', criuConfig(dumpOptions({ state, group: resources.groups(ve.number).path, mounts, pid: init.pid, everywhere })));
+  putFile(folder, 'dump', variables(used, state));
+}
+
+/** Write what a restore needs, into the run folder of a boot: with the file `restore` there that becomes one. */
+export async function writeRestoreFiles({ settings, resources, lxcfs }: VeContext, ve: VeRecord, state: StateFolder, { engine, mounts }: Manifest): Promise<void> {
+  const folder = runFolder(settings, ve.number);
+  const used = engineByFingerprint(settings.stateDir, engine);
+  // As it was booted: commands get the filter and the limits of that boot.
+  putFile(folder, 'config.json', readFileSync(state.config, 'utf8'));
+  putFile(folder, 'fstab.restore', readFileSync(join(folder, 'fstab'), 'utf8') + await cacheLine(used, settings));
+  putFile(folder, 'restore.conf', criuConfig(restoreOptions({
+    state, group: resources.groups(ve.number).path, mounts, work: folder, sources: { lxcfs: lxcfs(), empty: emptyFolder(settings) },
+  })));
+  putFile(folder, 'restore', variables(used, state));
+}
+
+function variables(engine: Engine, state: StateFolder): string {
+  return shellVariables({ VELD_IMAGES: state.images, VELD_STATE: state.dir, VELD_CRIU: engine.criu });
+}
+
+async function cacheLine(engine: Engine, settings: Settings): Promise<string> {
+  return fstabLine(await prepareCriuCache(engine, join(settings.runDir, 'criu')), CRIU_CACHE, 'none', 'bind,ro');
+}

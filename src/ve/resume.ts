@@ -1,0 +1,80 @@
+/** `resume`: the processes of a suspended VE come back from the disk, and go on where they were. */
+import { join } from 'node:path';
+import { VeldError } from '../lib/errors.ts';
+import { faultPoint } from '../lib/faults.ts';
+import { readIfExists } from '../lib/files.ts';
+import { run } from '../lib/run.ts';
+import { criuErrors } from '../kernel/criu.ts';
+import { engineByFingerprint } from '../kernel/engine.ts';
+import type { ProcessId } from '../kernel/process.ts';
+import type { Task } from '../ops/types.ts';
+import { resolveProperties } from '../spec/properties.ts';
+import type { VeRecord } from '../store/types.ts';
+import { prepareRun } from './boot.ts';
+import { cleanUpRun, settled } from './clean-up.ts';
+import { reload, updateVe, type VeContext } from './context.ts';
+import { writeRestoreFiles } from './criu-files.ts';
+import { proveHealth } from './health.ts';
+import { updateGuestFiles } from './identity-files.ts';
+import { mark, readRunState, runFolder } from './run-folder.ts';
+
+/** @throws VeldError `ve.not_suspended`, `checkpoint.unusable`, `engine.missing` */
+export function checkResumable({ settings, states }: VeContext, ve: VeRecord): void {
+  if (!ve.suspended) throw new VeldError('ve.not_suspended', `${ve.name} is not suspended.`);
+  states.manifest(ve.uuid);
+  engineByFingerprint(settings.stateDir, ve.suspended.engine);
+}
+
+/** Resume a suspended VE. When it cannot be restored it stays suspended, and nothing of the attempt is left. */
+export async function resumeVe(context: VeContext, uuid: string, task: Task): Promise<void> {
+  const { settings, resources, network, states } = context;
+  const ve = reload(context.store, uuid);
+  await settled(context, ve.number);
+  checkResumable(context, ve);
+  const properties = resolveProperties(ve.properties);
+  network.ready(ve);
+  task.undo('boot', () => cleanUpRun(context, ve));
+  task.phase('resume');
+  task.progress(10, 'preparing');
+  resources.create(ve.number, ve.uidBase, properties);
+  await prepareRun(context, ve);
+  await writeRestoreFiles(context, ve, states.folder(uuid), states.manifest(uuid));
+  for (const name of ['stopping', 'hold'] as const) mark(settings, ve.number, name, false);
+  faultPoint('resume.folder');
+
+  task.progress(30, 'bringing its processes back');
+  const folder = runFolder(settings, ve.number);
+  const [boot] = await Promise.all([run(join(settings.libexecDir, 'veld-boot'), [folder], { allow: [1] }), network.admit(ve)]);
+  const { init } = readRunState(settings, ve.number);
+  if (boot.code !== 0 || !init) throw restoreFailed(context, ve, boot.stdout);
+  // Its processes run, and change its disk: the state is of the past.
+  task.commit();
+  const running = finishResume(context, ve);
+  task.progress(80, 'proving that it works');
+  await afterRestore(context, running, init);
+  context.events.emit('ve.resumed', { ve: uuid, data: { name: ve.name, pid: init.pid } });
+}
+
+/** The VE runs again. Recovery calls it too. @returns its record */
+export function finishResume(context: VeContext, ve: VeRecord): VeRecord {
+  return updateVe(context.store, ve.uuid, { desired: 'running', suspended: null });
+}
+
+/** What criu does not bring back as it was, and what has changed meanwhile; then the proof that the VE works. */
+async function afterRestore(context: VeContext, ve: VeRecord, init: ProcessId): Promise<void> {
+  await context.states.remove(ve.uuid);
+  const properties = resolveProperties(ve.properties);
+  // Limits of cpusets come back wider, and files that were the VE's as the host's.
+  context.resources.create(ve.number, ve.uidBase, properties);
+  if (ve.guestDirty) {
+    await updateGuestFiles(context, ve, properties, init);
+    updateVe(context.store, ve.uuid, { guestDirty: false });
+  }
+  await proveHealth(context, ve, init);
+}
+
+function restoreFailed({ settings, log }: VeContext, ve: VeRecord, sync: string): VeldError {
+  const errors = criuErrors(readIfExists(join(runFolder(settings, ve.number), 'restore.log')) ?? '');
+  log.warn({ ve: ve.uuid, name: ve.name, errors, sync }, 'criu could not restore a VE');
+  return new VeldError('restore.failed', `${ve.name} could not be brought back, and stays suspended: ${errors[0] ?? (sync.trim() || 'criu said nothing')}.`, { details: { criu: errors.slice(0, 20) } });
+}

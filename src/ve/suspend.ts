@@ -1,0 +1,93 @@
+/** `suspend`: the processes of a VE go from memory to disk. Until criu has written everything they can go on as if nothing had been. */
+import { join } from 'node:path';
+import { VeldError } from '../lib/errors.ts';
+import { readIfExists } from '../lib/files.ts';
+import { run } from '../lib/run.ts';
+import { criuErrors } from '../kernel/criu.ts';
+import { waitProcessEnd } from '../kernel/pidfd.ts';
+import type { ProcessId } from '../kernel/process.ts';
+import { findObstacles, strangeLinks } from '../checkpoint/obstacles.ts';
+import type { Manifest, Obstacle, StateFolder } from '../checkpoint/types.ts';
+import type { Task } from '../ops/types.ts';
+import type { VeRecord } from '../store/types.ts';
+import { cleanUpRun, settled } from './clean-up.ts';
+import { reload, updateVe, type VeContext } from './context.ts';
+import { manifestOf, mountsOf, writeDumpFiles } from './criu-files.ts';
+import { endVisitors, visitors } from './end-sessions.ts';
+import { readRunState, runFolder } from './run-folder.ts';
+
+/** Refuse what cannot be suspended now. @throws VeldError `ve.suspended`, `ve.not_running`, `ve.frozen` */
+export function checkSuspendable({ settings, resources }: VeContext, ve: VeRecord): ProcessId {
+  if (ve.suspended) throw new VeldError('ve.suspended', `${ve.name} is suspended already.`, { hint: 'Nothing to do.' });
+  const { init } = readRunState(settings, ve.number);
+  if (!init) throw new VeldError('ve.not_running', `${ve.name} is not running.`);
+  if (resources.isFrozen(ve.number)) throw new VeldError('ve.frozen', `${ve.name} is frozen: its processes cannot be looked into.`);
+  return init;
+}
+
+/** What a dump would fail on now. */
+export async function obstaclesOf(context: VeContext, ve: VeRecord): Promise<Obstacle[]> {
+  const init = checkSuspendable(context, ve);
+  const { mounts } = manifestOf(context, ve, init);
+  const ends = new Set(visitors(context, ve, init).map(({ pid }) => pid));
+  const pids = context.resources.pids(ve.number).filter((pid) => !ends.has(pid));
+  return [
+    ...await findObstacles(init.pid, pids, mountsOf(init), new Set(mounts.map(({ inside }) => inside))),
+    ...strangeLinks(init.pid, context.network.plan(ve).links.map(({ name }) => name)),
+  ];
+}
+
+/** Suspend a running VE. On failure it runs on, its connections intact. */
+export async function suspendVe(context: VeContext, uuid: string, task: Task): Promise<void> {
+  const ve = reload(context.store, uuid);
+  await settled(context, ve.number); // it may be rebooting itself just now
+  const init = checkSuspendable(context, ve);
+  task.progress(5, 'looking for what cannot be kept');
+  const obstacles = await obstaclesOf(context, ve);
+  if (obstacles.length > 0) throw refused(ve, obstacles);
+
+  task.progress(10, 'ending commands from outside');
+  await endVisitors(context, ve, init, `${ve.name} is being suspended.`);
+  const manifest = manifestOf(context, ve, init);
+  const state = context.states.begin(uuid, manifest);
+  // From here on criu alone decides: the processes end in the moment in which all of them are on the disk.
+  task.phase('suspend');
+  task.commit();
+  task.progress(20, 'writing its processes to the disk');
+  try {
+    await dump(context, ve, init, state, manifest);
+  } catch (error) {
+    await context.states.remove(uuid);
+    context.store.clearJournal(task.id);
+    throw error;
+  }
+  task.progress(80, 'cleaning up');
+  await finishSuspend(context, ve, init);
+}
+
+/** The state is whole: the VE is suspended, whoever of it may still be there. Recovery calls it too. */
+export async function finishSuspend(context: VeContext, ve: VeRecord, init?: ProcessId): Promise<void> {
+  const { engine, createdAt } = context.states.manifest(ve.uuid);
+  updateVe(context.store, ve.uuid, { desired: 'stopped', suspended: { at: createdAt, engine } });
+  if (init) await waitProcessEnd(init, AbortSignal.timeout(10_000));
+  await cleanUpRun(context, ve);
+  context.events.emit('ve.suspended', { ve: ve.uuid, data: { name: ve.name } });
+}
+
+async function dump(context: VeContext, ve: VeRecord, init: ProcessId, state: StateFolder, manifest: Manifest): Promise<void> {
+  for (const everywhere of [false, true]) {
+    await writeDumpFiles(context, ve, init, state, manifest, everywhere);
+    const { code, stderr } = await run(join(context.settings.libexecDir, 'veld-dump'), [runFolder(context.settings, ve.number)], { allow: true });
+    if (code === 0) return;
+    const errors = criuErrors(readIfExists(join(state.images, 'dump.log')) ?? '');
+    context.log.warn({ ve: ve.uuid, name: ve.name, everywhere, errors, stderr }, 'criu could not dump a VE');
+    // A watched file that it has not found where these mostly are.
+    if (!everywhere && errors.some((line) => /irmap|fsnotify|inotify|handle/i.test(line))) continue;
+    throw new VeldError('checkpoint.failed', `${ve.name} could not be suspended, and runs on: ${errors[0] ?? (stderr.trim() || 'criu said nothing')}.`, { details: { criu: errors.slice(0, 20) } });
+  }
+}
+
+function refused(ve: VeRecord, obstacles: readonly Obstacle[]): VeldError {
+  const more = obstacles.length > 1 ? ` (and ${obstacles.length - 1} more: \`veld checkpoint --check ${ve.name}\`)` : '';
+  return new VeldError('checkpoint.refused', `${ve.name} cannot be suspended now. ${obstacles[0]!.text}${more}`, { hint: obstacles[0]!.remedy, details: { obstacles } });
+}
