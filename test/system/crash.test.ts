@@ -28,7 +28,7 @@ const veld = await fileInstance();
 const NAME = 'victim';
 const empty = [...veld.traces(), ...volumes()];
 
-type State = 'absent' | 'stopped' | 'running';
+type State = 'absent' | 'stopped' | 'running' | 'suspended';
 
 interface Verb {
   from: State;
@@ -43,6 +43,8 @@ const VERBS: Record<string, Verb> = {
   start: { from: 'stopped', to: ['stopped', 'running'], request: ['POST', `/v1/ves/${NAME}/start`] },
   stop: { from: 'running', to: ['running', 'stopped'], request: ['POST', `/v1/ves/${NAME}/stop`] },
   restart: { from: 'running', to: ['running', 'stopped'], request: ['POST', `/v1/ves/${NAME}/restart`] },
+  suspend: { from: 'running', to: ['running', 'suspended'], request: ['POST', `/v1/ves/${NAME}/suspend`] },
+  resume: { from: 'suspended', to: ['suspended', 'running'], request: ['POST', `/v1/ves/${NAME}/resume`] },
   destroy: { from: 'running', to: ['absent', 'running', 'stopped'], request: ['DELETE', `/v1/ves/${NAME}?force=true`] },
 };
 
@@ -56,7 +58,7 @@ function thinned(points: readonly FaultPoint[]): FaultPoint[] {
 
 /** Volumes on disk: whole or half, a VE that is gone has none. */
 function volumes(): string[] {
-  return ['ves', 'layers', 'staging'].flatMap((folder) => {
+  return ['ves', 'layers', 'staging', 'states'].flatMap((folder) => {
     try {
       return readdirSync(join(veld.settings.stateDir, folder)).map((entry) => `${folder}/${entry}`);
     } catch {
@@ -86,14 +88,21 @@ async function operate(method: string, path: string, body?: object): Promise<voi
 
 /** Bring the one VE of this file into a state, with a healthy daemon. */
 async function bring(state: State): Promise<void> {
-  const now = await settled();
+  let now = await settled();
   if (now === state) return;
-  if (state === 'absent') await operate('DELETE', `/v1/ves/${NAME}?force=true`);
-  else {
-    if (now === 'absent') await operate('POST', '/v1/ves', { name: NAME, template: TEMPLATE });
-    if (state === 'running') await operate('POST', `/v1/ves/${NAME}/start`);
-    if (state === 'stopped' && now === 'running') await operate('POST', `/v1/ves/${NAME}/stop`, { force: true });
+  const verb = (name: string, body?: object): Promise<void> => operate('POST', `/v1/ves/${NAME}/${name}`, body);
+  if (state === 'absent') return operate('DELETE', `/v1/ves/${NAME}?force=true`);
+  if (now === 'absent') {
+    await operate('POST', '/v1/ves', { name: NAME, template: TEMPLATE });
+    now = 'stopped';
   }
+  if (state === 'stopped') {
+    if (now === 'suspended') await verb('start', { discardState: true });
+    if (now !== 'stopped') await verb('stop', { force: true });
+    return;
+  }
+  if (now !== 'running') await verb(now === 'suspended' ? 'resume' : 'start');
+  if (state === 'suspended') await verb('suspend');
 }
 
 /** Wait until no operation is under way, then say what is. */
@@ -111,7 +120,7 @@ async function settled(): Promise<State> {
   const status = ves[0]?.status ?? 'absent';
   // `failed`: it should run, and does not, as after a restart whose start failed. On the host that is the same as stopped.
   if (status === 'failed') return 'stopped';
-  assert.ok(status === 'absent' || status === 'stopped' || status === 'running', `the VE is ${status}`);
+  assert.ok(status === 'absent' || status === 'stopped' || status === 'running' || status === 'suspended', `the VE is ${status}`);
   return status;
 }
 
@@ -125,7 +134,7 @@ async function assertWhole(what: string): Promise<State> {
     assert.equal(said.stdout, 'alive\n', `${what}: ${said.stderr}`);
   } else {
     const [ve] = await veld.list();
-    assertSame([...veld.traces(), ...volumes()], ve ? [...empty, `ves/${ve.uuid}`] : empty, `${what}: traces of a VE that is ${state}`);
+    assertSame([...veld.traces(), ...volumes()], ve ? [...empty, `ves/${ve.uuid}`, ...state === 'suspended' ? [`states/${ve.uuid}`] : []] : empty, `${what}: traces of a VE that is ${state}`);
   }
   return state;
 }
@@ -174,7 +183,7 @@ async function assertInterrupted(what: string): Promise<void> {
   assert.notEqual(latest?.state, 'running', what);
 }
 
-for (const name of ['create and start', 'start', 'stop', 'restart', 'destroy'] as const) {
+for (const name of ['create and start', 'start', 'stop', 'restart', 'suspend', 'resume', 'destroy'] as const) {
   const verb = VERBS[name]!;
   test(`a failure at any step of ${name}`, async (t) => {
     await bring(verb.from);

@@ -1,0 +1,230 @@
+/** Suspend and resume: the processes of a VE go to the disk and come back, and nobody who talks to them notices more than a pause. */
+import assert from 'node:assert/strict';
+import { existsSync, readdirSync } from 'node:fs';
+import { connect } from 'node:net';
+import type { Socket } from 'node:net';
+import { join } from 'node:path';
+import { describe, test } from 'node:test';
+import { fileInstance } from '../lib/instance.ts';
+import { assertSame } from '../lib/same.ts';
+import { openSession } from '../lib/session.ts';
+import { askUntil, serveGreeting } from '../lib/tcp.ts';
+import { until } from '../lib/wait.ts';
+import type { Obstacle } from '../../src/checkpoint/types.ts';
+
+const veld = await fileInstance();
+
+const suspend = (ve: string) => veld.api.operate('POST', `/v1/ves/${ve}/suspend`);
+const resume = (ve: string) => veld.api.operate('POST', `/v1/ves/${ve}/resume`);
+const said = async (ve: string, ...command: string[]): Promise<string> => {
+  const { stdout, stderr, exitCode } = await veld.exec(ve, ...command);
+  assert.equal(exitCode, 0, `${command.join(' ')}: ${stderr}`);
+  return stdout.trim();
+};
+const states = (): string[] => (existsSync(join(veld.settings.stateDir, 'states')) ? readdirSync(join(veld.settings.stateDir, 'states')) : []);
+
+/** A server that answers each line with the number of lines so far and the line: whoever forgets, or is not the same process, is found out. */
+async function serveCount(ve: string, port: number): Promise<void> {
+  const program = `use IO::Socket::IP; $| = 1; my $s = IO::Socket::IP->new(LocalHost => "::", LocalPort => ${port}, Listen => 9, ReuseAddr => 1, V6Only => 0) or die $@;
+    while (my $c = $s->accept) { next if fork; my $n = 0; $c->autoflush(1); while (<$c>) { $n++; print $c "$n $_" } exit }`;
+  await said(ve, 'systemd-run', '--quiet', `--unit=count-${port}`, 'perl', '-e', program);
+}
+
+/** A client of it that stays connected. */
+async function client(address: string, port: number): Promise<{ ask(line: string): Promise<string>; socket: Socket }> {
+  await askableAt(address, port);
+  const socket = connect(port, address);
+  let text = '';
+  socket.setEncoding('utf8');
+  socket.on('data', (chunk: string) => { text += chunk; });
+  return {
+    socket,
+    async ask(line) {
+      socket.write(`${line}\n`);
+      const answer = await until(`an answer to ${line}`, () => (text.endsWith('\n') ? text.trim().split('\n').at(-1) : undefined), 20_000, 5);
+      text = '';
+      return answer;
+    },
+  };
+}
+
+function askableAt(address: string, port: number): Promise<boolean> {
+  return until(`${address} port ${port} to take connections`, () => new Promise<boolean>((done) => {
+    const probe = connect({ host: address, port, timeout: 1000 });
+    probe.on('connect', () => { probe.destroy(); done(true); });
+    probe.on('error', () => done(false));
+    probe.on('timeout', () => { probe.destroy(); done(false); });
+  }), 20_000, 20);
+}
+
+describe('a VE with systemd', () => {
+  let four: Awaited<ReturnType<typeof client>>;
+  let six: Awaited<ReturnType<typeof client>>;
+  let empty: string[];
+
+  test('is suspended: nothing of it runs, and nothing of it is on the host but its files', async () => {
+    empty = veld.traces();
+    const ve = await veld.createRunning('web', { 'memory.limit': '512M' });
+    await veld.booted('web');
+    await serveCount('web', 7000);
+    four = await client(ve.addresses.find((address) => address.includes('.'))!, 7000);
+    six = await client(ve.addresses.find((address) => address.includes(':'))!, 7000);
+    assert.equal(await four.ask('a'), '1 a');
+    assert.equal(await six.ask('a'), '1 a');
+    await said('web', 'sh', '-c', 'mkdir -p /run/kept && echo in memory >/run/kept/file && hostname changed-by-hand');
+    assert.deepEqual(await veld.api.call('GET', '/v1/ves/web/obstacles'), []);
+    const result = await veld.cli('suspend', 'web');
+    assert.equal(result.code, 0, result.stderr);
+    assert.equal(result.stdout, 'web suspended\n');
+    const view = await veld.show('web');
+    assert.equal(view.status, 'suspended');
+    assert.ok(Date.parse(view.suspendedAt!) > Date.now() - 60_000);
+    assertSame(veld.traces(), empty, 'traces of a suspended VE');
+  });
+
+  test('says why it cannot be started or used meanwhile', async () => {
+    for (const [args, code, words] of [
+      [['start', 'web'], 35, /a boot would lose what it was doing/], [['exec', 'web', 'true'], 8, /web is suspended/], [['suspend', 'web'], 35, /suspended already/],
+      [['checkpoint', '--check', 'web'], 35, /suspended already/],
+    ] as const) {
+      const result = await veld.cli(...args);
+      assert.equal(result.code, code, args.join(' '));
+      assert.match(result.stderr, words);
+    }
+  });
+
+  test('stays so over a new daemon', async () => {
+    await veld.kill9();
+    await veld.start();
+    assert.equal((await veld.show('web')).status, 'suspended');
+    assert.equal(states().length, 1);
+  });
+
+  test('is resumed: the same processes go on, connections and all', async () => {
+    const result = await veld.cli('resume', 'web');
+    assert.equal(result.code, 0, result.stderr);
+    assert.equal((await veld.show('web')).status, 'running');
+    assert.equal(await four.ask('b'), '2 b');
+    assert.equal(await six.ask('b'), '2 b');
+    assert.equal(await said('web', 'cat', '/run/kept/file'), 'in memory');
+    assert.equal(await said('web', 'hostname'), 'changed-by-hand');
+    assert.equal(await said('web', 'systemctl', 'is-system-running'), 'running');
+    assert.deepEqual(states(), []);
+  });
+
+  test('has its console again', async () => {
+    await said('web', 'sh', '-c', 'echo a word on the console >/dev/console');
+    await until('the word in the log', async () => (await veld.cli('logs', 'web')).stdout.includes('a word on the console'));
+  });
+
+  test('is held to its limits, those that were changed meanwhile too', async () => {
+    await suspend('web');
+    await veld.api.operate('PATCH', '/v1/ves/web/properties', { changes: { 'memory.limit': '256M' } });
+    await resume('web');
+    assert.equal(await four.ask('c'), '3 c');
+    assert.match(await said('web', 'grep', 'MemTotal', '/proc/meminfo'), /\b262144 kB/);
+    // Nothing that root of the VE could write belongs to it.
+    assert.match(await said('web', 'sh', '-c', '(echo 1 >/sys/fs/cgroup/cgroup.max.depth) 2>&1 || true'), /denied|read-only/i);
+  });
+
+  test('goes there and back again and again', async () => {
+    for (let round = 0; round < 5; round++) {
+      await suspend('web');
+      await resume('web');
+      assert.equal(await four.ask('again'), `${4 + round} again`);
+    }
+    assert.equal(await said('web', 'systemctl', 'is-system-running'), 'running');
+  });
+
+  test('reboots itself like any other, and can be suspended after that', async () => {
+    const { pid } = await veld.show('web');
+    await veld.exec('web', 'systemctl', 'reboot');
+    await until('another init', async () => ![pid, null].includes((await veld.show('web')).pid));
+    await veld.booted('web');
+    await suspend('web');
+    await resume('web');
+    assert.equal(await said('web', 'hostname'), 'web');
+  });
+
+  test('keeps its own firewall', async () => {
+    await said('web', 'sh', '-c', 'command -v nft >/dev/null || exit 0');
+    if ((await veld.exec('web', 'sh', '-c', 'command -v nft')).exitCode !== 0) return; // not every template has it; test/system/workloads has one
+    await said('web', 'nft', 'add table inet mine');
+    await suspend('web');
+    await resume('web');
+    assert.match(await said('web', 'nft', 'list', 'ruleset'), /table inet mine/);
+    assert.doesNotMatch(await said('web', 'nft', 'list', 'ruleset'), /veld-lock/);
+  });
+
+  test('is destroyed with its state', async () => {
+    await suspend('web');
+    await veld.api.operate('DELETE', '/v1/ves/web');
+    assert.deepEqual(states(), []);
+    assertSame(veld.traces(), empty, 'traces of a destroyed VE');
+    four.socket.destroy();
+    six.socket.destroy();
+  });
+});
+
+describe('what comes from outside', () => {
+  test('commands and shells end, and hear why', async () => {
+    await veld.createRunning('door');
+    await veld.booted('door');
+    const plain = await openSession(veld.api, 'door', { command: ['sleep', '1000'] });
+    const terminal = await openSession(veld.api, 'door', { command: ['sh', '-c', 'trap "" HUP; echo deaf; while :; do sleep 1; done'], tty: { columns: 80, rows: 24, term: 'xterm' } });
+    await until('the shell', () => terminal.stdout().includes('deaf'));
+    await suspend('door');
+    for (const session of [plain, terminal]) await assert.rejects(session.exit, { code: 'exec.interrupted', message: /door is being suspended/ });
+    await resume('door');
+    assert.equal(await said('door', 'sh', '-c', 'pgrep -c sleep || true'), '0');
+  });
+
+  test('a state can be thrown away for a boot', async () => {
+    await said('door', 'touch', '/run/from-before');
+    await suspend('door');
+    const result = await veld.cli('start', '--discard-state', 'door');
+    assert.equal(result.code, 0, result.stderr);
+    assert.equal((await veld.show('door')).status, 'running');
+    assert.equal((await veld.exec('door', 'test', '-e', '/run/from-before')).exitCode, 1);
+    assert.deepEqual(states(), []);
+  });
+});
+
+describe('a VE that cannot be suspended', () => {
+  test('is told before anything is done: whose fault it is, and the remedy', async () => {
+    await veld.createRunning('held');
+    await veld.booted('held');
+    await serveGreeting(veld, 'held', 7100);
+    await said('held', 'systemd-run', '--quiet', '--unit=holder', 'sh', '-c', 'exec 3<>/dev/console; exec sleep 1000');
+    const found = await until('the console to be held', async () => {
+      const obstacles = await veld.api.call<Obstacle[]>('GET', '/v1/ves/held/obstacles');
+      return obstacles.length > 0 ? obstacles : undefined;
+    });
+    assert.equal(found.length, 1);
+    assert.equal(found[0]!.kind, 'console');
+    assert.equal(found[0]!.process?.name, 'sleep');
+    const check = await veld.cli('checkpoint', '--check', 'held');
+    assert.equal(check.code, 37);
+    assert.match(check.stdout, /\(sleep\) has the console open/);
+    await assert.rejects(suspend('held'), { code: 'checkpoint.refused' });
+    assert.equal((await veld.show('held')).status, 'running');
+    const { addresses } = await veld.show('held');
+    assert.match(await askUntil(addresses[0]!, 7100), /greetings from held/);
+    await said('held', 'systemctl', 'stop', 'holder');
+    await suspend('held');
+    await resume('held');
+  });
+
+  test('runs on as before when criu fails in the middle', async () => {
+    const before = (await veld.show('held')).pid;
+    // A deleted file that is too large to be kept.
+    await said('held', 'sh', '-c', 'systemd-run --quiet --unit=ghost sh -c "exec 3<>/root/big; fallocate -l 1100M /root/big; rm /root/big; exec sleep 1000"');
+    await until('the deleted file', async () => (await said('held', 'sh', '-c', 'ls -l /proc/*/fd 2>/dev/null | grep -c "big (deleted)" || true')) !== '0');
+    await assert.rejects(suspend('held'), { code: 'checkpoint.failed' });
+    const after = await veld.show('held');
+    assert.equal(after.status, 'running');
+    assert.equal(after.pid, before);
+    assert.deepEqual(states(), []);
+    assert.match(await askUntil(after.addresses[0]!, 7100), /greetings from held/);
+  });
+});
