@@ -45,7 +45,7 @@ export interface ApiDocument {
 }
 
 /** Headings by tag, in the order of the page. */
-const TAGS: Record<string, string> = { ves: 'VEs', exec: 'Commands in VEs', templates: 'Templates', operations: 'Operations', events: 'Events', system: 'The daemon' };
+const TAGS: Record<string, string> = { ves: 'VEs', exec: 'Commands in VEs', checkpoints: 'Checkpoints', templates: 'Templates', operations: 'Operations', events: 'Events', system: 'The daemon' };
 
 /** What stands for a parameter in examples. */
 const SAMPLES: Record<string, string> = { ve: 'web', template: 'debian-12', id: '$operation', session: '$session' };

@@ -32,6 +32,7 @@ import { createResources } from './resources/resources.ts';
 import { createVolumes } from './storage/volumes.ts';
 import { createSessionRegistry } from './ve/sessions.ts';
 import { createStates } from './checkpoint/states.ts';
+import { criuCacheFolder, prepareCriuCache } from './kernel/criu.ts';
 import { readRecords } from './store/read-only.ts';
 import { openStore } from './store/sqlite.ts';
 import { createTemplateBuilder } from './templates/builder.ts';
@@ -223,6 +224,9 @@ async function open(settings: Settings, log: Logger, closers: Closers, stopping:
   await listenOnSocket(api, settings.socket, settings.socketGroup);
   log.info({ socket: settings.socket }, 'veldd is ready');
   await tellSystemd(log);
+
+  // So that the first suspend need not wait for it. Without an engine there is nothing to learn.
+  void Promise.resolve().then(() => prepareCriuCache(engine(), criuCacheFolder(runDir))).catch((error: unknown) => log.debug({ err: error }, 'criu could not look at the kernel yet'));
 
   if (readIfExists(startedFile)?.trim() === bootId()) return;
   await manager.startAtBoot();

@@ -20,6 +20,38 @@ export function checkpointRoutes(app: Api, { deps }: RouteContext): void {
       response: operationAnswers('ve.not_found', 've.busy', 've.not_suspended', 'checkpoint.unusable', 'restore.failed', 'restore.unhealthy', 'engine.missing') },
   }, (request, reply) => answerOperation(reply, operations, manager.resume(request.params.ve, request.id), request.query.wait));
 
+  app.post('/v1/ves/:ve/clone', {
+    schema: { summary: 'Make another VE that begins where this one is', tags, params: schemas.VeParams, querystring: schemas.WaitQuery, body: schemas.CloneBody,
+      response: operationAnswers('ve.not_found', 've.busy', 've.running', 've.not_running', 've.frozen', 'name.invalid', 've.name_taken', 'property.unknown', 'property.invalid',
+        'address.none_free', 'address.taken', 'uid.none_free', 'checkpoint.refused', 'checkpoint.failed', 'restore.failed', 'engine.missing') },
+  }, (request, reply) => {
+    request.audit = { name: request.body.name, live: request.body.live, properties: request.body.properties };
+    return answerOperation(reply, operations, manager.clone(request.params.ve, request.body, request.id), request.query.wait);
+  });
+
+  app.get('/v1/ves/:ve/snapshots', {
+    schema: { summary: 'Snapshots of a VE, oldest first', tags, params: schemas.VeParams, querystring: schemas.NoQuery, response: answers({ 200: schemas.Snapshots }, 've.not_found') },
+  }, (request, reply) => reply.send(manager.snapshots(request.params.ve)));
+
+  app.post('/v1/ves/:ve/snapshots', {
+    schema: { summary: 'Keep a VE as it is now', tags, params: schemas.VeParams, querystring: schemas.WaitQuery, body: schemas.SnapshotBody,
+      response: operationAnswers('ve.not_found', 've.busy', 've.running', 've.not_running', 've.frozen', 'name.invalid', 'snapshot.name_taken', 'checkpoint.refused', 'checkpoint.failed', 'restore.failed',
+        'engine.missing') },
+  }, (request, reply) => {
+    request.audit = { ...request.body };
+    return answerOperation(reply, operations, manager.createSnapshot(request.params.ve, request.body, request.id), request.query.wait);
+  });
+
+  app.delete('/v1/ves/:ve/snapshots/:snapshot', {
+    schema: { summary: 'Delete a snapshot', tags, params: schemas.SnapshotParams, querystring: schemas.WaitQuery, body: schemas.NoBody,
+      response: operationAnswers('ve.not_found', 've.busy', 'snapshot.not_found') },
+  }, (request, reply) => answerOperation(reply, operations, manager.deleteSnapshot(request.params.ve, request.params.snapshot, request.id), request.query.wait));
+
+  app.post('/v1/ves/:ve/snapshots/:snapshot/restore', {
+    schema: { summary: 'Make a VE what it was; what it is now is lost', tags, params: schemas.SnapshotParams, querystring: schemas.WaitQuery, body: schemas.NoBody,
+      response: operationAnswers('ve.not_found', 've.busy', 'snapshot.not_found', 'checkpoint.unusable', 'restore.failed', 'restore.unhealthy', 'engine.missing') },
+  }, (request, reply) => answerOperation(reply, operations, manager.rollBack(request.params.ve, request.params.snapshot, request.id), request.query.wait));
+
   app.get('/v1/ves/:ve/obstacles', {
     schema: { summary: 'What is in the way of suspending a running VE now', tags, params: schemas.VeParams, querystring: schemas.NoQuery,
       response: answers({ 200: schemas.Obstacles }, 've.not_found', 've.not_running', 've.frozen', 've.suspended') },

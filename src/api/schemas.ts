@@ -24,6 +24,8 @@ const KEY = '^[!-.0-~]{1,100}$';
 /** Name, number or UUID of a VE in a path. */
 export const VeParams = Type.Object({ ve: Type.String({ pattern: KEY, description: 'Name, number or UUID of the VE' }) }, closed);
 /** Name or fingerprint (or its beginning) in a path. */
+/** A VE, and a snapshot of it by name or id. */
+export const SnapshotParams = Type.Object({ ve: VeParams.properties.ve, snapshot: Type.String({ pattern: KEY, description: 'Name or id of the snapshot' }) }, closed);
 export const TemplateParams = Type.Object({
   template: Type.String({ pattern: KEY, description: 'Name, fingerprint, or at least 8 digits of it' }),
 }, closed);
@@ -60,6 +62,15 @@ export const CreateBody = Type.Object({
 export const StartBody = Type.Object({
   discardState: Type.Optional(Type.Boolean({ description: 'Boot a suspended VE anew: what it was doing is lost' })),
 }, { ...closed, title: 'StartRequest', examples: [{ discardState: true }] });
+export const CloneBody = Type.Object({
+  name: newName,
+  properties: Type.Optional(PropertyChanges),
+  live: Type.Optional(Type.Boolean({ description: 'With the processes of a running VE: both run afterwards' })),
+}, { ...closed, title: 'CloneRequest', examples: [{ name: 'web2', live: true }] });
+export const SnapshotBody = Type.Object({
+  name: newName,
+  live: Type.Optional(Type.Boolean({ description: 'With the processes of a running VE' })),
+}, { ...closed, title: 'SnapshotRequest', examples: [{ name: 'before-upgrade', live: true }] });
 export const StopBody = Type.Object({
   force: Type.Optional(Type.Boolean({ description: 'Do not ask, kill' })),
   timeout: Type.Optional(Type.Number({ minimum: 0, maximum: 86_400, description: 'Seconds before it is forced; default stop.timeout' })),
@@ -160,6 +171,15 @@ const veFields = {
   suspendedAt: nullable(Type.String({ description: 'ISO 8601; since when its processes are on the disk' })),
   health: nullable(Type.Enum(['ok', 'unverified'])),
 };
+export const Snapshots = Type.Array(Type.Object({
+  id: Type.String(),
+  ve: Type.String({ description: 'UUID' }),
+  name: Type.String(),
+  createdAt: time,
+  layers: Type.Array(Type.Object({ id: Type.String(), uidBase: Type.Integer() })),
+  properties: Type.Record(Type.String(), Type.Unknown(), { description: 'The VE\'s own ones then' }),
+  engine: nullable(Type.String({ description: 'That can read its processes; null: it was not running' })),
+}), { title: 'Snapshots' });
 export const Obstacles = Type.Array(Type.Object({
   kind: Type.String({ description: 'io_uring, namespace, console, mount, link, traced, ...' }),
   process: nullable(Type.Object({ pid: Type.Integer({ description: 'In the VE' }), name: Type.String() })),

@@ -24,8 +24,7 @@ interface Shared {
 function shared({ state, group }: Shared): CriuOption[] {
   return [
     ['images-dir', state.images],
-    ['verbosity', 2],
-    ['tcp-established'], ['file-locks'], ['link-remap'],
+    ['file-locks'], ['link-remap'],
     // The manager makes the links and the rules itself, and stops what goes over them.
     ['empty-ns', 'net'], ['network-lock', 'skip'],
     ['manage-cgroups', 'soft'], ['cgroup-root', group],
@@ -38,17 +37,19 @@ function shared({ state, group }: Shared): CriuOption[] {
 export function dumpOptions(options: Shared & { pid: number; everywhere: boolean }): CriuOption[] {
   return [
     ...shared(options),
+    ['tcp-established'],
     ['tree', options.pid], ['log-file', 'dump.log'], ['ghost-limit', GHOST_LIMIT],
     ...(options.everywhere ? WATCHED_ANYWHERE : WATCHED).map((path): CriuOption => ['irmap-scan-path', path]),
     ...options.mounts.map(({ inside, name }): CriuOption => ['external', `mnt[${inside}]:${name}`]),
   ];
 }
 
-/** @param work folder for criu's log and what it makes for itself */
-export function restoreOptions(options: Shared & { sources: MountSources; work: string }): CriuOption[] {
+/** @param work folder for criu's log and what it makes for itself @param closeTcp the connections are another VE's */
+export function restoreOptions(options: Shared & { sources: MountSources; work: string; closeTcp: boolean }): CriuOption[] {
   const names = new Map(options.mounts.map((mount) => [mount.name, mount]));
   return [
     ...shared(options),
+    [options.closeTcp ? 'tcp-close' : 'tcp-established'],
     ['restore-detached'], ['work-dir', options.work], ['log-file', 'restore.log'],
     ...[...names.values()].map((mount): CriuOption => ['external', `mnt[${mount.name}]:${sourceOf(mount, options.sources)}`]),
   ];

@@ -1,11 +1,13 @@
-/** States on disk: `stateDir/states/UUID/`. Only root may walk there: they hold all that was in the VE's memory. */
-import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+/** States on disk: `stateDir/states/UUID/`, and those of snapshots: `stateDir/snapshots/ID/`. Only root may walk there: they hold all that was in the VE's memory. */
+import { copyFileSync, existsSync, linkSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { rm } from 'node:fs/promises';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { VeldError } from '../lib/errors.ts';
+import { deriveImages } from './derive.ts';
 import type { Manifest, StateFolder, States } from './types.ts';
 
 const UUID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/;
+const SNAPSHOT = /^[0-9a-f]{32}$/;
 
 /** Written by libexec/veld-criu-hook when all of a dump is on the disk. */
 const WHOLE = 'whole';
@@ -14,41 +16,72 @@ const MANIFEST = 'manifest.json';
 /** Open the states below a state folder. */
 export function createStates({ stateDir }: { stateDir: string }): States {
   const root = join(stateDir, 'states');
+  const snapshots = join(stateDir, 'snapshots');
+  const at = (dir: string): StateFolder => ({ dir, images: join(dir, 'images'), runtime: join(dir, 'runtime'), config: join(dir, 'config.json') });
   const folder = (uuid: string): StateFolder => {
     if (!UUID.test(uuid)) throw new VeldError('internal', `${JSON.stringify(uuid)} is not the UUID of a VE.`);
-    const dir = join(root, uuid);
-    return { dir, images: join(dir, 'images'), runtime: join(dir, 'runtime'), config: join(dir, 'config.json') };
+    return at(join(root, uuid));
+  };
+  const snapshot = (id: string): StateFolder => {
+    if (!SNAPSHOT.test(id)) throw new VeldError('internal', `${JSON.stringify(id)} is not the id of a snapshot.`);
+    return at(join(snapshots, id));
   };
   const isWhole = (uuid: string): boolean => existsSync(join(folder(uuid).dir, WHOLE));
-  const remove = (uuid: string): Promise<void> => {
-    const { dir } = folder(uuid);
+  const drop = ({ dir }: StateFolder): Promise<void> => {
     rmSync(join(dir, WHOLE), { force: true }); // first: what is half gone must not count as whole
     return rm(dir, { recursive: true, force: true }); // gigabytes, perhaps
   };
+  const make = (made: StateFolder): StateFolder => {
+    rmSync(made.dir, { recursive: true, force: true });
+    mkdirSync(dirname(made.dir), { recursive: true, mode: 0o700 });
+    // The VE's root reads the images, by descriptors that criu opened; on the way here everybody but the host's root is stopped above.
+    for (const path of [made.dir, made.images, made.runtime]) mkdirSync(path, { mode: 0o755 });
+    return made;
+  };
+  const read = ({ dir }: StateFolder): Manifest => {
+    const manifest = JSON.parse(readFileSync(join(dir, MANIFEST), 'utf8')) as Manifest;
+    if (manifest.format !== 1) throw new VeldError('checkpoint.unusable', `The state in ${dir} was written by a version of Veld that this one cannot read.`);
+    return manifest;
+  };
+  const finish = ({ dir }: StateFolder, manifest: Manifest): void => {
+    writeFileSync(join(dir, MANIFEST), JSON.stringify(manifest), { mode: 0o600, flush: true });
+    writeFileSync(join(dir, WHOLE), '', { flush: true });
+  };
   return {
     folder,
+    snapshot,
     isWhole,
-    remove,
+    remove: (uuid) => drop(folder(uuid)),
+    removeSnapshot: (id) => drop(snapshot(id)),
     begin(uuid, manifest) {
-      rmSync(folder(uuid).dir, { recursive: true, force: true });
-      const made = folder(uuid);
-      mkdirSync(root, { recursive: true, mode: 0o700 });
-      // The VE's root reads the images, by descriptors that criu opened; on the way here everybody but the host's root is stopped above.
-      for (const path of [made.dir, made.images, made.runtime]) mkdirSync(path, { mode: 0o755 });
+      const made = make(folder(uuid));
       writeFileSync(join(made.dir, MANIFEST), JSON.stringify(manifest), { mode: 0o600, flush: true });
       return made;
+    },
+    copy(from, to) {
+      make(to);
+      for (const part of ['images', 'runtime'] as const) for (const name of readdirSync(from[part])) linkSync(join(from[part], name), join(to[part], name));
+      copyFileSync(from.config, to.config);
+      finish(to, read(from));
+    },
+    derive(from, { uuid, uidBase }) {
+      const manifest = read(from);
+      const to = make(folder(uuid));
+      deriveImages(from, to, { from: manifest.uidBase, to: uidBase });
+      finish(to, { ...manifest, ve: uuid, uidBase, derived: true });
     },
     manifest(uuid) {
       const { dir } = folder(uuid);
       if (!isWhole(uuid)) throw new VeldError('checkpoint.unusable', `There is no whole state of ${uuid}.`);
-      const manifest = JSON.parse(readFileSync(join(dir, MANIFEST), 'utf8')) as Manifest;
-      if (manifest.format !== 1 || manifest.ve !== uuid) throw new VeldError('checkpoint.unusable', `The state in ${dir} is not one of this VE that this version can read.`);
+      const manifest = read(folder(uuid));
+      if (manifest.ve !== uuid) throw new VeldError('checkpoint.unusable', `The state in ${dir} is not one of this VE.`);
       return manifest;
     },
     size(uuid) {
       const { images } = folder(uuid);
       return existsSync(images) ? readdirSync(images).reduce((sum, name) => sum + statSync(join(images, name)).blocks * 512, 0) : 0;
     },
+    listSnapshots: () => (existsSync(snapshots) ? readdirSync(snapshots).filter((name) => SNAPSHOT.test(name)) : []),
     list: () => (existsSync(root) ? readdirSync(root).filter((name) => UUID.test(name)) : []),
   };
 }

@@ -26,6 +26,8 @@ export interface Manifest {
   kernel: string;
   architecture: string;
   mounts: ExternalMount[];
+  /** The state of another VE: it gets a configuration of its own, and its TCP connections are closed. */
+  derived?: true;
   /** ISO 8601. */
   createdAt: string;
 }
@@ -45,6 +47,15 @@ export interface States {
   folder(uuid: string): StateFolder;
   /** Make an empty folder for a dump; one that is there is thrown away. */
   begin(uuid: string, manifest: Manifest): StateFolder;
+  /** The folder of a snapshot's state. */
+  snapshot(id: string): StateFolder;
+  /** Fill a folder with the same state; the files are the same, nothing is copied. One that is there is thrown away. */
+  copy(from: StateFolder, to: StateFolder): void;
+  /** Make the state of another VE, in its own uid range, of this one. */
+  derive(from: StateFolder, ve: { uuid: string; uidBase: number }): void;
+  removeSnapshot(id: string): Promise<void>;
+  /** Ids of the snapshots for which something is there. */
+  listSnapshots(): string[];
   /** Whether the dump ended well: the state is complete and on the disk. */
   isWhole(uuid: string): boolean;
   /** @throws VeldError `checkpoint.unusable` when there is none, or not a whole one */

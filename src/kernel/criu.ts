@@ -30,13 +30,27 @@ export function criuErrors(log: string): string[] {
 /** Where criu looks for what it knows of the kernel, whatever the machine. */
 export const CRIU_CACHE = '/run/criu.kdat';
 
+/** Where that is kept for the engines of an installation. */
+export function criuCacheFolder(runDir: string): string {
+  return join(runDir, 'criu');
+}
+
 /**
  * Have criu find out once what this kernel can do, which takes it 50 to 70 ms: its later runs are given the answer. It keeps it by itself only where /run
  * is a tmpfs, and there it may be another criu's.
  * @param folder for it, of this boot of the host; made when it is missing
  * @returns a file to be bound over {@link CRIU_CACHE}, in a mount namespace of one's own
  */
-export async function prepareCriuCache(engine: Engine, folder: string): Promise<string> {
+export function prepareCriuCache(engine: Engine, folder: string): Promise<string> {
+  const running = preparing.get(folder) ?? prepare(engine, folder).finally(() => preparing.delete(folder));
+  preparing.set(folder, running);
+  return running;
+}
+
+/** Whoever wants it while it is being made waits for the same one. */
+const preparing = new Map<string, Promise<string>>();
+
+async function prepare(engine: Engine, folder: string): Promise<string> {
   const file = join(folder, `${engine.fingerprint.slice(0, 16)}.kdat`);
   mkdirSync(folder, { recursive: true, mode: 0o700 });
   writeFileSync(CRIU_CACHE, '', { flag: 'a', mode: 0o600 }); // there must be something over which it can be bound

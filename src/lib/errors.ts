@@ -47,6 +47,8 @@ export const ERRORS = {
   've.frozen': { kind: 'conflict', exit: 9, hint: 'Thaw the VE first: `veld thaw NAME`.' },
   've.suspended': { kind: 'conflict', exit: 35, hint: '`veld resume NAME` brings it back; `veld start --discard-state NAME` boots it anew, and what it was doing is lost.' },
   've.not_suspended': { kind: 'conflict', exit: 36, hint: 'See `veld list`; `veld start NAME` boots a stopped VE.' },
+  'snapshot.not_found': { kind: 'not_found', exit: 41, hint: 'See `veld snapshot list NAME`.' },
+  'snapshot.name_taken': { kind: 'conflict', exit: 41, hint: 'Choose another name, or delete that one.' },
   'checkpoint.refused': { kind: 'conflict', exit: 37, hint: '`veld checkpoint --check NAME` lists what is in the way.' },
   'checkpoint.failed': { kind: 'internal', exit: 38, hint: 'The VE runs on as before. The daemon log has what criu said.' },
   'checkpoint.unusable': { kind: 'conflict', exit: 39, hint: '`veld start --discard-state NAME` boots the VE from its disk.' },

@@ -49,6 +49,8 @@ export interface Volumes {
    * @param layer id of the new layer, for callers that note it in the journal first; default: a new one
    */
   freezeUpper(uuid: string, uidBase: number, layer?: string): Promise<LayerRecord>;
+  /** Throw the upper of a stopped VE away, and make a new, empty one. */
+  resetUpper(uuid: string): Promise<void>;
   /**
    * Undo `freezeUpper`, also when it was cut short: the layer becomes the upper again. Does nothing when the upper was not taken away.
    * Throws `storage.failed` when the new upper was used already.

@@ -153,6 +153,25 @@ export function createVolumes({ stateDir }: { stateDir: string }): Volumes {
       return storing(`The upper of ${uuid} could not be frozen`, () => freeze(uuid, uidBase, id));
     },
 
+    async resetUpper(uuid) {
+      const folder = volume(uuid);
+      storing(`The upper of ${uuid} could not be made anew`, () => {
+        requireFolder(folder);
+        const [upper, next] = [join(folder, 'upper'), join(folder, 'next')];
+        const trash = join(ves, `.trash-${randomBytes(8).toString('hex')}`);
+        makeOwned(trash, { uid: 0, gid: 0, mode: 0o700 });
+        // Cut short anywhere, it can be done again.
+        if (!lstatIfThere(next)) makeOwned(next, lstatSync(upper));
+        faultPoint('reset.begun');
+        if (lstatIfThere(upper)) renameSync(upper, join(trash, 'upper'));
+        faultPoint('reset.taken');
+        renameSync(next, upper);
+        if (lstatIfThere(join(folder, 'work'))) renameSync(join(folder, 'work'), join(trash, 'work'));
+        makeOwned(join(folder, 'work'), { uid: 0, gid: 0, mode: 0o700 });
+        void remover.remove(trash).catch(() => {}); // an orphan, if it resists
+      });
+    },
+
     async unfreezeUpper(uuid, id) {
       const folder = volume(uuid);
       const from = [layer(id), staged(id)].find((path) => lstatIfThere(path));

@@ -127,6 +127,25 @@ export function storeConformance(name: string, open: () => Store): void {
       assert.equal(store.veByName('ve2'), undefined);
     });
 
+    test('keeps snapshots, by VE, and the layers that they stand on', (store) => {
+      store.insertLayer(sampleLayer('l'));
+      store.insertVe(sampleVe(1));
+      store.insertVe(sampleVe(2));
+      const one = { id: 's1', ve: sampleVe(1).uuid, name: 'before', createdAt: NOW, layers: [{ id: 'l', uidBase: 65_536 }], properties: { 'cpu.limit': null }, engine: 'e'.repeat(64) };
+      const other = { ...one, id: 's2', ve: sampleVe(2).uuid, engine: null };
+      store.insertSnapshot(one);
+      store.insertSnapshot(other);
+      assert.throws(() => store.insertSnapshot({ ...one, id: 's3' }), code('snapshot.name_taken'));
+      assert.deepEqual(store.listSnapshots(), [one, other]);
+      assert.deepEqual(store.listSnapshots(one.ve), [one]);
+      assert.equal(store.layerUses('l'), 2);
+      assert.throws(() => store.deleteLayer('l'), code('layer.in_use'));
+      store.deleteSnapshot('s2');
+      store.deleteVe(one.ve);
+      assert.deepEqual(store.listSnapshots(), []);
+      assert.equal(store.layerUses('l'), 0);
+    });
+
     test('makes several writes one', (store) => {
       const boom = new Error('boom');
       assert.throws(() => store.transaction(() => {

@@ -53,7 +53,18 @@ export const MIGRATIONS: readonly Migration[] = [
 
   CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID;
   `,
-  'ALTER TABLE ves ADD COLUMN suspended TEXT',
+  `
+  ALTER TABLE ves ADD COLUMN suspended TEXT;
+  CREATE TABLE snapshots (
+    id TEXT PRIMARY KEY, ve TEXT NOT NULL REFERENCES ves (uuid) ON DELETE CASCADE, name TEXT NOT NULL, created_at TEXT NOT NULL, properties TEXT NOT NULL,
+    engine TEXT, UNIQUE (ve, name)
+  ) STRICT, WITHOUT ROWID;
+  CREATE TABLE snapshot_layers (
+    snapshot TEXT NOT NULL REFERENCES snapshots (id) ON DELETE CASCADE, position INTEGER NOT NULL,
+    layer TEXT NOT NULL REFERENCES layers (id), uid_base INTEGER NOT NULL, PRIMARY KEY (snapshot, position)
+  ) STRICT, WITHOUT ROWID;
+  CREATE INDEX snapshot_layers_layer ON snapshot_layers (layer);
+  `,
 ];
 
 /**

@@ -2,12 +2,14 @@
 import { VeldError } from '../lib/errors.ts';
 import { connect, type Connection, type Row } from './connection.ts';
 import { MIGRATIONS, type Migration } from './migrations.ts';
-import type { JournalRecord, LayerRecord, LayerRef, OperationRecord, Store, TemplateRecord, VeRecord } from './types.ts';
+import type { JournalRecord, LayerRecord, LayerRef, OperationRecord, SnapshotRecord, Store, TemplateRecord, VeRecord } from './types.ts';
 
 const VE = `SELECT *, (SELECT json_group_array(json_object('id', layer, 'uidBase', uid_base) ORDER BY position)
   FROM ve_layers WHERE ve = ves.uuid) AS layers FROM ves`;
 const TEMPLATE = `SELECT *, (SELECT json_group_array(json_object('id', layer, 'uidBase', uid_base) ORDER BY position)
   FROM template_layers WHERE template = templates.fingerprint) AS layers FROM templates`;
+const SNAPSHOT = `SELECT *, (SELECT json_group_array(json_object('id', layer, 'uidBase', uid_base) ORDER BY position)
+  FROM snapshot_layers WHERE snapshot = snapshots.id) AS layers FROM snapshots`;
 
 /**
  * Open the store; an older one is migrated after a backup copy was made beside it.
@@ -23,6 +25,7 @@ export function openStore(file: string, migrations: readonly Migration[] = MIGRA
     ...ves(db),
     ...templates(db),
     ...layers(db),
+    ...snapshots(db),
     ...operations(db),
     ...journal(db),
 
@@ -93,13 +96,14 @@ function templates(db: Connection): Pick<Store, 'insertTemplate' | 'deleteTempla
 
 function layers(db: Connection): Pick<Store, 'insertLayer' | 'deleteLayer' | 'layer' | 'listLayers' | 'layerUses'> {
   const layerUses = (id: string): number => Number(db.get(`SELECT (SELECT count(DISTINCT ve) FROM ve_layers WHERE layer = ?)
-    + (SELECT count(DISTINCT template) FROM template_layers WHERE layer = ?) AS uses`, id, id)?.uses);
+    + (SELECT count(DISTINCT template) FROM template_layers WHERE layer = ?)
+    + (SELECT count(DISTINCT snapshot) FROM snapshot_layers WHERE layer = ?) AS uses`, id, id, id)?.uses);
   return {
     insertLayer: (layer) => void db.run('INSERT INTO layers (id, uid_base, size, created_at) VALUES (?, ?, ?, ?)',
       layer.id, layer.uidBase, layer.size, layer.createdAt),
     deleteLayer: (id) => db.transaction(() => {
       const uses = layerUses(id);
-      if (uses > 0) throw new VeldError('layer.in_use', `Layer ${id} is used by ${uses} VEs or templates.`, { details: { layer: id, uses } });
+      if (uses > 0) throw new VeldError('layer.in_use', `Layer ${id} is used by ${uses} VEs, templates or snapshots.`, { details: { layer: id, uses } });
       db.run('DELETE FROM layers WHERE id = ?', id);
     }),
     layer(id) {
@@ -108,6 +112,19 @@ function layers(db: Connection): Pick<Store, 'insertLayer' | 'deleteLayer' | 'la
     },
     listLayers: () => db.all('SELECT * FROM layers ORDER BY created_at, id').map(layerOf),
     layerUses,
+  };
+}
+
+function snapshots(db: Connection): Pick<Store, 'insertSnapshot' | 'deleteSnapshot' | 'listSnapshots'> {
+  return {
+    insertSnapshot: (s) => db.transaction(() => {
+      const twin = db.get('SELECT name FROM snapshots WHERE ve = ? AND name = ?', s.ve, s.name);
+      if (twin !== undefined) throw new VeldError('snapshot.name_taken', `The VE has a snapshot named ${s.name} already.`);
+      db.run('INSERT INTO snapshots (id, ve, name, created_at, properties, engine) VALUES (?, ?, ?, ?, ?, ?)', s.id, s.ve, s.name, s.createdAt, JSON.stringify(s.properties), s.engine);
+      setLayers(db, 'snapshot_layers', 'snapshot', s.id, s.layers);
+    }),
+    deleteSnapshot: (id) => void db.run('DELETE FROM snapshots WHERE id = ?', id),
+    listSnapshots: (ve) => (ve === undefined ? db.all(`${SNAPSHOT} ORDER BY created_at, id`) : db.all(`${SNAPSHOT} WHERE ve = ? ORDER BY created_at, id`, ve)).map(snapshotOf),
   };
 }
 
@@ -197,6 +214,12 @@ function templateOf(row: Row): TemplateRecord {
     fingerprint: row.fingerprint, name: row.name, os: row.os, release: row.release, architecture: row.architecture, layers: parse(row.layers),
     size: row.size, createdAt: row.created_at, source: parse(row.source),
   } as TemplateRecord;
+}
+
+function snapshotOf(row: Row): SnapshotRecord {
+  return {
+    id: row.id, ve: row.ve, name: row.name, createdAt: row.created_at, layers: parse(row.layers), properties: parse(row.properties), engine: row.engine,
+  } as SnapshotRecord;
 }
 
 function layerOf(row: Row): LayerRecord {

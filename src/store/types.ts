@@ -67,6 +67,24 @@ export interface TemplateRecord {
   source: Record<string, unknown>;
 }
 
+/** A VE as it was at one instant: its disk, and its processes where it ran. */
+export interface SnapshotRecord {
+  /** 32 hex digits. */
+  id: string;
+  /** UUID of the VE. */
+  ve: string;
+  /** Unique among the VE's snapshots. */
+  name: string;
+  /** ISO 8601. */
+  createdAt: string;
+  /** Of the disk, lowest first; all of them read-only. */
+  layers: LayerRef[];
+  /** The VE's properties then. */
+  properties: Record<string, unknown>;
+  /** Fingerprint of the engine that can read the processes; null for a snapshot of a stopped VE. */
+  engine: string | null;
+}
+
 export interface LayerRecord {
   id: string;
   uidBase: number;
@@ -129,12 +147,18 @@ export interface Store {
   findTemplate(key: string): TemplateRecord | undefined;
   listTemplates(): TemplateRecord[];
 
+  /** Throws `snapshot.name_taken`. Its VE and its layers must be in the store; it goes with its VE. */
+  insertSnapshot(snapshot: SnapshotRecord): void;
+  deleteSnapshot(id: string): void;
+  /** Of one VE, or all, oldest first. */
+  listSnapshots(ve?: string): SnapshotRecord[];
+
   insertLayer(layer: LayerRecord): void;
-  /** Throws `layer.in_use` while a VE or template names it. */
+  /** Throws `layer.in_use` while a VE, template or snapshot names it. */
   deleteLayer(id: string): void;
   layer(id: string): LayerRecord | undefined;
   listLayers(): LayerRecord[];
-  /** How many VEs and templates name the layer. */
+  /** How many VEs, templates and snapshots name the layer. */
   layerUses(id: string): number;
 
   saveOperation(operation: OperationRecord): void;

@@ -5,7 +5,7 @@ import { openGuestRoot, type GuestRoot } from '../kernel/guest-tree.ts';
 import type { Task } from '../ops/types.ts';
 import { checkName } from '../spec/names.ts';
 import { parseProperties, resolveProperties } from '../spec/properties.ts';
-import type { TemplateRecord, VeRecord } from '../store/types.ts';
+import type { LayerRef, TemplateRecord, VeRecord } from '../store/types.ts';
 import { updateVe, type VeContext } from './context.ts';
 import { filesOf, isWanted } from './identity-files.ts';
 import { removeLogs } from './logs.ts';
@@ -19,14 +19,15 @@ const LAST_NUMBER = 've.lastNumber';
 /**
  * Check a request and write the VE's record, still invisible (`ready: false`). Everything that can be refused is refused here,
  * before an operation begins.
+ * @param layers of a clone; default: the template's, which must be there then
  * @throws VeldError `name.invalid`, `ve.name_taken`, `template.not_found`, `property.*`, `address.*`, `port.taken`, `uid.none_free`
  */
-export function reserveVe(context: VeContext, request: CreateRequest): VeRecord {
+export function reserveVe(context: VeContext, request: CreateRequest, layers?: readonly LayerRef[]): VeRecord {
   const { store, network } = context;
   const name = checkName(request.name);
   const set = parseProperties(request.properties ?? {});
   const template = store.findTemplate(request.template);
-  if (!template) throw new VeldError('template.not_found', `There is no template ${JSON.stringify(request.template)}.`);
+  if (!template && !layers) throw new VeldError('template.not_found', `There is no template ${JSON.stringify(request.template)}.`);
   return store.transaction(() => {
     if (store.veByName(name)) throw new VeldError('ve.name_taken', `There is already a VE named ${name}.`);
     const ves = store.listVes();
@@ -35,8 +36,8 @@ export function reserveVe(context: VeContext, request: CreateRequest): VeRecord 
       uuid: randomUUID(),
       number,
       name,
-      template: template.fingerprint,
-      layers: template.layers,
+      template: template?.fingerprint ?? request.template,
+      layers: [...layers ?? template!.layers],
       uidBase: allocateRange(store),
       properties: set,
       addresses: [],

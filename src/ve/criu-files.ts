@@ -1,8 +1,8 @@
 /** What libexec/veld-dump and libexec/veld-runtime find in a VE's run folder when criu is to dump or to restore it. */
-import { copyFileSync, readFileSync } from 'node:fs';
+import { copyFileSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { release } from 'node:os';
 import { join } from 'node:path';
-import { criuConfig, CRIU_CACHE, prepareCriuCache } from '../kernel/criu.ts';
+import { criuCacheFolder, criuConfig, CRIU_CACHE, prepareCriuCache } from '../kernel/criu.ts';
 import { engineByFingerprint, type Engine } from '../kernel/engine.ts';
 import { lxcfsSource, parseMountTable, type MountLine } from '../kernel/lxcfs-mounts.ts';
 import type { ProcessId } from '../kernel/process.ts';
@@ -10,6 +10,7 @@ import { dumpOptions, restoreOptions } from '../checkpoint/criu-options.ts';
 import { externalMounts } from '../checkpoint/external-mounts.ts';
 import type { Manifest, StateFolder } from '../checkpoint/types.ts';
 import type { Settings } from '../lib/settings.ts';
+import { resolveProperties } from '../spec/properties.ts';
 import type { VeRecord } from '../store/types.ts';
 import { hybridMount } from './boot.ts';
 import type { VeContext } from './context.ts';
@@ -42,22 +43,37 @@ export async function writeDumpFiles({ settings, resources }: VeContext, ve: VeR
 }
 
 /** Write what a restore needs, into the run folder of a boot: with the file `restore` there that becomes one. */
-export async function writeRestoreFiles({ settings, resources, lxcfs }: VeContext, ve: VeRecord, state: StateFolder, { engine, mounts }: Manifest): Promise<void> {
+export async function writeRestoreFiles({ settings, resources, lxcfs }: VeContext, ve: VeRecord, state: StateFolder, { engine, mounts, derived: another }: Manifest): Promise<void> {
   const folder = runFolder(settings, ve.number);
   const used = engineByFingerprint(settings.stateDir, engine);
+  const derived = another === true;
+  if (derived) adoptRuntime(folder, state);
   // As it was booted: commands get the filter and the limits of that boot.
   putFile(folder, 'config.json', readFileSync(state.config, 'utf8'));
   putFile(folder, 'fstab.restore', readFileSync(join(folder, 'fstab'), 'utf8') + await cacheLine(used, settings));
   putFile(folder, 'restore.conf', criuConfig(restoreOptions({
-    state, group: resources.groups(ve.number).path, mounts, work: folder, sources: { lxcfs: lxcfs(), empty: emptyFolder(settings) },
+    state, group: resources.groups(ve.number).path, mounts, work: folder, closeTcp: derived, sources: { lxcfs: lxcfs(), empty: emptyFolder(settings) },
   })));
-  putFile(folder, 'restore', variables(used, state));
+  putFile(folder, 'restore', variables(used, state, derived ? { VELD_HOSTNAME: resolveProperties(ve.properties).hostname ?? ve.name } : {}));
 }
 
-function variables(engine: Engine, state: StateFolder): string {
-  return shellVariables({ VELD_IMAGES: state.images, VELD_STATE: state.dir, VELD_CRIU: engine.criu });
+/** Of another VE's state: crun is to know this one, with its own configuration. */
+function adoptRuntime(folder: string, state: StateFolder): void {
+  const config = readFileSync(join(folder, 'config.template'), 'utf8');
+  const status = JSON.parse(readFileSync(join(state.runtime, 'status'), 'utf8')) as Record<string, unknown>;
+  const put = (file: string, text: string): void => {
+    rmSync(file, { force: true }); // it may be the other's as well
+    writeFileSync(file, text, { mode: 0o600 });
+  };
+  put(state.config, config);
+  put(join(state.runtime, 'config.json'), config);
+  put(join(state.runtime, 'status'), `${JSON.stringify({ ...status, bundle: folder, rootfs: join(folder, 'rootfs') }, null, 2)}\n`);
+}
+
+function variables(engine: Engine, state: StateFolder, more: Record<string, string> = {}): string {
+  return shellVariables({ VELD_IMAGES: state.images, VELD_STATE: state.dir, VELD_CRIU: engine.criu, VELD_HOSTNAME: '', ...more });
 }
 
 async function cacheLine(engine: Engine, settings: Settings): Promise<string> {
-  return fstabLine(await prepareCriuCache(engine, join(settings.runDir, 'criu')), CRIU_CACHE, 'none', 'bind,ro');
+  return fstabLine(await prepareCriuCache(engine, criuCacheFolder(settings.runDir)), CRIU_CACHE, 'none', 'bind,ro');
 }

@@ -5,6 +5,7 @@ import type { VeRecord } from '../store/types.ts';
 import { cleanUpRun, settled } from './clean-up.ts';
 import { forgetRecord } from './create.ts';
 import { reload, updateVe, type VeContext } from './context.ts';
+import { dropUnusedLayers } from './layers.ts';
 import { readRunState } from './run-folder.ts';
 
 /** @throws VeldError `ve.running` unless forced */
@@ -34,5 +35,8 @@ export async function removeVe(context: VeContext, ve: VeRecord, task?: Task): P
   task?.progress(50, 'removing its disk');
   await context.volumes.destroyVolume(ve.uuid);
   await context.states.remove(ve.uuid);
+  const snapshots = context.store.listSnapshots(ve.uuid);
   forgetRecord(context, ve.uuid);
+  for (const { id } of snapshots) await context.states.removeSnapshot(id);
+  await dropUnusedLayers(context, [...ve.layers, ...snapshots.flatMap(({ layers }) => layers)]);
 }

@@ -8,7 +8,7 @@ import { listRunFolders, runFolder } from './run-folder.ts';
 /** Remove the engines that no running or suspended VE needs, nor the next start. */
 export function dropUnusedEngines({ settings, store, log }: VeContext): void {
   if (listEngines(settings.stateDir).length < 2) return;
-  const used = new Set(store.listVes().flatMap(({ suspended }) => suspended?.engine ?? []));
+  const used = new Set([...store.listVes().flatMap(({ suspended }) => suspended?.engine ?? []), ...store.listSnapshots().flatMap(({ engine }) => engine ?? [])]);
   for (const number of listRunFolders(settings)) {
     const fingerprint = /^VELD_CRUN='.*\/engine\/([0-9a-f]{64})\//m.exec(readIfExists(join(runFolder(settings, number), 'env')) ?? '')?.[1];
     if (fingerprint !== undefined) used.add(fingerprint);

@@ -1,4 +1,5 @@
 /** The manager of VEs: turns each wish into an operation on a locked VE. What the verbs do is in their own files. */
+import { engineByFingerprint } from '../kernel/engine.ts';
 import { VeldError } from '../lib/errors.ts';
 import type { OperationRecord, VeRecord } from '../store/types.ts';
 import type { Task } from '../ops/types.ts';
@@ -6,6 +7,7 @@ import { checkTemplateName } from '../spec/names.ts';
 import { attachConsole } from './console.ts';
 import { findVe, reload, type VeContext } from './context.ts';
 import { readFromVe, writeToVe } from './copy.ts';
+import { cloneVe, inherited } from './clone.ts';
 import { createVe, forgetRecord, reserveVe } from './create.ts';
 import { checkDestroyable, destroyVe } from './destroy.ts';
 import { dropUnusedEngines } from './engines.ts';
@@ -20,6 +22,7 @@ import { checkResumable, resumeVe } from './resume.ts';
 import { readRunState } from './run-folder.ts';
 import { checkChanges, checkNewName, renameVe, setProperties } from './set.ts';
 import { openShell } from './shell.ts';
+import { checkKeepable, checkSnapshotName, createSnapshot, deleteSnapshot, findSnapshot, rollBack } from './snapshot.ts';
 import { checkStopped, startVe } from './start.ts';
 import { checkStoppable, stopVe } from './stop.ts';
 import { checkSuspendable, obstaclesOf, suspendVe } from './suspend.ts';
@@ -95,6 +98,44 @@ export function createVeManager(context: VeContext): RunningVeManager {
       const ve = findVe(store, key);
       checkResumable(context, ve);
       return begin('resume', ve, requestId, (task) => resumeVe(context, ve.uuid, task));
+    },
+
+    clone(key, request, requestId) {
+      const model = findVe(store, key);
+      checkKeepable(context, model, request.live === true);
+      const clone = reserveVe(context, { name: request.name, template: model.template, properties: { ...inherited(model.properties), ...request.properties } }, model.layers);
+      try {
+        return begin('clone', model, requestId, async (task) => {
+          await cloneVe(context, model.uuid, clone, request.live === true, task);
+          exits.look(clone.number);
+          return viewVe(context, reload(store, clone.uuid));
+        });
+      } catch (error) {
+        forgetRecord(context, clone.uuid);
+        throw error;
+      }
+    },
+
+    snapshots: (key) => store.listSnapshots(findVe(store, key).uuid),
+
+    createSnapshot(key, { name, live }, requestId) {
+      const ve = findVe(store, key);
+      checkSnapshotName(context, ve, name);
+      checkKeepable(context, ve, live === true);
+      return begin('snapshot', ve, requestId, (task) => createSnapshot(context, ve.uuid, name, live === true, task));
+    },
+
+    deleteSnapshot(key, name, requestId) {
+      const ve = findVe(store, key);
+      const snapshot = findSnapshot(context, ve, name);
+      return begin('snapshot-delete', ve, requestId, () => deleteSnapshot(context, snapshot));
+    },
+
+    rollBack(key, name, requestId) {
+      const ve = findVe(store, key);
+      const snapshot = findSnapshot(context, ve, name);
+      if (snapshot.engine !== null) engineByFingerprint(context.settings.stateDir, snapshot.engine);
+      return begin('roll-back', ve, requestId, (task) => rollBack(context, ve.uuid, snapshot, task));
     },
 
     obstacles: async (key) => obstaclesOf(context, findVe(store, key)),
@@ -176,6 +217,8 @@ export function createVeManager(context: VeContext): RunningVeManager {
       dropUnusedEngines(context);
       for (const { ve, force } of unfinished.stop) begin('stop', ve, null, (task) => stopVe(context, ve.uuid, { force }, task));
       for (const { ve, force } of unfinished.restart) begin('restart', ve, null, (task) => restartVe(context, ve.uuid, { force }, task));
+      for (const ve of unfinished.resume) begin('resume', ve, null, (task) => resumeVe(context, ve.uuid, task));
+      for (const { ve, snapshot } of unfinished.rollBack) begin('roll-back', ve, null, (task) => rollBack(context, ve.uuid, snapshot, task));
       if (sameBoot) exits.resume();
     },
 

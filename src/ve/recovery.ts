@@ -5,7 +5,6 @@
  */
 import { existsSync, readdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
-import { run } from '../lib/run.ts';
 import { resolveProperties } from '../spec/properties.ts';
 import type { JournalRecord, VeRecord } from '../store/types.ts';
 import { prepareRun } from './boot.ts';
@@ -14,12 +13,11 @@ import { updateVe, type VeContext } from './context.ts';
 import { removeVe } from './destroy.ts';
 import type { ExitWatcher } from './exits.ts';
 import { listRunFolders, makeSharedRunFolders, readRunState, removeRunFolder, runFolder } from './run-folder.ts';
-import { finishResume } from './resume.ts';
+import { recoverCheckpoint, removeStrayStates, type UnfinishedCheckpoints } from './recover-checkpoints.ts';
 import { follow } from './set.ts';
-import { finishSuspend } from './suspend.ts';
 
 /** What is left to do by ordinary operations, once the daemon serves. */
-export interface Unfinished {
+export interface Unfinished extends UnfinishedCheckpoints {
   stop: { ve: VeRecord; force: boolean }[];
   restart: { ve: VeRecord; force: boolean }[];
 }
@@ -33,7 +31,7 @@ export async function recover(context: VeContext, sameBoot: boolean, exits: Exit
   // Not `events`: the exit watcher watches that very folder, and what lies in it are empty marks.
   if (!sameBoot) for (const name of ['ves', 'crun', 'exits', 'criu']) rmSync(join(settings.runDir, name), { recursive: true, force: true });
   makeSharedRunFolders(settings);
-  const unfinished: Unfinished = { stop: [], restart: [] };
+  const unfinished: Unfinished = { stop: [], restart: [], resume: [], rollBack: [] };
   const journal = new Map(store.listJournal().flatMap((entry) => (entry.ve === null ? [] : [[entry.ve, entry] as const])));
 
   for (const ve of store.listVes()) {
@@ -60,13 +58,13 @@ export async function recover(context: VeContext, sameBoot: boolean, exits: Exit
     removeRunFolder(settings, number);
   }
   await removeOrphans(context);
-  for (const uuid of context.states.list()) if (!store.veByUuid(uuid)?.suspended) await context.states.remove(uuid);
+  await removeStrayStates(context);
   for (const ve of store.listVes()) exits.look(ve.number);
   return unfinished;
 }
 
 async function recoverVe(context: VeContext, ve: VeRecord, entry: JournalRecord | undefined, sameBoot: boolean, unfinished: Unfinished): Promise<void> {
-  const { settings, log, network, resources, states, store } = context;
+  const { settings, log, network, resources, store } = context;
   // A script may still be at work: a boot that the old daemon began, or a reboot.
   await settled(context, ve.number);
   const state = readRunState(settings, ve.number);
@@ -94,22 +92,12 @@ async function recoverVe(context: VeContext, ve: VeRecord, entry: JournalRecord 
     unfinished.restart.push({ ve, force: entry?.data.force === true });
     if (!state.init) await cleanUpRun(context, ve);
   }
-  // `restore` is there until the processes of a resume run: what there is of them now is a torso.
-  const torso = kind === 'resume' && (!state.init || existsSync(join(runFolder(settings, ve.number), 'restore')));
-  if (torso) await cleanUpRun(context, ve);
-  else if (kind === 'resume') finishResume(context, ve);
-  if (torso) return;
-  if (kind === 'suspend' && !state.init && states.isWhole(ve.uuid)) {
-    log.info({ ve: ve.uuid, name: ve.name }, 'finishing an interrupted suspend');
-    await finishSuspend(context, ve);
-    return;
-  }
+  if (entry && await recoverCheckpoint(context, ve, entry, state.init, unfinished)) return;
   if (state.init) {
     log.info({ ve: ve.uuid, name: ve.name, pid: state.init.pid }, 'adopted a running VE');
     await network.admit(ve);
     if (kind === 'set' || kind === 'rename') await follow(context, entry?.data.before as VeRecord, ve, state.init, true);
     else resources.apply(ve.number, resolveProperties(ve.properties));
-    if (kind === 'suspend') await run(join(settings.libexecDir, 'veld-dump'), [runFolder(settings, ve.number), 'unlock'], { allow: true });
     await renewRun(context, ve);
     return;
   }

@@ -27,32 +27,41 @@ export function checkResumable({ settings, states }: VeContext, ve: VeRecord): v
 
 /** Resume a suspended VE. When it cannot be restored it stays suspended, and nothing of the attempt is left. */
 export async function resumeVe(context: VeContext, uuid: string, task: Task): Promise<void> {
-  const { settings, resources, network, states } = context;
   const ve = reload(context.store, uuid);
   await settled(context, ve.number);
   checkResumable(context, ve);
-  const properties = resolveProperties(ve.properties);
-  network.ready(ve);
-  task.undo('boot', () => cleanUpRun(context, ve));
   task.phase('resume');
-  task.progress(10, 'preparing');
-  resources.create(ve.number, ve.uidBase, properties);
-  await prepareRun(context, ve);
-  await writeRestoreFiles(context, ve, states.folder(uuid), states.manifest(uuid));
-  for (const name of ['stopping', 'hold'] as const) mark(settings, ve.number, name, false);
-  faultPoint('resume.folder');
+  await bringBack(context, uuid, task);
+  context.events.emit('ve.resumed', { ve: uuid, data: { name: ve.name } });
+}
 
-  task.progress(30, 'bringing its processes back');
+/** The same as a part of another operation. */
+export async function bringBack(context: VeContext, uuid: string, task: Task): Promise<void> {
+  const { settings, resources, network, states } = context;
+  const ve = reload(context.store, uuid);
   const folder = runFolder(settings, ve.number);
-  const [boot] = await Promise.all([run(join(settings.libexecDir, 'veld-boot'), [folder], { allow: [1] }), network.admit(ve)]);
-  const { init } = readRunState(settings, ve.number);
-  if (boot.code !== 0 || !init) throw restoreFailed(context, ve, boot.stdout);
+  let init: ProcessId | undefined;
+  try {
+    network.ready(ve);
+    task.progress(60, 'preparing');
+    resources.create(ve.number, ve.uidBase, resolveProperties(ve.properties));
+    await prepareRun(context, ve);
+    await writeRestoreFiles(context, ve, states.folder(uuid), states.manifest(uuid));
+    for (const name of ['stopping', 'hold'] as const) mark(settings, ve.number, name, false);
+    faultPoint('resume.folder');
+    task.progress(70, 'bringing its processes back');
+    const [boot] = await Promise.all([run(join(settings.libexecDir, 'veld-boot'), [folder], { allow: [1] }), network.admit(ve)]);
+    ({ init } = readRunState(settings, ve.number));
+    if (boot.code !== 0 || !init) throw restoreFailed(context, ve, boot.stdout);
+  } catch (error) {
+    await cleanUpRun(context, ve);
+    throw error;
+  }
   // Its processes run, and change its disk: the state is of the past.
   task.commit();
   const running = finishResume(context, ve);
-  task.progress(80, 'proving that it works');
+  task.progress(90, 'proving that it works');
   await afterRestore(context, running, init);
-  context.events.emit('ve.resumed', { ve: uuid, data: { name: ve.name, pid: init.pid } });
 }
 
 /** The VE runs again. Recovery calls it too. @returns its record */

@@ -1,5 +1,6 @@
 /** `suspend`: the processes of a VE go from memory to disk. Until criu has written everything they can go on as if nothing had been. */
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { VeldError } from '../lib/errors.ts';
 import { readIfExists } from '../lib/files.ts';
 import { run } from '../lib/run.ts';
@@ -15,6 +16,11 @@ import { reload, updateVe, type VeContext } from './context.ts';
 import { manifestOf, mountsOf, writeDumpFiles } from './criu-files.ts';
 import { endVisitors, visitors } from './end-sessions.ts';
 import { readRunState, runFolder } from './run-folder.ts';
+
+/** What passes by itself, most often: systemd has the console open while it boots. */
+const PASSING = ['console', 'landlock'];
+/** How long that is waited for, in milliseconds. */
+const PATIENCE = 20_000;
 
 /** Refuse what cannot be suspended now. @throws VeldError `ve.suspended`, `ve.not_running`, `ve.frozen` */
 export function checkSuspendable({ settings, resources }: VeContext, ve: VeRecord): ProcessId {
@@ -41,13 +47,19 @@ export async function obstaclesOf(context: VeContext, ve: VeRecord): Promise<Obs
 export async function suspendVe(context: VeContext, uuid: string, task: Task): Promise<void> {
   const ve = reload(context.store, uuid);
   await settled(context, ve.number); // it may be rebooting itself just now
+  await suspendNow(context, ve, task, `${ve.name} is being suspended.`);
+  context.events.emit('ve.suspended', { ve: uuid, data: { name: ve.name } });
+}
+
+/** The same as a part of another operation; the caller has seen that no script is at work. @param why told to whoever has a command in it */
+export async function suspendNow(context: VeContext, ve: VeRecord, task: Task, why: string): Promise<void> {
+  const { uuid } = ve;
   const init = checkSuspendable(context, ve);
   task.progress(5, 'looking for what cannot be kept');
-  const obstacles = await obstaclesOf(context, ve);
-  if (obstacles.length > 0) throw refused(ve, obstacles);
+  await untilNothingIsInTheWay(context, ve, task);
 
   task.progress(10, 'ending commands from outside');
-  await endVisitors(context, ve, init, `${ve.name} is being suspended.`);
+  await endVisitors(context, ve, init, why);
   const manifest = manifestOf(context, ve, init);
   const state = context.states.begin(uuid, manifest);
   // From here on criu alone decides: the processes end in the moment in which all of them are on the disk.
@@ -71,7 +83,6 @@ export async function finishSuspend(context: VeContext, ve: VeRecord, init?: Pro
   updateVe(context.store, ve.uuid, { desired: 'stopped', suspended: { at: createdAt, engine } });
   if (init) await waitProcessEnd(init, AbortSignal.timeout(10_000));
   await cleanUpRun(context, ve);
-  context.events.emit('ve.suspended', { ve: ve.uuid, data: { name: ve.name } });
 }
 
 async function dump(context: VeContext, ve: VeRecord, init: ProcessId, state: StateFolder, manifest: Manifest): Promise<void> {
@@ -84,6 +95,16 @@ async function dump(context: VeContext, ve: VeRecord, init: ProcessId, state: St
     // A watched file that it has not found where these mostly are.
     if (!everywhere && errors.some((line) => /irmap|fsnotify|inotify|handle/i.test(line))) continue;
     throw new VeldError('checkpoint.failed', `${ve.name} could not be suspended, and runs on: ${errors[0] ?? (stderr.trim() || 'criu said nothing')}.`, { details: { criu: errors.slice(0, 20) } });
+  }
+}
+
+/** @throws VeldError `checkpoint.refused` */
+async function untilNothingIsInTheWay(context: VeContext, ve: VeRecord, task: Task): Promise<void> {
+  for (const end = performance.now() + PATIENCE; ; await sleep(50, undefined, { signal: task.signal })) {
+    const obstacles = await obstaclesOf(context, ve);
+    if (obstacles.length === 0) return;
+    if (performance.now() > end || !obstacles.every(({ kind }) => PASSING.includes(kind))) throw refused(ve, obstacles);
+    task.progress(5, 'waiting for the end of what is in the way');
   }
 }
 

@@ -1,6 +1,6 @@
 /** What the service floor knows of a VE: its views and the manager of its life. */
 import type { Duplex } from 'node:stream';
-import type { OperationRecord, TemplateRecord } from '../store/types.ts';
+import type { OperationRecord, SnapshotRecord, TemplateRecord } from '../store/types.ts';
 import type { Properties } from '../spec/types.ts';
 import type { Obstacle } from '../checkpoint/types.ts';
 import type { Usage } from '../resources/types.ts';
@@ -105,6 +105,20 @@ export interface CreateRequest {
   start?: boolean;
 }
 
+export interface CloneRequest {
+  name: string;
+  /** Instead of the model's, or besides. */
+  properties?: Record<string, unknown>;
+  /** With the processes of a running one. */
+  live?: boolean;
+}
+
+export interface SnapshotRequest {
+  name: string;
+  /** With the processes of a running VE. */
+  live?: boolean;
+}
+
 export interface ExecRequest {
   command: string[];
   /** User name or uid in the VE; default root. */
@@ -191,6 +205,13 @@ export interface VeManager {
   suspend(key: string, requestId: string | null): OperationRecord;
   /** And come back. */
   resume(key: string, requestId: string | null): OperationRecord;
+  /** Another VE with the same disk, and with the same processes when it runs. */
+  clone(key: string, request: CloneRequest, requestId: string | null): OperationRecord;
+  snapshots(key: string): SnapshotRecord[];
+  createSnapshot(key: string, request: SnapshotRequest, requestId: string | null): OperationRecord;
+  /** @param name of the snapshot */
+  deleteSnapshot(key: string, name: string, requestId: string | null): OperationRecord;
+  rollBack(key: string, name: string, requestId: string | null): OperationRecord;
   /** What is in the way of a `suspend` now. */
   obstacles(key: string): Promise<Obstacle[]>;
   freeze(key: string, requestId: string | null): OperationRecord;

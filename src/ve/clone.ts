@@ -1,0 +1,82 @@
+/** `clone`: another VE that begins where this one is: with its disk, and, when it runs, with its processes. */
+import type { Task } from '../ops/types.ts';
+import type { VeRecord } from '../store/types.ts';
+import { cleanUpRun } from './clean-up.ts';
+import { reload, updateVe, type VeContext } from './context.ts';
+import { forgetRecord } from './create.ts';
+import { execInVe } from './exec.ts';
+import { bringBack } from './resume.ts';
+import { createSnapshot, deleteSnapshot } from './snapshot.ts';
+
+/** Properties that only one VE can have. */
+const OWN = ['hostname', 'network.addresses', 'network.prefixes', 'network.mac', 'network.publish', 'network.interfaces'];
+
+/** What a clone takes over of its model's properties. */
+export function inherited(properties: Record<string, unknown>): Record<string, unknown> {
+  return Object.fromEntries(Object.entries(properties).filter(([name]) => !OWN.includes(name)));
+}
+
+/**
+ * Carry out the cloning of a VE into a reserved one.
+ * @param live with its processes: both run afterwards, the model after a pause. Connections go on with the model only
+ */
+export async function cloneVe(context: VeContext, uuid: string, clone: VeRecord, live: boolean, task: Task): Promise<void> {
+  const { store, states, volumes } = context;
+  // Removed by the next daemon, too: it is not ready.
+  const forget = async (): Promise<void> => {
+    await volumes.destroyVolume(clone.uuid);
+    await states.remove(clone.uuid);
+    forgetRecord(context, clone.uuid);
+  };
+  task.undo('record', forget);
+  const snapshot = await createSnapshot(context, uuid, `clone-${clone.uuid}`, live, task);
+  try {
+    task.progress(50, 'making the clone');
+    await volumes.createVolume(clone.uuid, clone.uidBase);
+    await volumes.seedVolume(clone.uuid, clone.uidBase, [{ path: '/etc/machine-id', content: `${clone.uuid.replaceAll('-', '')}\n`, mode: 0o444 }]);
+    if (snapshot.engine !== null) states.derive(states.snapshot(snapshot.id), clone);
+    updateVe(store, clone.uuid, {
+      layers: snapshot.layers, guestDirty: true, ready: true, ...(snapshot.engine !== null && { suspended: { at: snapshot.createdAt, engine: snapshot.engine } }),
+    });
+    if (snapshot.engine !== null) {
+      task.progress(60, 'bringing its processes to life');
+      await bringBack(context, clone.uuid, task);
+      await personalise(context, reload(store, clone.uuid));
+    }
+  } catch (error) {
+    await destroyHalf(context, clone, forget);
+    throw error;
+  } finally {
+    await deleteSnapshot(context, snapshot);
+  }
+  context.events.emit('ve.created', { ve: clone.uuid, data: { name: clone.name, number: clone.number, model: uuid } });
+}
+
+async function destroyHalf(context: VeContext, clone: VeRecord, forget: () => Promise<void>): Promise<void> {
+  updateVe(context.store, clone.uuid, { ready: false });
+  await cleanUpRun(context, clone);
+  await forget();
+}
+
+/**
+ * What is the model's secret, or its name, in files and in programs that have read them. (Host name, hosts, resolver and machine-id are written by then.)
+ * What two VEs share all the same, such as the states of random generators in programs, stands in docs/explanation/checkpoint.md.
+ */
+const PERSONALISE = `
+if [ -d /etc/ssh ] && command -v ssh-keygen >/dev/null; then
+  rm -f /etc/ssh/ssh_host_*_key /etc/ssh/ssh_host_*_key.pub
+  for type in ecdsa ed25519; do ssh-keygen -q -N '' -t $type -f /etc/ssh/ssh_host_$type\\_key; done
+fi
+if [ -d /run/systemd/system ]; then
+  rm -f /var/lib/systemd/random-seed
+  systemctl try-restart systemd-journald.service ssh.service sshd.service rsyslog.service systemd-networkd.service systemd-resolved.service 2>/dev/null
+fi
+exit 0
+`;
+
+async function personalise(context: VeContext, ve: VeRecord): Promise<void> {
+  const session = await execInVe(context, ve, { command: ['sh', '-c', PERSONALISE] });
+  session.stdin.end();
+  for (const stream of [session.stdout, session.stderr]) stream?.resume();
+  await session.exit;
+}

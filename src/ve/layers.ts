@@ -1,0 +1,13 @@
+/** Layers that nothing stands on any more. */
+import type { LayerRef } from '../store/types.ts';
+import type { VeContext } from './context.ts';
+
+/** Remove those of the layers that no VE, template or snapshot names. Layers of templates go with their template. */
+export async function dropUnusedLayers({ store, volumes }: VeContext, refs: readonly LayerRef[]): Promise<void> {
+  const unused = store.transaction(() => refs.filter(({ id }) => {
+    if (!store.layer(id) || store.layerUses(id) > 0) return false;
+    store.deleteLayer(id);
+    return true;
+  }));
+  for (const { id } of unused) await volumes.dropLayer(id);
+}

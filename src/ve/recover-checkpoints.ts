@@ -1,0 +1,65 @@
+/** What a new daemon does about suspends, resumes and snapshots that an earlier one did not finish. */
+import { existsSync } from 'node:fs';
+import { join } from 'node:path';
+import { run } from '../lib/run.ts';
+import type { ProcessId } from '../kernel/process.ts';
+import type { JournalRecord, SnapshotRecord, VeRecord } from '../store/types.ts';
+import { cleanUpRun } from './clean-up.ts';
+import { reload, type VeContext } from './context.ts';
+import { finishResume } from './resume.ts';
+import { runFolder } from './run-folder.ts';
+import { deleteSnapshot } from './snapshot.ts';
+import { finishSuspend } from './suspend.ts';
+
+/** Left to do by ordinary operations, once the daemon serves. */
+export interface UnfinishedCheckpoints {
+  resume: VeRecord[];
+  rollBack: { ve: VeRecord; snapshot: SnapshotRecord }[];
+}
+
+/** Operations in which a running VE is suspended for a moment, and runs on in any case. */
+const MOMENTARY = ['snapshot', 'clone'];
+
+/**
+ * @param init of the VE, while it lives
+ * @returns whether the VE is dealt with: what there was of it has been cleaned up
+ */
+export async function recoverCheckpoint(context: VeContext, ve: VeRecord, entry: JournalRecord, init: ProcessId | undefined, unfinished: UnfinishedCheckpoints): Promise<boolean> {
+  const { settings, states, log, store } = context;
+  const about = { ve: ve.uuid, name: ve.name, kind: entry.kind, phase: entry.phase };
+  if (entry.kind === 'roll-back') {
+    const snapshot = store.listSnapshots(ve.uuid).find(({ id }) => id === entry.data.snapshot);
+    if (!snapshot) return false;
+    log.info(about, 'finishing an interrupted roll-back');
+    await cleanUpRun(context, ve);
+    unfinished.rollBack.push({ ve, snapshot });
+    return true;
+  }
+  const momentary = MOMENTARY.includes(entry.kind);
+  if (entry.kind !== 'suspend' && entry.kind !== 'resume' && !(momentary && entry.phase === 'suspend')) return false;
+
+  // `restore` is there until the processes of a resume run: what there is of them before is a torso.
+  const torso = existsSync(join(runFolder(settings, ve.number), 'restore'));
+  if (init && !torso) {
+    log.info(about, ve.suspended ? 'the VE runs again' : 'the VE runs on');
+    if (ve.suspended) finishResume(context, ve);
+    // Of a dump that was cut short.
+    else await run(join(settings.libexecDir, 'veld-dump'), [runFolder(settings, ve.number), 'unlock'], { allow: true });
+    return false;
+  }
+  if (!ve.suspended && !states.isWhole(ve.uuid)) return false; // it died, and that was not us
+  log.info(about, 'the VE is suspended');
+  if (ve.suspended) await cleanUpRun(context, ve);
+  else await finishSuspend(context, ve);
+  if (momentary) unfinished.resume.push(reload(store, ve.uuid));
+  return true;
+}
+
+/** States and snapshots that no record names, and the snapshots on which clones stood while they were made. */
+export async function removeStrayStates(context: VeContext): Promise<void> {
+  const { store, states } = context;
+  for (const uuid of states.list()) if (!store.veByUuid(uuid)?.suspended) await states.remove(uuid);
+  for (const snapshot of store.listSnapshots()) if (/^clone-[0-9a-f-]{36}$/.test(snapshot.name)) await deleteSnapshot(context, snapshot);
+  const known = new Set(store.listSnapshots().map(({ id }) => id));
+  for (const id of states.listSnapshots()) if (!known.has(id)) await states.removeSnapshot(id);
+}

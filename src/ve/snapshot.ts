@@ -1,0 +1,106 @@
+/**
+ * Snapshots: a VE as it was at one instant. Its upper becomes a read-only layer by a rename, and gets a new, empty one on top: nothing is copied, however
+ * large the disk is. Of a running VE the processes are kept, too: they are suspended for that moment.
+ */
+import { randomBytes } from 'node:crypto';
+import { VeldError } from '../lib/errors.ts';
+import { faultPoint } from '../lib/faults.ts';
+import type { Task } from '../ops/types.ts';
+import type { SnapshotRecord, VeRecord } from '../store/types.ts';
+import { cleanUpRun, settled } from './clean-up.ts';
+import { reload, updateVe, type VeContext } from './context.ts';
+import { dropUnusedLayers } from './layers.ts';
+import { bringBack } from './resume.ts';
+import { readRunState } from './run-folder.ts';
+import { checkSuspendable, suspendNow } from './suspend.ts';
+
+/** @throws VeldError `name.invalid`, `snapshot.name_taken` */
+export function checkSnapshotName({ store }: VeContext, ve: VeRecord, name: string): void {
+  if (!/^[a-z0-9][a-z0-9._-]{0,62}$/i.test(name)) {
+    throw new VeldError('name.invalid', `${JSON.stringify(name.slice(0, 80))} cannot be the name of a snapshot.`, { hint: 'A name is 1 to 63 letters, digits, dots, dashes and underscores, and begins with a letter or digit.' });
+  }
+  if (store.listSnapshots(ve.uuid).some((other) => other.name === name)) throw new VeldError('snapshot.name_taken', `${ve.name} has a snapshot named ${name} already.`);
+}
+
+/** @throws VeldError `snapshot.not_found` */
+export function findSnapshot({ store }: VeContext, ve: VeRecord, name: string): SnapshotRecord {
+  const found = store.listSnapshots(ve.uuid).find((snapshot) => snapshot.name === name || snapshot.id === name);
+  if (!found) throw new VeldError('snapshot.not_found', `${ve.name} has no snapshot ${JSON.stringify(name.slice(0, 80))}.`);
+  return found;
+}
+
+/** Refuse what cannot be kept now. @param live whether its processes are to be kept */
+export function checkKeepable(context: VeContext, ve: VeRecord, live: boolean): void {
+  const running = readRunState(context.settings, ve.number).init !== undefined;
+  if (running && !live) throw new VeldError('ve.running', `${ve.name} is running: its files are being written.`, { hint: 'With --live its processes are kept, too; or stop it first.' });
+  if (running) checkSuspendable(context, ve);
+  else if (live && !ve.suspended) throw new VeldError('ve.not_running', `${ve.name} is not running: there are no processes to keep.`, { hint: 'Leave --live out.' });
+}
+
+/** Make a snapshot. A VE that ran runs on after a pause. */
+export async function createSnapshot(context: VeContext, uuid: string, name: string, live: boolean, task: Task): Promise<SnapshotRecord> {
+  await settled(context, reload(context.store, uuid).number);
+  const before = reload(context.store, uuid);
+  checkSnapshotName(context, before, name);
+  checkKeepable(context, before, live);
+  const running = readRunState(context.settings, before.number).init !== undefined;
+  if (running) await suspendNow(context, before, task, `A snapshot of ${before.name} is being taken.`);
+  else {
+    task.phase('keep');
+    task.commit();
+  }
+  try {
+    const snapshot = await keep(context, uuid, name);
+    context.events.emit('snapshot.created', { ve: uuid, data: { name, live } });
+    return snapshot;
+  } finally {
+    // Whatever became of the snapshot.
+    if (running) await bringBack(context, uuid, task);
+  }
+}
+
+/** Keep a VE at rest, and its processes on the disk where there are some. */
+async function keep(context: VeContext, uuid: string, name: string): Promise<SnapshotRecord> {
+  const { store, states, volumes } = context;
+  const ve = reload(store, uuid);
+  const [id, layer] = [randomBytes(16).toString('hex'), randomBytes(16).toString('hex')];
+  if (ve.suspended) states.copy(states.folder(uuid), states.snapshot(id));
+  faultPoint('snapshot.state');
+  const frozen = await volumes.freezeUpper(uuid, ve.uidBase, layer);
+  return store.transaction(() => {
+    store.insertLayer(frozen);
+    const layers = [...ve.layers, { id: layer, uidBase: ve.uidBase }];
+    updateVe(store, uuid, { layers });
+    const record: SnapshotRecord = { id, ve: uuid, name, createdAt: new Date().toISOString(), layers, properties: ve.properties, engine: ve.suspended?.engine ?? null };
+    store.insertSnapshot(record);
+    return record;
+  });
+}
+
+/** Remove a snapshot, and what only it has kept. The VE is not touched. */
+export async function deleteSnapshot(context: VeContext, snapshot: SnapshotRecord): Promise<void> {
+  context.store.deleteSnapshot(snapshot.id);
+  await context.states.removeSnapshot(snapshot.id);
+  await dropUnusedLayers(context, snapshot.layers);
+  context.events.emit('snapshot.deleted', { ve: snapshot.ve, data: { name: snapshot.name } });
+}
+
+/** Make a VE what it was: what it is now is lost. Its properties stay. Once begun it is always finished, by the next daemon if need be. */
+export async function rollBack(context: VeContext, uuid: string, snapshot: SnapshotRecord, task: Task): Promise<void> {
+  const { store, states, volumes } = context;
+  const ve = reload(store, uuid);
+  await settled(context, ve.number);
+  task.phase('roll-back', { snapshot: snapshot.id });
+  task.commit();
+  task.progress(10, 'ending what runs');
+  await cleanUpRun(context, ve);
+  await states.remove(uuid);
+  task.progress(30, 'bringing the disk back');
+  await volumes.resetUpper(uuid);
+  faultPoint('roll-back.disk');
+  if (snapshot.engine !== null) states.copy(states.snapshot(snapshot.id), states.folder(uuid));
+  updateVe(store, uuid, { layers: snapshot.layers, desired: 'stopped', suspended: snapshot.engine === null ? null : { at: snapshot.createdAt, engine: snapshot.engine } });
+  await dropUnusedLayers(context, ve.layers);
+  context.events.emit('ve.rolled-back', { ve: uuid, data: { name: ve.name, snapshot: snapshot.name } });
+  if (snapshot.engine !== null) await bringBack(context, uuid, task);
+}
