@@ -1,0 +1,148 @@
+/** Snapshots, roll-back and clones: a VE as it was at one instant, disk and processes, and as another VE. */
+import assert from 'node:assert/strict';
+import { existsSync, readdirSync, readFileSync, statSync } from 'node:fs';
+import { join } from 'node:path';
+import { describe, test } from 'node:test';
+import { fileInstance } from '../lib/instance.ts';
+import { assertSame } from '../lib/same.ts';
+import { askUntil, serveGreeting } from '../lib/tcp.ts';
+import { until } from '../lib/wait.ts';
+import type { SnapshotRecord } from '../../src/store/types.ts';
+
+const veld = await fileInstance();
+const empty = [...veld.traces(), ...kept()];
+
+/** What is on the disk of volumes, layers, states and snapshots. */
+function kept(): string[] {
+  return ['ves', 'layers', 'states', 'snapshots'].flatMap((folder) => {
+    const path = join(veld.settings.stateDir, folder);
+    return existsSync(path) ? readdirSync(path).filter((name) => !name.startsWith('.trash')).map((name) => `${folder}/${name}`) : [];
+  });
+}
+
+const ok = async (...args: string[]): Promise<string> => {
+  const result = await veld.cli(...args);
+  assert.equal(result.code, 0, `veld ${args.join(' ')}: ${result.stderr}`);
+  return result.stdout;
+};
+const said = async (ve: string, command: string): Promise<string> => {
+  const { stdout, stderr, exitCode } = await veld.exec(ve, 'sh', '-c', command);
+  assert.equal(exitCode, 0, `${command}: ${stderr}`);
+  return stdout.trim();
+};
+/** A process that knows a number which no file has, and tells it on a signal. */
+const keeper = (number: number): string => `systemd-run --quiet --unit=keeper perl -e '$| = 1; my $n = ${number}; $SIG{USR1} = sub { open my $f, ">", "/run/told"; print $f $n++; close $f }; sleep 1 while 1'`;
+const tell = (ve: string): Promise<string> => said(ve, 'rm -f /run/told; systemctl kill -s USR1 --kill-whom=main keeper; for i in $(seq 100); do [ -s /run/told ] && break; sleep 0.05; done; cat /run/told');
+
+describe('a running VE', () => {
+  test('is kept with its processes, and runs on', async () => {
+    await veld.createRunning('web');
+    await veld.booted('web');
+    await serveGreeting(veld, 'web', 7000);
+    await said('web', keeper(41));
+    await said('web', 'echo first >/root/file; mkdir -p /root/folder && touch /root/folder/old');
+    const { pid } = await veld.show('web');
+    assert.equal((await veld.cli('snapshot', 'create', 'web', 'cold')).code, 7, 'its files are being written');
+    assert.equal(await ok('snapshot', 'create', '--live', 'web', 'one'), 'snapshot one of web created\n');
+    assert.notEqual((await veld.show('web')).pid, pid);
+    assert.equal(await tell('web'), '41');
+    assert.equal(await said('web', 'systemctl is-system-running'), 'running');
+    assert.match(await ok('snapshot', 'list', 'web'), /^one +\S+ \S+ +disk and processes$/m);
+    assert.equal((await veld.cli('snapshot', 'create', '--live', 'web', 'one')).code, 41);
+  });
+
+  test('is rolled back: memory and disk are of the same instant, and the snapshot stays', async () => {
+    await said('web', 'echo second >/root/file; rm -r /root/folder; touch /root/new');
+    assert.equal(await tell('web'), '42');
+    assert.equal(await tell('web'), '43');
+    for (let round = 0; round < 2; round++) {
+      await ok('snapshot', 'restore', 'web', 'one');
+      assert.equal(await said('web', 'cat /root/file; ls /root/folder; test ! -e /root/new'), 'first\nold');
+      assert.equal(await tell('web'), '41');
+      await said('web', 'echo third >/root/file');
+    }
+    assert.match(await askUntil((await veld.show('web')).addresses[0]!, 7000), /greetings from web/);
+  });
+
+  test('is cloned: both run, each with its own name, addresses, uids and keys', async () => {
+    const keys = await said('web', 'cat /etc/ssh/ssh_host_*_key.pub /etc/machine-id');
+    const before = await tell('web');
+    await ok('clone', '--live', 'web', 'twin', '--set', 'memory.limit=256M');
+    const [web, twin] = await Promise.all([veld.show('web'), veld.show('twin')]);
+    assert.equal(twin.status, 'running');
+    assert.notEqual(twin.uidBase, web.uidBase);
+    for (const address of twin.addresses) assert.ok(!web.addresses.includes(address));
+    assert.equal(Number(await tell('web')), Number(before) + 1);
+    assert.equal(Number(await tell('twin')), Number(before) + 1, 'it has the memory of the other, and no more');
+    assert.match(await askUntil(twin.addresses[0]!, 7000), /greetings from twin/);
+    assert.match(await askUntil(web.addresses[0]!, 7000), /greetings from web/);
+    assert.equal(await said('twin', 'cat /root/file; hostname; cat /etc/hostname'), 'third\ntwin\ntwin');
+    assert.notEqual(await said('twin', 'cat /etc/ssh/ssh_host_*_key.pub /etc/machine-id'), keys);
+    assert.equal(await said('web', 'cat /etc/ssh/ssh_host_*_key.pub /etc/machine-id'), keys);
+    assert.match(await said('twin', 'grep MemTotal /proc/meminfo'), /\b262144 kB/);
+    for (const ve of ['web', 'twin']) assert.equal(await said(ve, 'systemctl is-system-running'), 'running', ve);
+    // Nothing of the model's range is left in the clone: neither users nor files.
+    assert.match(readFileSync(`/proc/${twin.pid}/uid_map`, 'utf8'), new RegExp(`^\\s*0\\s+${twin.uidBase}\\s+65536\\n$`));
+    assert.equal(await said('twin', 'stat -c %U:%G /root/file /etc /run; find / -xdev -nouser | head -1'), 'root:root\nroot:root\nroot:root');
+    assert.deepEqual(await veld.api.call<SnapshotRecord[]>('GET', '/v1/ves/twin/snapshots'), []);
+  });
+
+  test('and its clone live their own lives', async () => {
+    await said('twin', 'echo mine >/root/file');
+    assert.equal(await said('web', 'cat /root/file'), 'third');
+    const { pid } = await veld.show('twin');
+    await veld.exec('twin', 'systemctl', 'reboot');
+    await until('another init', async () => ![pid, null].includes((await veld.show('twin')).pid));
+    await veld.booted('twin');
+    assert.equal(await said('twin', 'cat /root/file; hostname'), 'mine\ntwin');
+    await veld.api.operate('POST', '/v1/ves/twin/suspend');
+    await veld.api.operate('POST', '/v1/ves/twin/resume');
+    await ok('snapshot', 'create', '--live', 'twin', 'of-the-clone');
+    await said('twin', 'echo other >/root/file');
+    await ok('snapshot', 'restore', 'twin', 'of-the-clone');
+    assert.equal(await said('twin', 'cat /root/file'), 'mine');
+  });
+});
+
+describe('a stopped VE', () => {
+  test('is kept, rolled back and cloned by its disk', async () => {
+    await veld.api.operate('POST', '/v1/ves', { name: 'cold', template: (await veld.show('web')).template.fingerprint });
+    await veld.api.operate('POST', '/v1/ves/cold/start');
+    await veld.booted('cold');
+    await said('cold', 'echo one >/root/file');
+    await veld.api.operate('POST', '/v1/ves/cold/stop');
+    assert.equal((await veld.cli('snapshot', 'create', '--live', 'cold', 'x')).code, 8);
+    await ok('snapshot', 'create', 'cold', 'disk');
+    assert.match(await ok('snapshot', 'list', 'cold'), /^disk +\S+ \S+ +disk$/m);
+    await ok('clone', 'cold', 'copy');
+    assert.equal((await veld.show('copy')).status, 'stopped');
+    for (const ve of ['cold', 'copy']) await veld.api.operate('POST', `/v1/ves/${ve}/start`);
+    for (const ve of ['cold', 'copy']) await veld.booted(ve);
+    assert.equal(await said('copy', 'cat /root/file; hostname'), 'one\ncopy');
+    await said('cold', 'echo two >/root/file');
+    await ok('snapshot', 'restore', 'cold', 'disk');
+    assert.equal((await veld.show('cold')).status, 'stopped');
+    await veld.api.operate('POST', '/v1/ves/cold/start');
+    await veld.booted('cold');
+    assert.equal(await said('cold', 'cat /root/file'), 'one');
+  });
+});
+
+describe('what is not needed any more', () => {
+  test('goes: snapshots with their layers, unless something stands on these', async () => {
+    assert.equal((await veld.cli('snapshot', 'delete', 'web', 'none')).code, 41);
+    const { layers } = (await veld.api.call<SnapshotRecord[]>('GET', '/v1/ves/web/snapshots'))[0]!;
+    await ok('snapshot', 'delete', 'web', 'one');
+    assert.ok(existsSync(join(veld.settings.stateDir, 'layers', layers.at(-1)!.id)), 'web and twin stand on it');
+    for (const ve of ['web', 'twin', 'cold', 'copy']) await veld.api.operate('DELETE', `/v1/ves/${ve}?force=true`);
+    assertSame([...veld.traces(), ...kept()], empty, 'after the last VE');
+  });
+
+  test('states are closed to everybody but root', async () => {
+    await veld.createRunning('last');
+    await veld.booted('last');
+    await veld.api.operate('POST', '/v1/ves/last/suspend');
+    assert.equal(statSync(join(veld.settings.stateDir, 'states')).mode & 0o777, 0o700);
+    await veld.api.operate('DELETE', '/v1/ves/last');
+  });
+});
