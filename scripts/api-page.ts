@@ -94,7 +94,7 @@ const INTRODUCTION = `The daemon speaks HTTP on a unix socket, \`/run/veld/veld.
 **Operations.** What takes long answers 202 at once with an [Operation](#type-operation), to be looked at with GET /v1/operations/{id}. With \`?wait=1\` the answer is 200 and stays open: one record
 a line whenever it changes, the last one ended. A client that goes away does not cancel.
 
-**WebSockets**: /v1/events sends events, /v1/sessions/{session} carries a command's streams. These need a client that can; \`veld events\` and \`veld exec\` are some.
+**WebSockets**: /v1/events sends events, /v1/ves/{ve}/exec and /v1/sessions/{session} carry a command's streams. These need a client that can; \`veld events\` and \`veld exec\` are some.
 `;
 
 /** As GitHub makes them of headings. */

@@ -26,3 +26,8 @@ export function checkEnterable(view: VeView): VeView {
   if (view.status !== 'running') throw new VeldError('ve.not_running', `${view.name} is ${view.status}.`);
   return view;
 }
+
+/** What the audit log says of a command: arguments and environment may hold secrets. */
+export function describeCommand(request: { command: string[]; user?: string; tty?: unknown }): Record<string, unknown> {
+  return { program: request.command[0]?.slice(0, 200), arguments: request.command.length - 1, user: request.user ?? 'root', terminal: request.tty != null };
+}

@@ -30,7 +30,8 @@ export function frame(channel: number, payload: Uint8Array | string): Buffer {
   return Buffer.concat([Buffer.of(channel), typeof payload === 'string' ? Buffer.from(payload) : payload]);
 }
 
-function toBuffer(data: RawData): Buffer {
+/** A message of ws in one piece. */
+export function toBuffer(data: RawData): Buffer {
   if (Array.isArray(data)) return Buffer.concat(data);
   return Buffer.isBuffer(data) ? data : Buffer.from(data);
 }

@@ -2,8 +2,9 @@
 import { isUtf8 } from 'node:buffer';
 import { setMaxListeners } from 'node:events';
 import { finished } from 'node:stream/promises';
-import { admitSession, checkEnterable, EXEC_ERRORS } from './admission.ts';
+import { admitSession, checkEnterable, describeCommand, EXEC_ERRORS } from './admission.ts';
 import { answers } from './errors.ts';
+import { execSocketRoute } from './exec-socket.ts';
 import * as schemas from './schemas.ts';
 import type { ExecSession } from '../ve/types.ts';
 import type { Api, RouteContext } from './types.ts';
@@ -12,8 +13,10 @@ import type { Api, RouteContext } from './types.ts';
 const OUTPUT_LIMIT = 1 << 20;
 /** Bytes of a body: 1 MiB of standard input, as JSON, and the command beside it. */
 const EXEC_BODY_LIMIT = 8 << 20;
+
 /** Add the routes for commands. */
-export function execRoutes(app: Api, { deps, sessions, metrics }: RouteContext): void {
+export function execRoutes(app: Api, context: RouteContext): void {
+  const { deps, sessions, metrics } = context;
   // Commands do not outlive the daemon that passes on their streams.
   const stop = new AbortController();
   setMaxListeners(0, stop.signal);
@@ -30,7 +33,7 @@ export function execRoutes(app: Api, { deps, sessions, metrics }: RouteContext):
     },
   }, async (request, reply) => {
     const { stdin, ...command } = request.body;
-    request.audit = describe(command);
+    request.audit = describeCommand(command);
     const release = admitSession(metrics);
     try {
       const session = await deps.manager.exec(request.params.ve, command);
@@ -47,6 +50,8 @@ export function execRoutes(app: Api, { deps, sessions, metrics }: RouteContext):
     }
   });
 
+  execSocketRoute(app, context, stop.signal);
+
   app.post('/v1/ves/:ve/sessions', {
     bodyLimit: EXEC_BODY_LIMIT,
     schema: {
@@ -55,14 +60,9 @@ export function execRoutes(app: Api, { deps, sessions, metrics }: RouteContext):
     },
   }, (request, reply) => {
     const { uuid } = checkEnterable(deps.manager.view(request.params.ve));
-    request.audit = describe(request.body);
+    request.audit = describeCommand(request.body);
     return reply.send({ session: sessions.add({ ve: uuid, peer: request.peer, audit: request.audit, begin: () => deps.manager.exec(uuid, request.body) }) });
   });
-}
-
-/** What the audit log says of a command: arguments and environment may hold secrets. */
-function describe(request: { command: string[]; user?: string; tty?: unknown }): Record<string, unknown> {
-  return { program: request.command[0]?.slice(0, 200), arguments: request.command.length - 1, user: request.user ?? 'root', terminal: request.tty != null };
 }
 
 async function collect(session: ExecSession, stdin: string | undefined) {

@@ -8,13 +8,12 @@ import type { TestContext } from 'node:test';
 import type { WebSocket } from 'ws';
 import { VeldError } from '../lib/errors.ts';
 import { operationRecord, startTestDaemon } from './test-daemon.ts';
-import type { Handler, SessionHandler, TestDaemon } from './test-daemon.ts';
+import type { SessionHandler, TestDaemon } from './test-daemon.ts';
 
 const MAIN = join(import.meta.dirname, 'main.ts');
 const send = (ws: WebSocket, channel: number, payload: string | Buffer): void => ws.send(Buffer.concat([Buffer.of(channel), Buffer.from(payload)]), { binary: true });
 const exit = (ws: WebSocket, code: number): void => send(ws, 3, JSON.stringify({ type: 'exit', code }));
-const routes: Record<string, Handler> = { 'POST /v1/ves/web/sessions': () => ({ session: 'S'.repeat(43) }) };
-const start = (t: TestContext, session: SessionHandler): Promise<TestDaemon> => startTestDaemon(t, routes, session);
+const start = (t: TestContext, session: SessionHandler): Promise<TestDaemon> => startTestDaemon(t, {}, session);
 
 /** Wait until something is so. */
 async function until(what: () => boolean): Promise<void> {

@@ -72,6 +72,12 @@ export async function startTestDaemon(t: TestContext, routes: Record<string, Han
     if (request.url?.startsWith('/v1/sessions/')) {
       ws.on('message', (data: Buffer) => frames.push([data[0]!, data.subarray(1).toString('utf8')]));
       session?.(ws, frames);
+    } else if (request.url?.endsWith('/exec')) {
+      ws.once('message', (data: Buffer) => {
+        asked.push({ method: 'GET', url: request.url ?? '', body: JSON.parse(data.toString('utf8', 1)) });
+        ws.on('message', (frame: Buffer) => frames.push([frame[0]!, frame.toString('utf8', 1)]));
+        session?.(ws, frames);
+      });
     } else {
       const handler = routes[`EVENTS ${request.url?.split('?')[0]}`];
       const events = (handler?.({ method: 'GET', url: request.url ?? '', body: undefined }, undefined as never, request) ?? []) as unknown[];

@@ -88,7 +88,16 @@ export function createClient(socket: string): Client {
   const begin = async (ve: string, route: string, asked: object, tty: boolean): Promise<ExecSession> => {
     const { session } = await request<{ session: string }>('POST', `/v1/ves/${encodeURIComponent(ve)}/${route}`, asked);
     const { openExecSession } = await import('./exec-session.ts');
-    return openExecSession(socket, session, tty);
+    return openExecSession(socket, `/v1/sessions/${session}`, tty);
+  };
+
+  /** In one round trip where the request is not too long for that. */
+  const exec = async (ve: string, asked: ExecRequest): Promise<ExecSession> => {
+    const { openExecSession, REQUEST_LIMIT } = await import('./exec-session.ts');
+    const tty = asked.tty != null;
+    const text = JSON.stringify(asked);
+    if (Buffer.byteLength(text) > REQUEST_LIMIT) return begin(ve, 'sessions', asked, tty);
+    return openExecSession(socket, `/v1/ves/${encodeURIComponent(ve)}/exec`, tty, text);
   };
 
   return {
@@ -108,7 +117,7 @@ export function createClient(socket: string): Client {
       if (last.state === 'succeeded') return last;
       throw VeldError.fromBody((last.error ?? { code: 'internal', message: `The operation ended ${last.state}.`, hint: 'Look at the daemon log.' }) as ErrorBody);
     },
-    exec: (ve, asked) => begin(ve, 'sessions', asked, asked.tty != null),
+    exec,
     session: begin,
     async *lines<T>(method: string, path: string) {
       const answer = await send(socket, method, path);

@@ -36,10 +36,12 @@ export type Upgraded = { connection: Socket; rest: Buffer; headers: Record<strin
 /**
  * Ask for another protocol on the same connection (RFC 9110, "Upgrade").
  * @param headers lines of the request, each with its end
+ * @param first bytes of the other protocol, sent without waiting for the answer. Few enough for the socket's buffer: a server that does not want to closes without
+ *   reading them, and whoever still writes then never sees its answer.
  */
-export function upgrade(socket: string, path: string, headers: string): Promise<Upgraded> {
+export function upgrade(socket: string, path: string, headers: string, first?: Uint8Array): Promise<Upgraded> {
   return new Promise((resolve, reject) => {
-    talk(socket, `GET ${path}`, `Connection: Upgrade\r\n${headers}`, undefined, (connection, rest, answered) => resolve({ connection, rest, headers: answered }))
+    talk(socket, `GET ${path}`, `Connection: Upgrade\r\n${headers}`, first, (connection, rest, answered) => resolve({ connection, rest, headers: answered }))
       .then((answer) => resolve({ answer }), reject);
   });
 }
@@ -98,8 +100,10 @@ function talk(socket: string, request: string, headers: string, payload: Uint8Ar
       if (body && decode!(undefined, () => {})) body.push(null);
       else fail(failure('ECONNRESET', 'the connection broke off'));
     });
+    connection.cork(); // one write, and one wake-up of the daemon
     connection.write(`${request} HTTP/1.1\r\nHost: veld\r\n${headers}\r\n`);
     if (payload !== undefined) connection.write(payload);
+    connection.uncork();
   });
 }
 

@@ -28,10 +28,10 @@ test('output that comes in one piece with the handshake and the exit is not lost
     server.close();
     rmSync(folder, { recursive: true });
   });
-  const session = await openExecSession(socket, 'secret', false);
+  const session = await openExecSession(socket, '/v1/sessions/secret', false);
   const [stdout, stderr, code] = await Promise.all([text(session.stdout), text(session.stderr!), session.exit]);
   assert.deepEqual([stdout, stderr, code], ['hello\n', 'careful\n', 7]);
 
-  const unread = await openExecSession(socket, 'secret', false);
+  const unread = await openExecSession(socket, '/v1/sessions/secret', false);
   assert.equal(await unread.exit, 7, 'outputs that nobody reads do not hold up the end');
 });

@@ -9,6 +9,8 @@ const STDERR = 2;
 const CONTROL = 3;
 /** Most bytes of standard input in a frame. */
 const CHUNK = 256 << 10;
+/** Longest request, in bytes of JSON, that goes out with the WebSocket's own: it fits into the buffer of a unix socket (net.core.wmem_default, 208 KiB). */
+export const REQUEST_LIMIT = 64 << 10;
 
 /** A command that runs in a VE. Both outputs must be read (or destroyed): one that nobody reads holds up the other. */
 export interface ExecSession {
@@ -33,12 +35,14 @@ class Output extends Readable {
 }
 
 /**
- * Open the session that `secret` stands for.
+ * Open a session.
  * @param socket path of the daemon's socket
+ * @param path of the WebSocket
  * @param tty whether the command has a terminal
+ * @param asked the request, where the WebSocket itself carries it; its JSON has {@link REQUEST_LIMIT} bytes at most
  * @throws VeldError
  */
-export async function openExecSession(socket: string, secret: string, tty: boolean): Promise<ExecSession> {
+export async function openExecSession(socket: string, path: string, tty: boolean, asked?: string): Promise<ExecSession> {
   let ws: WebSocketClient | undefined;
   const full = new Set<Readable>();
   const output = (): Readable => {
@@ -91,13 +95,13 @@ export async function openExecSession(socket: string, secret: string, tty: boole
       else void end(() => reject(VeldError.fromBody(message.error)));
     }
   };
-  const opened = await openWebSocket(socket, `/v1/sessions/${secret}`, (opening) => {
+  const opened = await openWebSocket(socket, path, (opening) => {
     ws = opening;
     return {
       message: onFrame,
       close: () => void end(() => reject(new VeldError('daemon.unreachable', `The connection to the daemon at ${socket} broke before the command ended.`))),
     };
-  });
+  }, asked === undefined ? undefined : Buffer.concat([Buffer.of(CONTROL), Buffer.from(asked)]));
 
   setImmediate(given.resolve);
 

@@ -35,10 +35,12 @@ export interface WebSocketEvents {
 /**
  * Connect, and wait until it is open.
  * @param prepare called before anything can arrive; gives what is to be called
+ * @param first a message that goes out with the request itself; see {@link upgrade} for how long it may be
  * @throws VeldError the daemon's error, or `daemon.unreachable`
  */
-export async function openWebSocket(socket: string, path: string, prepare: (ws: WebSocketClient) => WebSocketEvents): Promise<WebSocketClient> {
-  const upgraded = await upgrade(socket, path, `Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: ${KEY}\r\n`)
+export async function openWebSocket(socket: string, path: string, prepare: (ws: WebSocketClient) => WebSocketEvents, first?: Uint8Array): Promise<WebSocketClient> {
+  const sent = first && Buffer.concat([header(BINARY, first.length), first]);
+  const upgraded = await upgrade(socket, path, `Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: ${KEY}\r\n`, sent)
     .catch((error: unknown) => { throw connectionError(error as NodeJS.ErrnoException, socket); });
   if ('answer' in upgraded) throw answerError(upgraded.answer.statusCode, await readAll(upgraded.answer, socket));
   const { connection, rest, headers } = upgraded;
@@ -49,6 +51,17 @@ export async function openWebSocket(socket: string, path: string, prepare: (ws: 
   return serve(connection, rest, prepare);
 }
 
+/** Of a whole message in one frame. */
+function header(opcode: number, length: number): Buffer {
+  // The mask, which clients must send, is zero: it hides bytes from proxies on the way, and there are none.
+  const bytes = Buffer.alloc(length < 126 ? 6 : length < 65_536 ? 8 : 14);
+  bytes[0] = 0x80 | opcode;
+  bytes[1] = 0x80 | (length < 126 ? length : length < 65_536 ? 126 : 127);
+  if (length >= 65_536) bytes.writeBigUInt64BE(BigInt(length), 2);
+  else if (length >= 126) bytes.writeUInt16BE(length, 2);
+  return bytes;
+}
+
 function serve(connection: Socket, first: Buffer, prepare: (ws: WebSocketClient) => WebSocketEvents): WebSocketClient {
   let pending: Buffer = Buffer.alloc(0);
   let message: Buffer[] = [];
@@ -56,15 +69,8 @@ function serve(connection: Socket, first: Buffer, prepare: (ws: WebSocketClient)
   let open = true;
 
   const frame = (opcode: number, data: Uint8Array, done?: () => void): void => {
-    // The mask, which clients must send, is zero: it hides bytes from proxies on the way, and there are none.
-    const length = data.length;
-    const header = Buffer.alloc(length < 126 ? 6 : length < 65_536 ? 8 : 14);
-    header[0] = 0x80 | opcode;
-    header[1] = 0x80 | (length < 126 ? length : length < 65_536 ? 126 : 127);
-    if (length >= 65_536) header.writeBigUInt64BE(BigInt(length), 2);
-    else if (length >= 126) header.writeUInt16BE(length, 2);
     connection.cork();
-    connection.write(header);
+    connection.write(header(opcode, data.length));
     connection.write(data, () => done?.());
     connection.uncork();
   };
