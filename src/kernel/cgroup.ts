@@ -5,7 +5,7 @@
  * (`/proc/self/fd/N/name`) and with names as bytes: a VE chooses depth and names of its nested groups.
  * Source of all formats: Documentation/admin-guide/cgroup-v2.rst and cgroup-v1/ of the kernel.
  */
-import { chmodSync, closeSync, constants, existsSync, mkdirSync, openSync, readFileSync, readdirSync, rmdirSync, statSync, watch, writeFile, writeSync } from 'node:fs';
+import { chmodSync, closeSync, constants, existsSync, mkdirSync, openSync, readFile, readFileSync, readdirSync, rmdirSync, statSync, watch, writeFile, writeSync } from 'node:fs';
 import type { FSWatcher } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -113,8 +113,11 @@ export function makeGroup(group: string): void {
  * @param unified mount point of cgroup2
  */
 export function hastenMoves(unified: string): void {
-  const path = /^0::(.*)$/m.exec(readFileSync('/proc/self/cgroup', 'utf8'))?.[1];
-  if (path !== undefined) writeFile(`${unified}${path}/cgroup.procs`, '0', { flag: 'r+' }, () => {});
+  // Both in another thread: whoever reads this waits, too, while a move is under way.
+  readFile('/proc/self/cgroup', 'utf8', (_error, text?: string) => {
+    const path = /^0::(.*)$/m.exec(text ?? '')?.[1];
+    if (path !== undefined) writeFile(`${unified}${path}/cgroup.procs`, '0', { flag: 'r+' }, () => {});
+  });
 }
 
 /**

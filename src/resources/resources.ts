@@ -69,6 +69,8 @@ export function createResources(options: ResourcesOptions): ResourceManager {
     groups,
     monitorGroups: () => groupsOf(layout, MONITORS),
 
+    expectEntry: () => hastenMoves(layout.hierarchies.unified as string),
+
     execGroups(number) {
       const { unified, v1 } = existing(number);
       const uid = statSync(unified).uid;

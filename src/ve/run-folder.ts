@@ -107,7 +107,6 @@ export function writeRunFolder(settings: Settings, plan: BootPlan): string {
     VELD_TINI: plan.engine.tini,
     // Only for VEs that run a command: its init, from the engine.
     VELD_INIT: plan.command ? plan.engine.catatonit : '',
-    VELD_HYBRID: plan.hybridMount ?? '',
     VELD_GROUPS: directories(plan.groups),
     VELD_MONITOR_GROUPS: directories(plan.monitors),
     VELD_UNIFIED_GROUP: plan.groups.unified,
