@@ -1,4 +1,5 @@
 /** Ties a session of the daemon (a command, a shell, a console) to this process's streams or terminal. */
+import { isatty } from 'node:tty';
 import type { ExecSession } from '../client/client.ts';
 import type { TerminalRequest } from '../ve/types.ts';
 import type { Context } from './context.ts';
@@ -19,8 +20,9 @@ export interface SessionOptions {
  * @param wanted `-t` true, `-T` false, neither: when standard input and output both are terminals
  */
 export function ownTerminal(wanted?: boolean): TerminalRequest | null {
-  const { stdin, stdout } = process;
-  if (!(wanted ?? (stdin.isTTY && stdout.isTTY))) return null;
+  // By descriptor: process.stdin and its like are made when they are first named, which takes a while, and is better done while the daemon works.
+  if (!(wanted ?? (isatty(0) && isatty(1)))) return null;
+  const { stdout } = process;
   const term = process.env.TERM ?? '';
   return { columns: stdout.columns || 80, rows: stdout.rows || 24, term: /^[A-Za-z0-9][A-Za-z0-9._+-]{0,63}$/.test(term) ? term : 'dumb' };
 }

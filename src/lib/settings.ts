@@ -1,5 +1,5 @@
 /** The daemon's settings: one file, checked as a whole when it is read. Docs: docs/reference/settings.md. */
-import { isIP } from 'node:net';
+import { isIPv4 } from 'node:net';
 import { readIfExists } from './files.ts';
 import { VeldError } from './errors.ts';
 
@@ -91,7 +91,7 @@ export function loadSettings(file = process.env.VELD_SETTINGS ?? DEFAULT_SETTING
   }
   for (const pool of settings.network.pools) {
     const [address, bits] = pool.split('/');
-    const family = isIP(address ?? '');
+    const family = familyOf(address ?? '');
     const n = Number(bits);
     if (family === 0 || !Number.isInteger(n) || n < 8 || n > (family === 4 ? 30 : 120)) bad('network.pools', `holds ${pool}, which is not a CIDR pool`);
   }
@@ -101,6 +101,12 @@ export function loadSettings(file = process.env.VELD_SETTINGS ?? DEFAULT_SETTING
   }
   for (const link of settings.network.uplinks) if (!/^[A-Za-z0-9_.@-]{1,15}$/.test(link)) bad('network.uplinks', `holds ${link}, which is not a link name`);
   return settings;
+}
+
+/** Family of an address, 0 for what is none. Not isIPv6() of Node: its expression takes 3 ms to compile, of every command line; URLs are parsed by machine code. */
+function familyOf(address: string): 0 | 4 | 6 {
+  if (isIPv4(address)) return 4;
+  return /^[0-9A-Fa-f.:]+$/.test(address) && URL.canParse(`http://[${address}]/`) ? 6 : 0;
 }
 
 /** Copy `from` over `into`, key by key, refusing unknown keys and other types. */
