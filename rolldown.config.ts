@@ -80,6 +80,7 @@ function bundle(name: string, input: string): RolldownOptions {
       file: join(dist, `${name}.cjs`),
       format: 'cjs',
       codeSplitting: false,
+      charset: 'ascii', // V8 keeps the source text: with one character beyond Latin-1 in it, each takes two bytes
       comments: { legal: true, annotation: false, jsdoc: false },
     },
   };

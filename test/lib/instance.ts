@@ -24,7 +24,8 @@ import { until } from './wait.ts';
 
 
 /** What bin/veldd gives Node. */
-const DAEMON_FLAGS = ['--disable-warning=ExperimentalWarning', '--max-semi-space-size=2'];
+const DAEMON_FLAGS = ['--disable-warning=ExperimentalWarning', '--max-semi-space-size=2', '--optimize-for-size'];
+const DAEMON_ENVIRONMENT = { MALLOC_ARENA_MAX: '1' };
 
 export interface InstanceOptions {
   /** Added to the daemon's environment at every start, e.g. VELD_FAULT. */
@@ -148,7 +149,7 @@ function instanceOf(name: string, dir: string, settings: Settings, settingsFile:
       if (daemon) throw new Error(`the daemon of ${name} runs already`);
       const out = openSync(join(dir, 'daemon.out'), 'a');
       // In a session of its own: Ctrl-C at a terminal must reach the test, which stops it in order.
-      const child = spawn(process.execPath, [...DAEMON_FLAGS, options.program ?? DAEMON_MAIN], { cwd: '/', env: { ...environment, ...env }, stdio: ['ignore', out, out], detached: true });
+      const child = spawn(process.execPath, [...DAEMON_FLAGS, options.program ?? DAEMON_MAIN], { cwd: '/', env: { ...environment, ...DAEMON_ENVIRONMENT, ...env }, stdio: ['ignore', out, out], detached: true });
       closeSync(out);
       daemon = child;
       ended = new Promise((resolve) => {
