@@ -169,6 +169,8 @@ async function open(settings: Settings, log: Logger, closers: Closers, stopping:
   await prepare('resources', () => resources.setup());
   const soon = 'It is tried again every few seconds.';
   await prepare('network', () => network.setup(), soon);
+  // Once a boot of the host, so that the first suspend need not wait for it. Without an engine there is nothing to learn.
+  await Promise.resolve().then(() => prepareCriuCache(engine(), criuCacheFolder(runDir))).catch((error: unknown) => log.debug({ err: error }, 'criu could not look at the kernel yet'));
   const keeper = createLxcfsKeeper({
     options: { stateDir, runDir, instance, groups: monitorGroups() }, events, log: log.child({ part: 'lxcfs' }),
     stale: (device, only) => staleVes({ settings, store, resources }, device, only),
@@ -224,9 +226,6 @@ async function open(settings: Settings, log: Logger, closers: Closers, stopping:
   await listenOnSocket(api, settings.socket, settings.socketGroup);
   log.info({ socket: settings.socket }, 'veldd is ready');
   await tellSystemd(log);
-
-  // So that the first suspend need not wait for it. Without an engine there is nothing to learn.
-  void Promise.resolve().then(() => prepareCriuCache(engine(), criuCacheFolder(runDir))).catch((error: unknown) => log.debug({ err: error }, 'criu could not look at the kernel yet'));
 
   if (readIfExists(startedFile)?.trim() === bootId()) return;
   await manager.startAtBoot();

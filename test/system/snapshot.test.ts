@@ -31,7 +31,7 @@ const said = async (ve: string, command: string): Promise<string> => {
   return stdout.trim();
 };
 /** A process that knows a number which no file has, and tells it on a signal. */
-const keeper = (number: number): string => `systemd-run --quiet --unit=keeper perl -e '$| = 1; my $n = ${number}; $SIG{USR1} = sub { open my $f, ">", "/run/told"; print $f $n++; close $f }; sleep 1 while 1'`;
+const keeper = (number: number): string => `systemd-run --quiet --unit=keeper perl -e 'my $n = ${number}; $SIG{USR1} = sub { open my $f, ">", "/run/told"; print $f $n++; close $f }; sleep 1 while 1'`;
 const tell = (ve: string): Promise<string> => said(ve, 'rm -f /run/told; systemctl kill -s USR1 --kill-whom=main keeper; for i in $(seq 100); do [ -s /run/told ] && break; sleep 0.05; done; cat /run/told');
 
 describe('a running VE', () => {
