@@ -29,6 +29,23 @@ export function checkpointRoutes(app: Api, { deps }: RouteContext): void {
     return answerOperation(reply, operations, manager.clone(request.params.ve, request.body, request.id), request.query.wait);
   });
 
+  app.post('/v1/ves/:ve/checkpoint', {
+    schema: { summary: 'Write a VE with its processes into a file on the node', tags, params: schemas.VeParams, querystring: schemas.WaitQuery, body: schemas.CheckpointBody,
+      response: operationAnswers('ve.not_found', 've.busy', 've.not_running', 've.frozen', 'checkpoint.refused', 'checkpoint.failed', 'checkpoint.file', 'template.not_found', 'engine.missing') },
+  }, (request, reply) => {
+    request.audit = { ...request.body };
+    return answerOperation(reply, operations, manager.checkpoint(request.params.ve, request.body, request.id), request.query.wait);
+  });
+
+  app.post('/v1/restore', {
+    schema: { summary: 'Make a VE from a file on the node', tags, querystring: schemas.WaitQuery, body: schemas.RestoreBody,
+      response: operationAnswers('checkpoint.file', 'checkpoint.unusable', 'name.invalid', 've.name_taken', 'template.not_found', 'address.none_free', 'address.taken', 'uid.none_free', 'restore.failed',
+        'restore.unhealthy', 'engine.missing') },
+  }, (request, reply) => {
+    request.audit = { ...request.body };
+    return answerOperation(reply, operations, manager.restore(request.body, request.id), request.query.wait);
+  });
+
   app.get('/v1/ves/:ve/snapshots', {
     schema: { summary: 'Snapshots of a VE, oldest first', tags, params: schemas.VeParams, querystring: schemas.NoQuery, response: answers({ 200: schemas.Snapshots }, 've.not_found') },
   }, (request, reply) => reply.send(manager.snapshots(request.params.ve)));

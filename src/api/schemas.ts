@@ -67,6 +67,16 @@ export const CloneBody = Type.Object({
   properties: Type.Optional(PropertyChanges),
   live: Type.Optional(Type.Boolean({ description: 'With the processes of a running VE: both run afterwards' })),
 }, { ...closed, title: 'CloneRequest', examples: [{ name: 'web2', live: true }] });
+const nodePath = Type.String({ maxLength: 4095, pattern: '^/[^\\u0000]*$', description: 'Absolute path on the node' });
+export const CheckpointBody = Type.Object({
+  file: nodePath,
+  keepRunning: Type.Optional(Type.Boolean({ description: 'It runs on after a pause; else it is suspended' })),
+}, { ...closed, title: 'CheckpointRequest', examples: [{ file: '/srv/web.veld', keepRunning: true }] });
+export const RestoreBody = Type.Object({
+  file: nodePath,
+  name: Type.Optional(newName),
+  addresses: Type.Optional(Type.Array(printable(64), { maxItems: 64, description: 'Default: those that it had, where they are free' })),
+}, { ...closed, title: 'RestoreRequest', examples: [{ file: '/srv/web.veld', name: 'web2' }] });
 export const SnapshotBody = Type.Object({
   name: newName,
   live: Type.Optional(Type.Boolean({ description: 'With the processes of a running VE' })),

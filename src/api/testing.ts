@@ -108,6 +108,8 @@ export async function openBench(change: Partial<ApiDeps> = {}): Promise<Bench> {
     resume: verb('resume', 'running'),
     obstacles: async () => [],
     clone: (key, _request, requestId) => begin('clone', find(key), requestId),
+    checkpoint: (key, _request, requestId) => begin('checkpoint', find(key), requestId),
+    restore: (_request, requestId) => begin('restore', null, requestId),
     snapshots: () => [],
     createSnapshot: (key, _request, requestId) => begin('snapshot', find(key), requestId),
     deleteSnapshot: (key, _name, requestId) => begin('snapshot-delete', find(key), requestId),

@@ -64,11 +64,12 @@ export function createStates({ stateDir }: { stateDir: string }): States {
       copyFileSync(from.config, to.config);
       finish(to, read(from));
     },
-    derive(from, { uuid, uidBase }) {
+    read,
+    derive(from, { uuid, uidBase }, { closeTcp }) {
       const manifest = read(from);
       const to = make(folder(uuid));
       deriveImages(from, to, { from: manifest.uidBase, to: uidBase });
-      finish(to, { ...manifest, ve: uuid, uidBase, derived: true });
+      finish(to, { ...manifest, ve: uuid, uidBase, derived: { closeTcp } });
     },
     manifest(uuid) {
       const { dir } = folder(uuid);

@@ -26,8 +26,8 @@ export interface Manifest {
   kernel: string;
   architecture: string;
   mounts: ExternalMount[];
-  /** The state of another VE: it gets a configuration of its own, and its TCP connections are closed. */
-  derived?: true;
+  /** The state of another VE: it gets a configuration of its own. */
+  derived?: { closeTcp: boolean };
   /** ISO 8601. */
   createdAt: string;
 }
@@ -52,7 +52,9 @@ export interface States {
   /** Fill a folder with the same state; the files are the same, nothing is copied. One that is there is thrown away. */
   copy(from: StateFolder, to: StateFolder): void;
   /** Make the state of another VE, in its own uid range, of this one. */
-  derive(from: StateFolder, ve: { uuid: string; uidBase: number }): void;
+  derive(from: StateFolder, ve: { uuid: string; uidBase: number }, options: { closeTcp: boolean }): void;
+  /** @throws VeldError `checkpoint.unusable` for one of another version */
+  read(from: StateFolder): Manifest;
   removeSnapshot(id: string): Promise<void>;
   /** Ids of the snapshots for which something is there. */
   listSnapshots(): string[];

@@ -12,6 +12,7 @@ export const COMMANDS: Record<string, Loader> = {
   'suspend': () => import('./commands/suspend.ts'),
   'resume': () => import('./commands/resume.ts'),
   'checkpoint': () => import('./commands/checkpoint.ts'),
+  'restore': () => import('./commands/restore.ts'),
   'snapshot create': () => import('./commands/snapshot/create.ts'),
   'snapshot list': () => import('./commands/snapshot/list.ts'),
   'snapshot restore': () => import('./commands/snapshot/restore.ts'),
@@ -53,7 +54,7 @@ export const COMMANDS: Record<string, Loader> = {
 export const SYNONYMS: Record<string, string> = {
   ls: 'list', ps: 'list', htop: 'top', stats: 'top', vztop: 'top', vzlist: 'list', info: 'show', status: 'show', inspect: 'show', delete: 'destroy', rm: 'destroy', remove: 'destroy',
   port: 'publish', proxy: 'publish', expose: 'publish', shell: 'enter NAME', login: 'enter NAME', attach: 'console NAME', copy: 'cp', push: 'cp', pull: 'cp', launch: 'create NAME --template TEMPLATE --start', run: 'create NAME --template TEMPLATE --start',
-  hibernate: 'suspend', chkpnt: 'suspend', restore: 'resume', pause: 'freeze', unpause: 'thaw', config: 'set', reboot: 'restart', kill: 'stop --force',
+  hibernate: 'suspend', chkpnt: 'suspend', undump: 'resume', pause: 'freeze', unpause: 'thaw', config: 'set', reboot: 'restart', kill: 'stop --force',
   image: 'template list', templates: 'template list', operations: 'operation list', monitor: 'events', journal: 'logs', check: 'doctor',
 };
 

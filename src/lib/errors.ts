@@ -51,6 +51,7 @@ export const ERRORS = {
   'snapshot.name_taken': { kind: 'conflict', exit: 41, hint: 'Choose another name, or delete that one.' },
   'checkpoint.refused': { kind: 'conflict', exit: 37, hint: '`veld checkpoint --check NAME` lists what is in the way.' },
   'checkpoint.failed': { kind: 'internal', exit: 38, hint: 'The VE runs on as before. The daemon log has what criu said.' },
+  'checkpoint.file': { kind: 'invalid', exit: 42, hint: 'Name a file on this node by its absolute path.' },
   'checkpoint.unusable': { kind: 'conflict', exit: 39, hint: '`veld start --discard-state NAME` boots the VE from its disk.' },
   'restore.failed': { kind: 'internal', exit: 40, hint: 'Its state is still there: try again, or `veld start --discard-state NAME`. The daemon log has what criu said.' },
   'restore.unhealthy': { kind: 'internal', exit: 40, hint: 'It runs: look into it with `veld enter NAME`, or `veld restart NAME`.' },

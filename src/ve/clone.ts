@@ -34,7 +34,7 @@ export async function cloneVe(context: VeContext, uuid: string, clone: VeRecord,
     task.progress(50, 'making the clone');
     await volumes.createVolume(clone.uuid, clone.uidBase);
     await volumes.seedVolume(clone.uuid, clone.uidBase, [{ path: '/etc/machine-id', content: `${clone.uuid.replaceAll('-', '')}\n`, mode: 0o444 }]);
-    if (snapshot.engine !== null) states.derive(states.snapshot(snapshot.id), clone);
+    if (snapshot.engine !== null) states.derive(states.snapshot(snapshot.id), clone, { closeTcp: true });
     updateVe(store, clone.uuid, {
       layers: snapshot.layers, guestDirty: true, ready: true, ...(snapshot.engine !== null && { suspended: { at: snapshot.createdAt, engine: snapshot.engine } }),
     });
@@ -74,7 +74,8 @@ fi
 exit 0
 `;
 
-async function personalise(context: VeContext, ve: VeRecord): Promise<void> {
+/** Give a restored VE that is another one now what only it may have. */
+export async function personalise(context: VeContext, ve: VeRecord): Promise<void> {
   const session = await execInVe(context, ve, { command: ['sh', '-c', PERSONALISE] });
   session.stdin.end();
   for (const stream of [session.stdout, session.stderr]) stream?.resume();

@@ -43,16 +43,15 @@ export async function writeDumpFiles({ settings, resources }: VeContext, ve: VeR
 }
 
 /** Write what a restore needs, into the run folder of a boot: with the file `restore` there that becomes one. */
-export async function writeRestoreFiles({ settings, resources, lxcfs }: VeContext, ve: VeRecord, state: StateFolder, { engine, mounts, derived: another }: Manifest): Promise<void> {
+export async function writeRestoreFiles({ settings, resources, lxcfs }: VeContext, ve: VeRecord, state: StateFolder, { engine, mounts, derived }: Manifest): Promise<void> {
   const folder = runFolder(settings, ve.number);
   const used = engineByFingerprint(settings.stateDir, engine);
-  const derived = another === true;
   if (derived) adoptRuntime(folder, state);
   // As it was booted: commands get the filter and the limits of that boot.
   putFile(folder, 'config.json', readFileSync(state.config, 'utf8'));
   putFile(folder, 'fstab.restore', readFileSync(join(folder, 'fstab'), 'utf8') + await cacheLine(used, settings));
   putFile(folder, 'restore.conf', criuConfig(restoreOptions({
-    state, group: resources.groups(ve.number).path, mounts, work: folder, closeTcp: derived, sources: { lxcfs: lxcfs(), empty: emptyFolder(settings) },
+    state, group: resources.groups(ve.number).path, mounts, work: folder, closeTcp: derived?.closeTcp ?? false, sources: { lxcfs: lxcfs(), empty: emptyFolder(settings) },
   })));
   putFile(folder, 'restore', variables(used, state, derived ? { VELD_HOSTNAME: resolveProperties(ve.properties).hostname ?? ve.name } : {}));
 }

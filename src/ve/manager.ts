@@ -4,6 +4,7 @@ import { VeldError } from '../lib/errors.ts';
 import type { OperationRecord, VeRecord } from '../store/types.ts';
 import type { Task } from '../ops/types.ts';
 import { checkTemplateName } from '../spec/names.ts';
+import { checkArchiveFile, checkpointVe, restoreVe } from './archive.ts';
 import { attachConsole } from './console.ts';
 import { findVe, reload, type VeContext } from './context.ts';
 import { readFromVe, writeToVe } from './copy.ts';
@@ -114,6 +115,25 @@ export function createVeManager(context: VeContext): RunningVeManager {
         forgetRecord(context, clone.uuid);
         throw error;
       }
+    },
+
+    checkpoint(key, { file, keepRunning }, requestId) {
+      const ve = findVe(store, key);
+      context.engine();
+      checkArchiveFile(file);
+      if (!ve.suspended) checkSuspendable(context, ve);
+      return begin('checkpoint', ve, requestId, (task) => checkpointVe(context, ve.uuid, file, keepRunning === true, task));
+    },
+
+    restore(request, requestId) {
+      context.engine();
+      checkArchiveFile(request.file);
+      if (request.name !== undefined) checkNewName(context, { name: '' } as VeRecord, request.name);
+      return operations.start({ kind: 'restore', ve: null, requestId }, async (task) => {
+        const ve = await restoreVe(context, request, task);
+        exits.look(ve.number);
+        return viewVe(context, ve);
+      });
     },
 
     snapshots: (key) => store.listSnapshots(findVe(store, key).uuid),

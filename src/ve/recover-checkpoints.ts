@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { run } from '../lib/run.ts';
 import type { ProcessId } from '../kernel/process.ts';
 import type { JournalRecord, SnapshotRecord, VeRecord } from '../store/types.ts';
+import { removeIncoming } from './archive.ts';
 import { cleanUpRun } from './clean-up.ts';
 import { reload, type VeContext } from './context.ts';
 import { finishResume } from './resume.ts';
@@ -18,7 +19,7 @@ export interface UnfinishedCheckpoints {
 }
 
 /** Operations in which a running VE is suspended for a moment, and runs on in any case. */
-const MOMENTARY = ['snapshot', 'clone'];
+const MOMENTARY = ['snapshot', 'clone', 'checkpoint'];
 
 /**
  * @param init of the VE, while it lives
@@ -59,7 +60,8 @@ export async function recoverCheckpoint(context: VeContext, ve: VeRecord, entry:
 export async function removeStrayStates(context: VeContext): Promise<void> {
   const { store, states } = context;
   for (const uuid of states.list()) if (!store.veByUuid(uuid)?.suspended) await states.remove(uuid);
-  for (const snapshot of store.listSnapshots()) if (/^clone-[0-9a-f-]{36}$/.test(snapshot.name)) await deleteSnapshot(context, snapshot);
+  for (const snapshot of store.listSnapshots()) if (/^(clone-[0-9a-f-]{36}|archive-[0-9a-f]{12})$/.test(snapshot.name)) await deleteSnapshot(context, snapshot);
+  removeIncoming(context);
   const known = new Set(store.listSnapshots().map(({ id }) => id));
   for (const id of states.listSnapshots()) if (!known.has(id)) await states.removeSnapshot(id);
 }

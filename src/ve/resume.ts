@@ -83,7 +83,9 @@ async function afterRestore(context: VeContext, ve: VeRecord, init: ProcessId): 
 }
 
 function restoreFailed({ settings, log }: VeContext, ve: VeRecord, sync: string): VeldError {
-  const errors = criuErrors(readIfExists(join(runFolder(settings, ve.number), 'restore.log')) ?? '');
-  log.warn({ ve: ve.uuid, name: ve.name, errors, sync }, 'criu could not restore a VE');
-  return new VeldError('restore.failed', `${ve.name} could not be brought back, and stays suspended: ${errors[0] ?? (sync.trim() || 'criu said nothing')}.`, { details: { criu: errors.slice(0, 20) } });
+  const read = (name: string): string => (readIfExists(join(runFolder(settings, ve.number), name)) ?? '').trim().slice(-2000);
+  const errors = criuErrors(read('restore.log'));
+  const [monitor, criu] = [read('conmon.log'), read('restore.log')];
+  log.warn({ ve: ve.uuid, name: ve.name, errors, sync, monitor, criu }, 'criu could not restore a VE');
+  return new VeldError('restore.failed', `${ve.name} could not be brought back, and stays suspended: ${errors[0] ?? ([sync.trim(), monitor.split('\n').at(-1)].find(Boolean) ?? 'criu said nothing')}.`, { details: { criu: errors.slice(0, 20) } });
 }

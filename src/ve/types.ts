@@ -113,6 +113,22 @@ export interface CloneRequest {
   live?: boolean;
 }
 
+export interface CheckpointRequest {
+  /** Absolute path on the node; it must not be there yet. */
+  file: string;
+  /** The VE runs on after a pause; else it is suspended. */
+  keepRunning?: boolean;
+}
+
+export interface RestoreRequest {
+  /** Absolute path on the node. */
+  file: string;
+  /** Default: the one that it had. */
+  name?: string;
+  /** Default: those that it had, where they are free. */
+  addresses?: string[];
+}
+
 export interface SnapshotRequest {
   name: string;
   /** With the processes of a running VE. */
@@ -207,6 +223,10 @@ export interface VeManager {
   resume(key: string, requestId: string | null): OperationRecord;
   /** Another VE with the same disk, and with the same processes when it runs. */
   clone(key: string, request: CloneRequest, requestId: string | null): OperationRecord;
+  /** Write it into a file. */
+  checkpoint(key: string, request: CheckpointRequest, requestId: string | null): OperationRecord;
+  /** Make a VE from a file. */
+  restore(request: RestoreRequest, requestId: string | null): OperationRecord;
   snapshots(key: string): SnapshotRecord[];
   createSnapshot(key: string, request: SnapshotRequest, requestId: string | null): OperationRecord;
   /** @param name of the snapshot */

@@ -31,19 +31,47 @@ const VERBS: Record<string, Verb> = {
   destroy: { from: 'running', to: ['absent', 'running', 'stopped'], run: (host) => host.destroy(NAME) },
 };
 
+/** Asks the unit `keeper` of a VE for its number, which no file has: it is one more each time. */
+async function told(host: Host, ve: string): Promise<string> {
+  await host.exec(ve, 'sh', '-c', 'rm -f /run/told; systemctl kill -s USR1 --kill-whom=main keeper');
+  return until('the number', async () => (await host.exec(ve, 'cat', '/run/told')).stdout.trim() || undefined, PATIENCE, 250);
+}
+
 /** A boot of the host in order: idle, and with operations under way. */
 export function rebootTests(host: Host): void {
   const { machine } = host;
 
-  test('the host boots again: VEs are shut down in order, and boot.start brings back its own', async () => {
+  test('a running VE is suspended and resumed, cloned and rolled back', async () => {
     await host.create('other');
     await host.booted('other');
+    await host.exec('other', 'systemd-run', '--quiet', '--unit=keeper', 'sh', '-c', 'n=40; tell() { n=$((n+1)); echo $n >/run/told; }; trap tell USR1; while :; do sleep 0.2; done');
+    assert.equal(await told(host, 'other'), '41');
+    for (let round = 0; round < 2; round++) {
+      await host.api.operate('POST', '/v1/ves/other/suspend');
+      await host.api.operate('POST', '/v1/ves/other/resume');
+    }
+    assert.equal(await told(host, 'other'), '42');
+    await host.api.operate('POST', '/v1/ves/other/snapshots', { name: 'one', live: true });
+    assert.equal(await told(host, 'other'), '43');
+    await host.api.operate('POST', '/v1/ves/other/clone', { name: 'twin', live: true });
+    assert.equal(await told(host, 'twin'), '44');
+    assert.equal(await host.said('twin', 'hostname'), 'twin');
+    await host.destroy('twin');
+    await host.api.operate('POST', '/v1/ves/other/snapshots/one/restore');
+    assert.equal(await told(host, 'other'), '43');
+    assert.equal(await host.said('other', 'systemctl', 'is-system-running'), 'running');
+  });
+
+  test('the host boots again: VEs are shut down in order, boot.start brings back its own, and a suspended one waits to be resumed', async () => {
     await host.set('demo', { 'boot.start': true });
     await host.exec('demo', 'systemd-run', '--quiet', '--unit=witness', '-p', 'ExecStop=/bin/sh -c "echo in order >/root/stopped"', 'sleep', 'infinity');
+    await host.api.operate('POST', '/v1/ves/other/suspend');
     await machine.reboot();
     await back(host);
     assert.equal(await host.said('demo', 'cat', '/root/stopped'), 'in order');
-    assert.equal((await host.show('other')).status, 'stopped');
+    assert.equal((await host.show('other')).status, 'suspended');
+    await host.api.operate('POST', '/v1/ves/other/resume');
+    assert.equal(await told(host, 'other'), '44');
     // Nothing had to be waited for to the last, or be killed.
     assert.equal(await machine.ask('journalctl -b -1 --no-pager | grep -E "timed out. Killing|did not shut down within"', { allow: true }), '');
     await host.destroy('other');

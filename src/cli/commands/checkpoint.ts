@@ -1,26 +1,55 @@
 /** `veld checkpoint` */
+import { resolve } from 'node:path';
 import { VeldError } from '../../lib/errors.ts';
 import type { Obstacle } from '../../checkpoint/types.ts';
 import { defineCommand } from '../command.ts';
+import type { Context } from '../context.ts';
+import { NO_WAIT, runForEach } from '../operations.ts';
 import { sanitise } from '../show/text.ts';
 import { segment } from '../values.ts';
 
-export const command = defineCommand<{ ve: string }, { check?: boolean }>({
+interface Options {
+  check?: boolean;
+  file?: string;
+  keepRunning?: boolean;
+  wait?: boolean;
+}
+
+export const command = defineCommand<{ ve: string }, Options>({
   name: 'checkpoint',
   group: 'Checkpoints',
-  summary: 'Say whether a VE can be suspended now, and what is in the way',
-  description: ['Looks at all processes of the VE from outside and changes nothing. The exit status is 0 when nothing is in the way, and that of `checkpoint.refused` when something is.'],
-  args: [{ name: 've', completes: 'running ve', help: 'Name, number or UUID' }],
-  options: [{ flags: '--check', help: 'Look only', mandatory: true }],
-  examples: [['checkpoint --check web', 'Can it be suspended?']],
-  errors: ['ve.not_found', 've.not_running', 've.frozen', 've.suspended', 'checkpoint.refused'],
-  json: 'an array of obstacles: kind, process, text, remedy',
-  async run(context, { ve }) {
-    const client = await context.client();
-    const obstacles = await client.request<Obstacle[]>('GET', `/v1/ves/${segment(ve)}/obstacles`);
-    if (context.json) context.printJson(obstacles);
-    else if (obstacles.length === 0) context.out(`${ve} can be suspended.\n`);
-    else for (const { text, remedy } of obstacles) context.out(`${sanitise(text)}\n  ${sanitise(remedy)}\n`);
-    return obstacles.length === 0 ? 0 : new VeldError('checkpoint.refused', '').exit;
+  summary: 'Write a VE with its processes into a file, or say what is in the way',
+  description: [
+    'The file (mode 0600: it holds what was in memory) has the processes, the VE\'s own part of the disk and its properties, and is signed: `veld restore --file` takes it only when nobody has changed it. Without --keep-running the VE is suspended afterwards; with it, it runs on after a pause of about half a second, while the file is written.',
+    'With --check nothing is done: all processes are looked at from outside. The exit status is 0 when nothing is in the way, and that of `checkpoint.refused` when something is.',
+  ],
+  args: [{ name: 've', completes: 've', help: 'Name, number or UUID' }],
+  options: [
+    { flags: '-f, --file <file>', completes: 'file', help: 'Write it there; the name must be free' },
+    { flags: '--keep-running', help: 'With --file: the VE runs on' },
+    { flags: '--check', help: 'Look only' },
+    NO_WAIT,
+  ],
+  examples: [['checkpoint --check web', 'Can it be done?'], ['checkpoint web --file web.veld --keep-running', 'Into a file, and on']],
+  errors: ['ve.not_found', 've.busy', 've.not_running', 've.frozen', 've.suspended', 'checkpoint.refused', 'checkpoint.failed', 'checkpoint.file', 'template.not_found', 'disk.full', 'storage.failed', 'engine.missing',
+    'operation.cancelled', 'operation.interrupted'],
+  json: 'an array with the operation; with --check of obstacles: kind, process, text, remedy',
+  async run(context, { ve }, { check, file, keepRunning, wait }) {
+    const hint = 'See `veld help checkpoint`.';
+    if (check) {
+      if (file !== undefined || keepRunning) throw new VeldError('usage', 'checkpoint: --check goes alone.', { hint });
+      return look(context, ve);
+    }
+    if (file === undefined) throw new VeldError('usage', 'checkpoint: --file or --check is missing.', { hint: '`veld suspend` keeps the state with the VE; a file needs --file.' });
+    const body = { file: resolve(file), keepRunning: Boolean(keepRunning) };
+    return runForEach(context, [{ label: ve, method: 'POST', path: `/v1/ves/${segment(ve)}/checkpoint`, body }], { ...wait === false && { wait } }, () => `${ve} written to ${sanitise(file)}`);
   },
 });
+
+async function look(context: Context, ve: string): Promise<number> {
+  const obstacles = await (await context.client()).request<Obstacle[]>('GET', `/v1/ves/${segment(ve)}/obstacles`);
+  if (context.json) context.printJson(obstacles);
+  else if (obstacles.length === 0) context.out(`${ve} can be suspended.\n`);
+  else for (const { text, remedy } of obstacles) context.out(`${sanitise(text)}\n  ${sanitise(remedy)}\n`);
+  return obstacles.length === 0 ? 0 : new VeldError('checkpoint.refused', '').exit;
+}

@@ -1,0 +1,140 @@
+/** `checkpoint --file` and `restore --file`: a VE with its processes in one file, and out of it. */
+import { existsSync, readFileSync, readdirSync, renameSync, rmSync, rmdirSync, writeFileSync } from 'node:fs';
+import { rm } from 'node:fs/promises';
+import { isAbsolute, join } from 'node:path';
+import { archiveKey, readArchive, writeArchive } from '../checkpoint/archive.ts';
+import { VeldError } from '../lib/errors.ts';
+import { engineByFingerprint } from '../kernel/engine.ts';
+import type { Task } from '../ops/types.ts';
+import { checkName } from '../spec/names.ts';
+import type { LayerRef, VeRecord } from '../store/types.ts';
+import { personalise } from './clone.ts';
+import { reload, updateVe, type VeContext } from './context.ts';
+import { reserveVe } from './create.ts';
+import { dropUnusedLayers } from './layers.ts';
+import { bringBack } from './resume.ts';
+import { removeVe } from './destroy.ts';
+import { createSnapshot, deleteSnapshot } from './snapshot.ts';
+import { checkSuspendable, suspendNow } from './suspend.ts';
+import type { RestoreRequest } from './types.ts';
+
+/** What stands in an archive beside the state and the disk: `archive.json`. */
+interface Contents {
+  format: 1;
+  name: string;
+  /** Fingerprint of the template, whose layers are not in the archive. */
+  template: string;
+  /** How many layers the template has; the archive's own stand on these. */
+  templateLayers: number;
+  layers: LayerRef[];
+  properties: Record<string, unknown>;
+  addresses: string[];
+  mac: string;
+}
+
+const ENTRY = 'archive.json';
+
+/** @throws VeldError `checkpoint.file` for a path that is not absolute */
+export function checkArchiveFile(file: string): void {
+  if (!isAbsolute(file)) throw new VeldError('checkpoint.file', `${JSON.stringify(file)} is not an absolute path.`);
+}
+
+const keyFile = ({ settings }: VeContext): string => join(settings.stateDir, 'checkpoint.key');
+
+/** Write a VE into a file. @param keepRunning it runs on after a pause; else it is suspended afterwards */
+export async function checkpointVe(context: VeContext, uuid: string, file: string, keepRunning: boolean, task: Task): Promise<{ file: string; bytes: number }> {
+  const { settings, states, store } = context;
+  const ve = reload(store, uuid);
+  if (existsSync(file)) throw new VeldError('checkpoint.file', `${file} is there already.`, { hint: 'Choose another name, or remove it first.' });
+  const template = store.findTemplate(ve.template);
+  if (!template) throw new VeldError('template.not_found', `The template of ${ve.name} is gone: its layers would have to be written, too, which this version does not do.`);
+  if (!keepRunning && !ve.suspended) {
+    checkSuspendable(context, ve);
+    await suspendNow(context, ve, task, `${ve.name} is being suspended.`);
+  }
+  const snapshot = await createSnapshot(context, uuid, `archive-${task.id}`, true, task);
+  try {
+    const contents: Contents = {
+      format: 1, name: ve.name, template: ve.template, templateLayers: template.layers.length, layers: snapshot.layers, properties: ve.properties, addresses: ve.addresses, mac: ve.mac,
+    };
+    const state = states.snapshot(snapshot.id);
+    writeFileSync(join(state.dir, ENTRY), JSON.stringify(contents), { mode: 0o600 });
+    const own = snapshot.layers.slice(template.layers.length).map(({ id }) => `layers/${id}/fs`);
+    const bytes = await writeArchive({
+      file, folder: settings.stateDir, paths: [`snapshots/${snapshot.id}/${ENTRY}`, `snapshots/${snapshot.id}`, ...own], key: archiveKey(keyFile(context)), tar: context.engine().tar,
+      signal: task.signal, onProgress: (size) => task.progress(95, `${Math.round(size / (1 << 20))} MiB written`),
+    });
+    return { file, bytes };
+  } finally {
+    await deleteSnapshot(context, snapshot);
+  }
+}
+
+/**
+ * Make a VE from a file. Its connections go on when it gets the addresses that it had.
+ * @returns its record, running
+ */
+export async function restoreVe(context: VeContext, request: RestoreRequest, task: Task): Promise<VeRecord> {
+  const { settings, states, store, volumes } = context;
+  const incoming = join(settings.stateDir, 'incoming', task.id);
+  task.undo('incoming', () => rm(incoming, { recursive: true, force: true }));
+  task.progress(5, 'verifying');
+  await readArchive(request.file, incoming, [archiveKey(keyFile(context))], context.engine().tar, task.signal);
+  const { contents, state } = readContents(incoming);
+  const template = store.findTemplate(contents.template);
+  if (!template || template.layers.length !== contents.templateLayers) {
+    throw new VeldError('template.not_found', `The checkpoint stands on a template that is not here: ${contents.template.slice(0, 12)}.`, { hint: 'Bring the template here first: its content must be the same.' });
+  }
+  const { engine } = states.read(state);
+  engineByFingerprint(settings.stateDir, engine);
+  task.progress(40, 'making the disk');
+  const layers: LayerRef[] = [...template.layers];
+  const made: LayerRef[] = [];
+  task.undo('layers', () => dropUnusedLayers(context, made));
+  for (const { id, uidBase } of contents.layers.slice(contents.templateLayers)) {
+    const staged = volumes.stageLayer();
+    rmdirSync(staged.path);
+    renameSync(join(incoming, 'layers', id, 'fs'), staged.path);
+    store.insertLayer(await volumes.commitLayer(staged.id, uidBase));
+    made.push({ id: staged.id, uidBase });
+  }
+  layers.push(...made);
+  const ve = reserve(context, request, contents, layers);
+  task.undo('ve', () => (store.veByUuid(ve.uuid) ? removeVe(context, ve) : undefined));
+  await volumes.createVolume(ve.uuid, ve.uidBase);
+  const moved = request.name !== undefined && request.name !== contents.name;
+  if (moved) await volumes.seedVolume(ve.uuid, ve.uidBase, [{ path: '/etc/machine-id', content: `${ve.uuid.replaceAll('-', '')}\n`, mode: 0o444 }]);
+  const sameAddresses = JSON.stringify(ve.addresses) === JSON.stringify(contents.addresses);
+  states.derive(state, ve, { closeTcp: !sameAddresses });
+  updateVe(store, ve.uuid, { guestDirty: moved || !sameAddresses, ready: true, suspended: { at: new Date().toISOString(), engine } });
+  await bringBack(context, ve.uuid, task);
+  if (moved) await personalise(context, reload(store, ve.uuid));
+  await rm(incoming, { recursive: true, force: true });
+  context.events.emit('ve.created', { ve: ve.uuid, data: { name: ve.name, number: ve.number } });
+  return reload(store, ve.uuid);
+}
+
+function readContents(incoming: string): { contents: Contents; state: ReturnType<VeContext['states']['snapshot']> } {
+  const [id] = existsSync(join(incoming, 'snapshots')) ? readdirSync(join(incoming, 'snapshots')) : [];
+  const dir = join(incoming, 'snapshots', id ?? 'none');
+  const contents = existsSync(join(dir, ENTRY)) ? JSON.parse(readFileSync(join(dir, ENTRY), 'utf8')) as Contents : undefined;
+  if (contents?.format !== 1) throw new VeldError('checkpoint.unusable', 'The checkpoint was written by a version of Veld that this one cannot read.');
+  return { contents, state: { dir, images: join(dir, 'images'), runtime: join(dir, 'runtime'), config: join(dir, 'config.json') } };
+}
+
+/** With its own addresses and link-layer address where nobody else has them. */
+function reserve(context: VeContext, request: RestoreRequest, contents: Contents, layers: LayerRef[]): VeRecord {
+  const name = checkName(request.name ?? contents.name);
+  const asked = request.addresses ?? (contents.properties['network.addresses'] as string[] | undefined) ?? contents.addresses;
+  const taken = new Set(context.store.listVes().flatMap(({ addresses }) => addresses));
+  const own = request.addresses !== undefined || asked.every((address) => !taken.has(address));
+  const { 'network.addresses': _, 'network.publish': ports, ...rest } = contents.properties;
+  const properties = { ...rest, ...(own && { ...(ports !== undefined && { 'network.publish': ports }), 'network.addresses': asked }) };
+  const ve = reserveVe(context, { name, template: contents.template, properties }, layers);
+  return own && !context.store.listVes().some(({ uuid, mac }) => uuid !== ve.uuid && mac === contents.mac) ? updateVe(context.store, ve.uuid, { mac: contents.mac }) : ve;
+}
+
+/** What an interrupted restore has left. */
+export function removeIncoming({ settings }: VeContext): void {
+  rmSync(join(settings.stateDir, 'incoming'), { recursive: true, force: true });
+}
