@@ -1,0 +1,108 @@
+/** A VE in one file: written while it runs on, verified, and made a VE again. */
+import assert from 'node:assert/strict';
+import { copyFileSync, existsSync, mkdtempSync, readFileSync, readdirSync, rmSync, statSync, truncateSync, writeFileSync } from 'node:fs';
+import { connect } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { after, test } from 'node:test';
+import { fileInstance } from '../lib/instance.ts';
+import { until } from '../lib/wait.ts';
+
+const veld = await fileInstance();
+const folder = mkdtempSync(join(tmpdir(), 'veld-checkpoint-'));
+after(() => rmSync(folder, { recursive: true, force: true }));
+const file = join(folder, 'web.veld');
+
+const ok = async (...args: string[]): Promise<string> => {
+  const result = await veld.cli(...args);
+  assert.equal(result.code, 0, `veld ${args.join(' ')}: ${result.stderr}`);
+  return result.stdout;
+};
+const said = async (ve: string, command: string): Promise<string> => {
+  const { stdout, stderr, exitCode } = await veld.exec(ve, 'sh', '-c', command);
+  assert.equal(exitCode, 0, `${command}: ${stderr}`);
+  return stdout.trim();
+};
+/** Answers each line with the number of lines so far. */
+const SERVER = 'use IO::Socket::IP; my $s = IO::Socket::IP->new(LocalHost => "::", LocalPort => 7000, Listen => 9, ReuseAddr => 1, V6Only => 0) or die $@; '
+  + 'my $n = 0; while (my $c = $s->accept) { $c->autoflush(1); while (<$c>) { $n++; print $c "$n\\n" } }';
+
+test('a running VE is written, and runs on', async () => {
+  await veld.createRunning('web', { 'memory.limit': '300M' });
+  await veld.booted('web');
+  await veld.exec('web', 'systemd-run', '--quiet', '--unit=server', 'perl', '-e', SERVER);
+  await said('web', 'echo of the disk >/root/file; setfattr -n user.colour -v blue /root/file 2>/dev/null; rm /etc/motd; echo in memory >/run/file');
+  assert.equal(await ok('checkpoint', 'web', '--file', file, '--keep-running'), `web written to ${file}\n`);
+  assert.equal(statSync(file).mode & 0o777, 0o600);
+  assert.equal((await veld.show('web')).status, 'running');
+  assert.equal(await said('web', 'systemctl is-system-running'), 'running');
+  assert.deepEqual(readdirSync(folder), ['web.veld'], 'nothing half written stays');
+  const again = await veld.cli('checkpoint', 'web', '--file', file);
+  assert.equal(again.code, 42);
+  assert.match(again.stderr, /is there already/);
+  assert.equal((await veld.show('web')).status, 'running', 'refused before anything was done');
+});
+
+test('a file that was changed, cut off, or is none is refused, and nothing comes of it', async () => {
+  const before = (await veld.list()).length;
+  const bad = join(folder, 'bad.veld');
+  const tries: [words: RegExp, change: () => void][] = [
+    [/was changed or cut off/, () => { const bytes = readFileSync(file); bytes[bytes.length >> 1]! ^= 1; writeFileSync(bad, bytes); }],
+    [/was changed or cut off/, () => { copyFileSync(file, bad); truncateSync(bad, statSync(file).size - 100); }],
+    [/was changed or cut off/, () => { const bytes = readFileSync(file); bytes[bytes.length - 1]! ^= 1; writeFileSync(bad, bytes); }],
+    [/is not a checkpoint/, () => writeFileSync(bad, 'something else altogether, and long enough to be one: '.repeat(9))],
+    [/is not a checkpoint/, () => writeFileSync(bad, '')],
+    [/no such file/i, () => rmSync(bad, { force: true })],
+  ];
+  for (const [words, change] of tries) {
+    change();
+    const result = await veld.cli('restore', '--file', bad, '--as', 'other');
+    assert.ok([39, 42].includes(result.code), `${words}: ${result.code} ${result.stderr}`);
+    assert.match(result.stderr, words);
+  }
+  assert.equal((await veld.list()).length, before);
+  assert.ok(!existsSync(join(veld.settings.stateDir, 'incoming')) || readdirSync(join(veld.settings.stateDir, 'incoming')).length === 0);
+});
+
+test('another VE is made of it, with what was in memory and on the disk', async () => {
+  await said('web', 'echo later >/root/file');
+  await ok('restore', '--file', file, '--as', 'other');
+  const [web, other] = [await veld.show('web'), await veld.show('other')];
+  assert.notEqual(other.uidBase, web.uidBase);
+  assert.notDeepEqual(other.addresses, web.addresses);
+  assert.equal(await said('other', 'cat /root/file /run/file; test ! -e /etc/motd; hostname'), 'of the disk\nin memory\nother');
+  assert.equal(await said('other', 'systemctl is-system-running'), 'running');
+  assert.equal(await said('web', 'cat /root/file'), 'later');
+  assert.match(await said('other', 'grep MemTotal /proc/meminfo'), /\b307200 kB/);
+  await veld.api.operate('DELETE', '/v1/ves/other?force=true');
+});
+
+test('the same VE comes back after it was destroyed, and its connections go on', async () => {
+  const { addresses } = await veld.show('web');
+  const socket = connect(7000, addresses[0]!);
+  after(() => socket.destroy());
+  let answers = '';
+  socket.setEncoding('utf8');
+  socket.on('data', (text: string) => { answers += text; });
+  const ask = async (): Promise<string> => {
+    const before = answers.length;
+    socket.write('line\n');
+    return until('an answer', () => (answers.length > before && answers.endsWith('\n') ? answers.slice(before).trim() : undefined), 30_000, 10);
+  };
+  assert.equal(await ask(), '1');
+  const moved = join(folder, 'moved.veld');
+  await ok('checkpoint', 'web', '--file', moved);
+  assert.equal((await veld.show('web')).status, 'suspended');
+  await veld.api.operate('DELETE', '/v1/ves/web');
+  await ok('restore', '--file', moved);
+  const web = await veld.show('web');
+  assert.deepEqual(web.addresses, addresses);
+  assert.equal(await ask(), '2');
+  assert.equal(await said('web', 'cat /root/file; hostname'), 'later\nweb');
+  await veld.api.operate('POST', '/v1/ves/web/suspend');
+  await veld.api.operate('POST', '/v1/ves/web/resume');
+  assert.equal(await ask(), '3');
+  await veld.exec('web', 'systemctl', 'reboot');
+  await until('another init', async () => ![web.pid, null].includes((await veld.show('web')).pid));
+  assert.equal(await veld.booted('web'), 'running');
+});
