@@ -21,7 +21,7 @@ function quoted(value: string): string {
 /** What criu's log says of errors, without times and places in its source; the first one is the cause, most often. */
 export function criuErrors(log: string): string[] {
   return log.split('\n').flatMap((line) => {
-    const text = /^\(\d+\.\d+\)\s+(?:\d+: )?Error \([^)]*\): (.*)$/.exec(line)?.[1];
+    const text = /^(?:\(\d+\.\d+\)\s+)?\s*(?:\d+: )?Error \([^)]*\): (.*)$/.exec(line)?.[1];
     // Said by every run of a root without CAP_SYS_RESOURCE, and harmless.
     return text === undefined || text.includes("Can't setup RLIMIT_NOFILE") ? [] : [text];
   });

@@ -39,7 +39,7 @@ export async function writeDumpFiles({ settings, resources }: VeContext, ve: VeR
   const hybrid = hybridMount();
   putFile(folder, 'fstab.dump', [...(hybrid === null ? [] : [fstabLine(hybrid, '/sys/fs/cgroup', 'none', 'bind')]), await cacheLine(used, settings)].join(''));
   putFile(folder, 'dump.conf', criuConfig(dumpOptions({ state, group: resources.groups(ve.number).path, mounts, pid: init.pid, everywhere })));
-  putFile(folder, 'dump', variables(used, state));
+  putFile(folder, 'dump', variables(used, state, { VELD_WALK: everywhere ? '1' : '' }));
 }
 
 /** Write what a restore needs, into the run folder of a boot: with the file `restore` there that becomes one. */

@@ -22,6 +22,9 @@ const PASSING = ['console', 'landlock'];
 /** How long that is waited for, in milliseconds. */
 const PATIENCE = 20_000;
 
+/** How often a dump is tried again for the sake of watched files. */
+const ATTEMPTS = 2;
+
 /** Refuse what cannot be suspended now. @throws VeldError `ve.suspended`, `ve.not_running`, `ve.frozen` */
 export function checkSuspendable({ settings, resources }: VeContext, ve: VeRecord): ProcessId {
   if (ve.suspended) throw new VeldError('ve.suspended', `${ve.name} is suspended already.`, { hint: 'Nothing to do.' });
@@ -86,14 +89,15 @@ export async function finishSuspend(context: VeContext, ve: VeRecord, init?: Pro
 }
 
 async function dump(context: VeContext, ve: VeRecord, init: ProcessId, state: StateFolder, manifest: Manifest): Promise<void> {
-  for (const everywhere of [false, true]) {
+  for (let attempt = 0; ; attempt++) {
+    const everywhere = attempt > 0;
     await writeDumpFiles(context, ve, init, state, manifest, everywhere);
     const { code, stderr } = await run(join(context.settings.libexecDir, 'veld-dump'), [runFolder(context.settings, ve.number)], { allow: true });
     if (code === 0) return;
     const errors = criuErrors(readIfExists(join(state.images, 'dump.log')) ?? '');
     context.log.warn({ ve: ve.uuid, name: ve.name, everywhere, errors, stderr }, 'criu could not dump a VE');
-    // A watched file that it has not found where these mostly are.
-    if (!everywhere && errors.some((line) => /irmap|fsnotify|inotify|handle/i.test(line))) continue;
+    // A watched file that it has not found where these mostly are; or one of a unit that has just ended, which systemd does not watch a moment later.
+    if (attempt < ATTEMPTS && errors.some((line) => /irmap|fsnotify|inotify|handle/i.test(line))) continue;
     throw new VeldError('checkpoint.failed', `${ve.name} could not be suspended, and runs on: ${errors[0] ?? (stderr.trim() || 'criu said nothing')}.`, { details: { criu: errors.slice(0, 20) } });
   }
 }
