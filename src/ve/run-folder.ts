@@ -2,7 +2,7 @@
  * A VE's run folder (`<runDir>/ves/<number>/`): what the scripts in libexec/ need to boot the VE without the daemon, and what they
  * leave for the daemon to read. It belongs to one boot of the host.
  *
- * Written here: `env` (shell variables), `config.template` and `config.plain` (with and without lxcfs), `fstab` (the VE's mounts, see fstab(5)), `links.batch`, `host.batch`,
+ * Written here: `env` (shell variables), `config.template` and `config.plain` (with and without lxcfs), `fstab` and `fstab.root` (the VE's mounts, see fstab(5)), `links.batch`, `host.batch`,
  * `guest.batch`, `guest6.batch`, `guest.sysctls` (see NetworkPlan), `hold` (create, but let the daemon start), `stopping` (a reboot is not wanted).
  * Left by the scripts: `init` (`PID STARTTIME`), `exited` (`CODE EPOCHSECONDS`), `config.json` (of this boot).
  */
@@ -38,6 +38,9 @@ export interface BootPlan {
   /** Whether the VE runs one command, under Veld's own init. */
   command: boolean;
 }
+
+/** A string of fsconfig(2) with its end has this many bytes at most; mount(2) takes a page of options. */
+const FSCONFIG_STRING = 256;
 
 /** File in the run folder over which the scripts mount the init of application VEs. */
 export const COMMAND_INIT_SOURCE = 'command-init';
@@ -119,7 +122,10 @@ export function writeRunFolder(settings: Settings, plan: BootPlan): string {
   put('config.plain', JSON.stringify(plan.plainConfig));
   // Made here, or any user of the host could hold the lock that the scripts make; never by rename: another inode would be another lock.
   closeSync(openSync(join(folder, 'lock'), 'a', 0o600));
-  put('fstab', fstab(folder, runtimeId(settings, plan.ve.number), plan));
+  const { binds, root, long } = mountTable(folder, runtimeId(settings, plan.ve.number), plan);
+  put('fstab', long ? binds : binds + root);
+  if (long) put('fstab.root', root);
+  else rmSync(join(folder, 'fstab.root'), { force: true });
   if (plan.command) put(COMMAND_INIT_SOURCE, '');
   put('links.batch', plan.network.linkBatch);
   put('host.batch', plan.network.hostBatch);
@@ -142,10 +148,11 @@ export function fstabLine(...fields: [source: string, target: string, type: stri
 }
 
 /**
- * The mounts of a VE, in their order, for one run of mount(8) in the mount namespace that is made for them.
+ * The mounts of a VE, in their order, for mount(8) in the mount namespace that is made for them: one run of it, or another one for a root of so many
+ * layers that the new mount API does not take their names.
  * nodev: a template may hold device nodes, and the host's root makes these mounts; the VE cannot take the option back.
  */
-function fstab(folder: string, id: string, { mounts, hybridMount, command, engine }: BootPlan): string {
+function mountTable(folder: string, id: string, { mounts, hybridMount, command, engine }: BootPlan): { binds: string; root: string; long: boolean } {
   const lines: [source: string, target: string, type: string, options: string][] = [];
   // crun takes a hybrid host for a unified one when it sees the cgroup2 hierarchy here.
   if (hybridMount !== null) lines.push([hybridMount, '/sys/fs/cgroup', 'none', 'bind']);
@@ -155,10 +162,11 @@ function fstab(folder: string, id: string, { mounts, hybridMount, command, engin
     lines.push([source, target, 'none', `bind,ro,X-mount.idmap=${map}`]);
     return target;
   });
-  lines.push([`veld-${id}`, join(folder, 'rootfs'), 'overlay', `nodev,lowerdir=${stack.toReversed().join(':')},upperdir=${mounts.upper},workdir=${mounts.work}`]);
   // crun binds it from here, where the VE's root can reach it.
   if (command) lines.push([engine.catatonit, join(folder, COMMAND_INIT_SOURCE), 'none', 'bind,ro']);
-  return lines.map((fields) => fstabLine(...fields)).join('');
+  const lowers = stack.toReversed().join(':');
+  const root = fstabLine(`veld-${id}`, join(folder, 'rootfs'), 'overlay', `nodev,lowerdir=${lowers},upperdir=${mounts.upper},workdir=${mounts.work}`);
+  return { binds: lines.map((fields) => fstabLine(...fields)).join(''), root, long: lowers.length >= FSCONFIG_STRING };
 }
 
 /** Let veld-boot find that config.json is made already: a link, so that a later change of the template does not reach it. */

@@ -14,6 +14,9 @@ import { bringBack } from './resume.ts';
 import { readRunState } from './run-folder.ts';
 import { checkSuspendable, suspendNow } from './suspend.ts';
 
+/** Layers of a disk: their names are to fit into a page of mount options. */
+const MAX_LAYERS = 40;
+
 /** @throws VeldError `name.invalid`, `snapshot.name_taken` */
 export function checkSnapshotName({ store }: VeContext, ve: VeRecord, name: string): void {
   if (!/^[a-z0-9][a-z0-9._-]{0,62}$/i.test(name)) {
@@ -31,6 +34,9 @@ export function findSnapshot({ store }: VeContext, ve: VeRecord, name: string): 
 
 /** Refuse what cannot be kept now. @param live whether its processes are to be kept */
 export function checkKeepable(context: VeContext, ve: VeRecord, live: boolean): void {
+  if (ve.layers.length >= MAX_LAYERS) {
+    throw new VeldError('storage.failed', `${ve.name} stands on ${ve.layers.length} layers, and more are not taken.`, { hint: 'Each snapshot and clone has added one. Roll back to an earlier snapshot, or copy its files into a new VE.' });
+  }
   const running = readRunState(context.settings, ve.number).init !== undefined;
   if (running && !live) throw new VeldError('ve.running', `${ve.name} is running: its files are being written.`, { hint: 'With --live its processes are kept, too; or stop it first.' });
   if (running) checkSuspendable(context, ve);

@@ -1,0 +1,112 @@
+/**
+ * What checkpoints cost: how long a VE stands still for a client that talks to it every millisecond, and how long the operations take.
+ *
+ *   node bench/checkpoint.ts [--rounds 10] [--template NAME] [--memory 0,300] [--json]
+ *
+ * To be run against a daemon from the bundle, on a machine with nothing else to do. For each amount of memory (MiB of random bytes, which one process in
+ * the VE keeps) a VE is made; in each round it is suspended and resumed, and kept as a live snapshot, while a client sends a number over one TCP
+ * connection as soon as the last one came back. The gap is the longest time between two answers.
+ */
+import { connect } from 'node:net';
+import { parseArgs } from 'node:util';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { createClient } from '../src/client/client.ts';
+import { loadSettings } from '../src/lib/settings.ts';
+import type { VeDetail } from '../src/ve/types.ts';
+
+const { values } = parseArgs({
+  options: { rounds: { type: 'string', default: '10' }, template: { type: 'string' }, memory: { type: 'string', default: '0,300' }, json: { type: 'boolean', default: false } },
+});
+const client = createClient(loadSettings().socket);
+const rounds = Number(values.rounds);
+const name = `bench-${process.pid}`;
+const rows: Record<string, string | number>[] = [];
+
+/** Echoes lines. */
+const SERVER = 'use IO::Socket::IP; my $s = IO::Socket::IP->new(LocalHost => "::", LocalPort => 7000, Listen => 9, ReuseAddr => 1, V6Only => 0) or die $@; '
+  + 'my $c = $s->accept; $c->autoflush(1); while (<$c>) { print $c $_ }';
+const KEEPER = 'open my $r, "<", "/dev/urandom"; my @m; for (1 .. shift) { read $r, my $b, 1 << 20; push @m, $b } open my $f, ">", "/run/filled"; close $f; sleep 1 while 1';
+
+async function run(ve: string, ...command: string[]): Promise<string> {
+  const { exitCode, stdout, stderr } = await client.request<{ exitCode: number; stdout: string; stderr: string }>('POST', `/v1/ves/${ve}/exec`, { command });
+  if (exitCode !== 0) throw new Error(`${command.join(' ')}: ${stderr}`);
+  return stdout;
+}
+
+/** A conversation that is looked at for its longest silence. */
+async function talk(address: string): Promise<{ longest(): number; end(): void }> {
+  const socket = connect(7000, address);
+  await new Promise((done, fail) => { socket.once('connect', done); socket.once('error', fail); });
+  socket.setNoDelay(true);
+  let last = performance.now();
+  let longest = 0;
+  let number = 0;
+  socket.setEncoding('utf8');
+  socket.on('data', (text: string) => {
+    if (text.trim() !== String(number)) throw new Error(`${text.trim()} came back for ${number}`);
+    const now = performance.now();
+    longest = Math.max(longest, now - last);
+    last = now;
+    number += 1;
+    setTimeout(() => socket.write(`${number}\n`), 1);
+  });
+  socket.write('0\n');
+  return {
+    longest() {
+      const found = longest;
+      longest = 0;
+      return found;
+    },
+    end: () => socket.destroy(),
+  };
+}
+
+async function timed(work: () => Promise<unknown>): Promise<number> {
+  const since = performance.now();
+  await work();
+  return performance.now() - since;
+}
+
+async function measure(template: string, memory: number): Promise<void> {
+  await client.operation('POST', '/v1/ves', { name, template, start: true });
+  try {
+    const ve = await client.request<VeDetail>('GET', `/v1/ves/${name}`);
+    while (!/^(running|degraded)/.test((await client.request<{ stdout: string }>('POST', `/v1/ves/${name}/exec`, { command: ['systemctl', 'is-system-running'] })).stdout)) await sleep(100);
+    await run(name, 'systemd-run', '--quiet', '--unit=server', 'perl', '-e', SERVER);
+    if (memory > 0) {
+      await run(name, 'systemd-run', '--quiet', '--unit=keeper', 'perl', '-e', KEEPER, String(memory));
+      while ((await client.request<{ exitCode: number }>('POST', `/v1/ves/${name}/exec`, { command: ['test', '-e', '/run/filled'] })).exitCode !== 0) await sleep(100);
+    }
+    await sleep(1000);
+    const conversation = await talk(ve.addresses[0]!);
+    const figures: Record<string, number[]> = { suspend: [], resume: [], 'suspend + resume, gap': [], 'live snapshot': [], 'live snapshot, gap': [] };
+    for (let round = 0; round < rounds; round++) {
+      await sleep(300);
+      conversation.longest();
+      figures.suspend!.push(await timed(() => client.operation('POST', `/v1/ves/${name}/suspend`)));
+      figures.resume!.push(await timed(() => client.operation('POST', `/v1/ves/${name}/resume`)));
+      await sleep(300);
+      figures['suspend + resume, gap']!.push(conversation.longest());
+      figures['live snapshot']!.push(await timed(() => client.operation('POST', `/v1/ves/${name}/snapshots`, { name: `s${round}`, live: true })));
+      await sleep(300);
+      figures['live snapshot, gap']!.push(conversation.longest());
+      await client.operation('DELETE', `/v1/ves/${name}/snapshots/s${round}`);
+    }
+    conversation.end();
+    rows.push({ 'MiB of memory': memory, ...Object.fromEntries(Object.entries(figures).map(([what, all]) => [what, Math.round(median(all))])) });
+    const cloned = await timed(() => client.operation('POST', `/v1/ves/${name}/clone`, { name: `${name}-clone`, live: true }));
+    rows.at(-1)!['live clone'] = Math.round(cloned);
+  } finally {
+    for (const ve of [name, `${name}-clone`]) await client.operation('DELETE', `/v1/ves/${ve}?force=true`).catch(() => {});
+  }
+}
+
+const template = values.template ?? (await client.request<{ name: string }[]>('GET', '/v1/templates'))[0]?.name;
+if (template === undefined) throw new Error('there is no template: run ./quickstart first');
+for (const memory of values.memory.split(',').map(Number)) await measure(template, memory);
+if (values.json) process.stdout.write(`${JSON.stringify(rows, null, 2)}\n`);
+else for (const row of rows) process.stdout.write(`${Object.entries(row).map(([what, figure]) => `${what.padEnd(24)} ${figure}`).join('\n')}\n\n`);
+
+function median(all: readonly number[]): number {
+  return all.toSorted((a, b) => a - b)[all.length >> 1] ?? Number.NaN;
+}
