@@ -34,7 +34,7 @@ async function run(ve: string, ...command: string[]): Promise<string> {
 }
 
 /** A conversation that is looked at for its longest silence. */
-async function talk(address: string): Promise<{ longest(): number; end(): void }> {
+async function talk(address: string): Promise<{ goesOn(): Promise<void>; longest(): number; end(): void }> {
   const socket = connect(7000, address);
   await new Promise((done, fail) => { socket.once('connect', done); socket.once('error', fail); });
   socket.setNoDelay(true);
@@ -52,6 +52,10 @@ async function talk(address: string): Promise<{ longest(): number; end(): void }
   });
   socket.write('0\n');
   return {
+    async goesOn() {
+      const before = number;
+      while (number < before + 20) await sleep(5);
+    },
     longest() {
       const found = longest;
       longest = 0;
@@ -81,14 +85,14 @@ async function measure(template: string, memory: number): Promise<void> {
     const conversation = await talk(ve.addresses[0]!);
     const figures: Record<string, number[]> = { suspend: [], resume: [], 'suspend + resume, gap': [], 'live snapshot': [], 'live snapshot, gap': [] };
     for (let round = 0; round < rounds; round++) {
-      await sleep(300);
+      await conversation.goesOn();
       conversation.longest();
       figures.suspend!.push(await timed(() => client.operation('POST', `/v1/ves/${name}/suspend`)));
       figures.resume!.push(await timed(() => client.operation('POST', `/v1/ves/${name}/resume`)));
-      await sleep(300);
+      await conversation.goesOn();
       figures['suspend + resume, gap']!.push(conversation.longest());
       figures['live snapshot']!.push(await timed(() => client.operation('POST', `/v1/ves/${name}/snapshots`, { name: `s${round}`, live: true })));
-      await sleep(300);
+      await conversation.goesOn();
       figures['live snapshot, gap']!.push(conversation.longest());
       await client.operation('DELETE', `/v1/ves/${name}/snapshots/s${round}`);
     }
