@@ -4,7 +4,7 @@
  * Images of criu (criu.org, "Images"): two magic numbers of 32 bits, then messages, each behind its length in 32 bits, little endian. Which fields
  * hold ids of the host: images/userns.proto and images/cgroup.proto of criu; everything else counts as the VE itself does.
  */
-import { linkSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { linkSync, readdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { VeldError } from '../lib/errors.ts';
 import { changeMessage, type Changes } from './protobuf.ts';
@@ -30,6 +30,20 @@ export function deriveImages(from: StateFolder, to: StateFolder, uids: { from: n
     else writeFileSync(target, changeImage(readFileSync(join(from.images, name)), changes, name), { mode: 0o644 });
   }
   for (const name of readdirSync(from.runtime)) linkSync(join(from.runtime, name), join(to.runtime, name));
+}
+
+/**
+ * Take out of a state what criu would write into files of the VE's groups: libexec/veld-groups knows better, and criu 4.2 fails on
+ * cgroup.subtree_control, whose empty content it takes for a controller.
+ */
+export function dropGroupProperties(state: StateFolder): void {
+  // cgroup_entry: controllers = 2; cg_controller_entry: dirs = 2; cgroup_dir_entry: children = 2, properties = 3
+  const folder: Record<number, Changes[number]> = { 3: 'left out' };
+  folder[2] = { message: folder };
+  const file = join(state.images, 'cgroup.img');
+  // A new file: snapshots have this one, too.
+  writeFileSync(`${file}.new`, changeImage(readFileSync(file), { 2: { message: { 2: { message: folder } } } }, 'cgroup.img'), { mode: 0o644 });
+  renameSync(`${file}.new`, file);
 }
 
 function changesOf(name: string, shift: (id: number) => number): Changes | undefined {

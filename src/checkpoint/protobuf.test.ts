@@ -30,6 +30,12 @@ test('numbers and strings change where they are named, in messages within messag
   assert.ok(changeMessage(message, changes).equals(Buffer.concat([bytes(1, changed), number(2, 300), bytes(1, changed)])));
 });
 
+test('what is left out is gone, and nothing else', () => {
+  const inner = Buffer.concat([number(1, 5), bytes(3, Buffer.from('x')), bytes(3, Buffer.from('y'))]);
+  const message = Buffer.concat([bytes(1, inner), bytes(3, Buffer.from('stays')), number(4, 7)]);
+  assert.ok(changeMessage(message, { 1: { message: { 3: 'left out' } }, 4: 'left out' }).equals(Buffer.concat([bytes(1, number(1, 5)), bytes(3, Buffer.from('stays'))])));
+});
+
 test('what is no message is refused', () => {
   for (const broken of [[0x08], [0x0a, 5, 1], [0x0b], [0x09, 1, 2], Array.from({ length: 12 }, () => 0xff)]) {
     assert.throws(() => changeMessage(Buffer.from(broken), {}), RangeError);

@@ -3,8 +3,8 @@
  * the byte. Format: protobuf.dev, "Encoding".
  */
 
-/** What becomes of a field: a number or string by a function, a message by the fields in it, each by its number. */
-export type Change = { number: (value: number) => number } | { text: (value: string) => string } | { message: Changes };
+/** What becomes of a field: a number or string by a function, a message by the fields in it, each by its number; or nothing. */
+export type Change = { number: (value: number) => number } | { text: (value: string) => string } | { message: Changes } | 'left out';
 export type Changes = Readonly<Record<number, Change>>;
 
 const VARINT = 0, FIXED64 = 1, BYTES = 2, FIXED32 = 5;
@@ -26,6 +26,7 @@ export function changeMessage(message: Uint8Array, changes: Changes): Buffer {
     if (wire === VARINT) {
       const [value, after] = readVarint(bytes, at);
       at = after;
+      if (change === 'left out') continue;
       if (change && 'number' in change) {
         parts.push(bytes.subarray(from, afterKey), varint(BigInt(change.number(Number(value)))));
         continue;
@@ -34,6 +35,7 @@ export function changeMessage(message: Uint8Array, changes: Changes): Buffer {
       const [length, start] = readVarint(bytes, at);
       at = start + Number(length);
       if (at > bytes.length) throw new RangeError('a field of the message is cut off');
+      if (change === 'left out') continue;
       if (change && !('number' in change)) {
         const content = bytes.subarray(start, at);
         const changed = 'text' in change ? Buffer.from(change.text(content.toString('utf8'))) : changeMessage(content, change.message);

@@ -6,6 +6,7 @@ import { criuCacheFolder, criuConfig, CRIU_CACHE, prepareCriuCache } from '../ke
 import { engineByFingerprint, type Engine } from '../kernel/engine.ts';
 import { lxcfsSource, parseMountTable, type MountLine } from '../kernel/lxcfs-mounts.ts';
 import type { ProcessId } from '../kernel/process.ts';
+import { dropGroupProperties } from '../checkpoint/derive.ts';
 import { dumpOptions, restoreOptions } from '../checkpoint/criu-options.ts';
 import { externalMounts } from '../checkpoint/external-mounts.ts';
 import type { Manifest, StateFolder } from '../checkpoint/types.ts';
@@ -47,6 +48,7 @@ export async function writeRestoreFiles({ settings, resources, lxcfs }: VeContex
   const folder = runFolder(settings, ve.number);
   const used = engineByFingerprint(settings.stateDir, engine);
   if (derived) adoptRuntime(folder, state);
+  dropGroupProperties(state);
   // As it was booted: commands get the filter and the limits of that boot.
   putFile(folder, 'config.json', readFileSync(state.config, 'utf8'));
   putFile(folder, 'fstab.restore', readFileSync(join(folder, 'fstab'), 'utf8') + await cacheLine(used, settings));

@@ -113,6 +113,7 @@ export function writeRunFolder(settings: Settings, plan: BootPlan): string {
     VELD_GROUPS: directories(plan.groups),
     VELD_MONITOR_GROUPS: directories(plan.monitors),
     VELD_UNIFIED_GROUP: plan.groups.unified,
+    VELD_GROUP_PATH: plan.groups.path,
     VELD_LINKS: plan.network.links.map(({ link }) => link).join(' '),
     VELD_CONSOLE_LOG: plan.consoleLog,
     VELD_LXCFS: plan.lxcfs ?? '',
