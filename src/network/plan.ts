@@ -98,7 +98,8 @@ export function hostLines(one: Interface, context: PlanContext, verb: 'add' | 'r
   };
   const lines: string[] = [];
   if (context.ipv6) lines.push(`addr ${verb} ${GATEWAY_LINK_LOCAL}/64 dev ${link} nodad`, neighbour(linkLocal(mac)));
-  for (const cidr of one.addresses) lines.push(`route ${verb} ${textOf(cidr)} dev ${link}${source(cidr)}`, neighbour(cidr.address));
+  // The neighbour first: once there is a route, a packet of anybody who waits for the VE makes a neighbour of its own, and then there is one already.
+  for (const cidr of one.addresses) lines.push(neighbour(cidr.address), `route ${verb} ${textOf(cidr)} dev ${link}${source(cidr)}`);
   // By a next hop: with the addresses themselves as neighbours the VE's prefix would be the size of the host's neighbour table.
   if (one.prefixes.some(({ family }) => family === 4)) lines.push(neighbour(PREFIX_NEXT_HOP));
   for (const cidr of one.prefixes) {
