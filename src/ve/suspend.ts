@@ -15,6 +15,7 @@ import { cleanUpRun, settled } from './clean-up.ts';
 import { reload, updateVe, type VeContext } from './context.ts';
 import { manifestOf, mountsOf, writeDumpFiles } from './criu-files.ts';
 import { endVisitors, visitors } from './end-sessions.ts';
+import { recallWatched } from './recall.ts';
 import { readRunState, runFolder } from './run-folder.ts';
 
 /** What passes by itself, most often: systemd has the console open while it boots. */
@@ -60,6 +61,7 @@ export async function suspendNow(context: VeContext, ve: VeRecord, task: Task, w
   const init = checkSuspendable(context, ve);
   task.progress(5, 'looking for what cannot be kept');
   await untilNothingIsInTheWay(context, ve, task);
+  await recallWatched(context, ve);
 
   task.progress(10, 'ending commands from outside');
   await endVisitors(context, ve, init, why);
@@ -97,7 +99,11 @@ async function dump(context: VeContext, ve: VeRecord, init: ProcessId, state: St
     const errors = criuErrors(readIfExists(join(state.images, 'dump.log')) ?? '');
     context.log.warn({ ve: ve.uuid, name: ve.name, everywhere, errors, stderr }, 'criu could not dump a VE');
     // A watched file that it has not found where these mostly are; or one of a unit that has just ended, which systemd does not watch a moment later.
-    if (attempt < ATTEMPTS && errors.some((line) => /irmap|fsnotify|inotify|handle/i.test(line))) continue;
+    if (attempt < ATTEMPTS && errors.some((line) => /irmap|fsnotify|inotify|handle/i.test(line))) {
+      await recallWatched(context, ve);
+      await endVisitors(context, ve, init, `${ve.name} is being suspended.`);
+      continue;
+    }
     throw new VeldError('checkpoint.failed', `${ve.name} could not be suspended, and runs on: ${errors[0] ?? (stderr.trim() || 'criu said nothing')}.`, { details: { criu: errors.slice(0, 20) } });
   }
 }

@@ -1,0 +1,58 @@
+/**
+ * Has the names of watched files looked up again. What an inotify watches is told by the kernel (`fhandle` in /proc/PID/fdinfo, by which criu finds the
+ * file) only as long as one of the file's names is in the kernel's cache, and when memory is short that is emptied.
+ */
+import { readdirSync, readlinkSync } from 'node:fs';
+import { setImmediate as nextTurn, setTimeout as sleep } from 'node:timers/promises';
+import { readProcessFile } from '../kernel/process.ts';
+import type { VeRecord } from '../store/types.ts';
+import type { VeContext } from './context.ts';
+import { execInVe } from './exec.ts';
+
+/** Seconds after which a look at all files of a VE is given up. */
+const PATIENCE = 30;
+
+/** How long a watch may stay that no name brings back, in milliseconds: the group of a unit that has ended, until systemd lets go of it. */
+const LEAVE = 3000;
+
+/** Find out whether anything that is watched in a VE has been forgotten, and have its own find(1) look at all files then. */
+export async function recallWatched(context: VeContext, ve: VeRecord): Promise<void> {
+  if (!(await hasForgotten(context.resources.pids(ve.number)))) return;
+  const started = performance.now();
+  // The test of a size makes find look at each file; the groups are watched by systemd. On other file systems names are never forgotten.
+  const session = await execInVe(context, ve, { command: ['timeout', String(PATIENCE), 'find', '/', '/sys/fs/cgroup', '-xdev', '-size', '+1000000G'] });
+  session.stdin.end();
+  for (const stream of [session.stdout, session.stderr]) stream?.resume();
+  const code = await session.exit;
+  let left = await hasForgotten(context.resources.pids(ve.number));
+  for (const end = performance.now() + LEAVE; left && performance.now() < end; left = await hasForgotten(context.resources.pids(ve.number))) await sleep(100);
+  context.log.info({ ve: ve.uuid, name: ve.name, code, left, ms: Math.round(performance.now() - started) }, 'names of watched files were looked up again');
+}
+
+async function hasForgotten(pids: readonly number[]): Promise<boolean> {
+  for (const pid of pids) {
+    for (const fd of descriptors(pid)) {
+      if (linkOf(pid, fd) !== 'anon_inode:inotify') continue;
+      const watches = readProcessFile(pid, `fdinfo/${fd}`)?.split('\n') ?? [];
+      if (watches.some((line) => line.startsWith('inotify ') && !line.includes('fhandle'))) return true;
+    }
+    await nextTurn();
+  }
+  return false;
+}
+
+function descriptors(pid: number): string[] {
+  try {
+    return readdirSync(`/proc/${pid}/fd`);
+  } catch {
+    return []; // it has ended
+  }
+}
+
+function linkOf(pid: number, fd: string): string | undefined {
+  try {
+    return readlinkSync(`/proc/${pid}/fd/${fd}`);
+  } catch {
+    return undefined;
+  }
+}
