@@ -27,6 +27,8 @@ const DESCRIPTORS: readonly DescriptorRow[] = [
   { kind: 'userfaultfd', pattern: /^anon_inode:\[userfaultfd\]/, text: 'handles page faults of its own', remedy: 'End the program.' },
   { kind: 'landlock', pattern: /^anon_inode:\[?landlock/, text: 'is about to confine itself with Landlock', remedy: 'Try again in a moment.' },
   { kind: 'fuse', pattern: /^\/dev\/fuse$/, text: 'serves a FUSE file system', remedy: 'Unmount it.' },
+  // criu takes it for a terminal that was inherited from outside ("ctty inheritance detected") where another process holds the other end, as sshd and tmux do.
+  { kind: 'tty', pattern: /^\/dev\/tty$/, text: 'has its terminal open as /dev/tty, which cannot be kept', remedy: 'End it. An interactive sh (dash) does that, and what asks for a password; bash does not.' },
   { kind: 'device', pattern: /^\/dev\/(?!null$|zero$|full$|random$|urandom$|tty$|ptmx$|pts\/|shm\/|mqueue\/|net\/tun$|log$|console$|initctl$|fd)/, text: 'has a device of the host open', remedy: 'Close it, or take the device away from the VE.' },
 ];
 
