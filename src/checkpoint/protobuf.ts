@@ -3,8 +3,8 @@
  * the byte. Format: protobuf.dev, "Encoding".
  */
 
-/** What becomes of a field: a number or string by a function, a message by the fields in it, each by its number; or nothing. */
-export type Change = { number: (value: number) => number } | { text: (value: string) => string } | { message: Changes } | 'left out';
+/** What becomes of a field: a number or string by a function (a number without an answer is left out), a message by the fields in it, each by its number; or nothing. */
+export type Change = { number: (value: number) => number | undefined } | { text: (value: string) => string } | { message: Changes } | 'left out';
 export type Changes = Readonly<Record<number, Change>>;
 
 const VARINT = 0, FIXED64 = 1, BYTES = 2, FIXED32 = 5;
@@ -28,7 +28,8 @@ export function changeMessage(message: Uint8Array, changes: Changes): Buffer {
       at = after;
       if (change === 'left out') continue;
       if (change && 'number' in change) {
-        parts.push(bytes.subarray(from, afterKey), varint(BigInt(change.number(Number(value)))));
+        const changed = change.number(Number(value));
+        if (changed !== undefined) parts.push(bytes.subarray(from, afterKey), varint(BigInt(changed)));
         continue;
       }
     } else if (wire === BYTES) {

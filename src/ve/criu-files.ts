@@ -9,6 +9,7 @@ import type { ProcessId } from '../kernel/process.ts';
 import { dropGroupProperties } from '../checkpoint/derive.ts';
 import { dumpOptions, restoreOptions } from '../checkpoint/criu-options.ts';
 import { externalMounts } from '../checkpoint/external-mounts.ts';
+import { mendImages } from '../checkpoint/mend-images.ts';
 import type { Manifest, StateFolder } from '../checkpoint/types.ts';
 import type { Settings } from '../lib/settings.ts';
 import { resolveProperties } from '../spec/properties.ts';
@@ -45,6 +46,7 @@ export async function writeDumpFiles({ settings, resources }: VeContext, ve: VeR
 
 /** Write what a restore needs, into the run folder of a boot: with the file `restore` there that becomes one. */
 export async function writeRestoreFiles({ settings, resources, lxcfs }: VeContext, ve: VeRecord, state: StateFolder, { engine, mounts, derived }: Manifest): Promise<void> {
+  mendImages(state);
   const folder = runFolder(settings, ve.number);
   const used = engineByFingerprint(settings.stateDir, engine);
   if (derived) adoptRuntime(folder, state);

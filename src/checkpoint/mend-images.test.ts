@@ -1,0 +1,41 @@
+import assert from 'node:assert/strict';
+import { linkSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { after, test } from 'node:test';
+import { mendImages } from './mend-images.ts';
+import { varint } from './protobuf.ts';
+
+const images = mkdtempSync(join(tmpdir(), 'veld-images-'));
+after(() => rmSync(images, { recursive: true }));
+
+const number = (field: number, value: number): Buffer => Buffer.concat([varint(BigInt(field << 3)), varint(BigInt(value))]);
+const message = (field: number, ...parts: Buffer[]): Buffer => Buffer.concat([varint(BigInt((field << 3) | 2)), varint(BigInt(Buffer.concat(parts).length)), ...parts]);
+/** Two magic numbers, and each message behind its length. */
+const image = (...messages: Buffer[]): Buffer => Buffer.concat([Buffer.alloc(8, 7), ...messages.flatMap((one) => [Buffer.from(Uint32Array.of(one.length).buffer), one])]);
+const regular = (id: number, flags: number, name = 'usr/bin/x', ...size: Buffer[]): Buffer => (
+  Buffer.concat([number(1, 1), number(2, id), message(3, number(1, id), number(2, flags), number(3, 0), message(6, Buffer.from(name)), ...size)])
+);
+
+const O_PATH = 0o10000000;
+
+test('a program that is noted as a place only becomes a file; other places stay, and so does the file that another state has', () => {
+  const file = join(images, 'files.img');
+  const before = image(regular(1, 0), regular(2, O_PATH | 0o2000000), regular(3, O_PATH));
+  writeFileSync(file, before);
+  linkSync(file, join(images, 'another'));
+  writeFileSync(join(images, 'mm-1.img'), image(Buffer.concat([number(1, 5), number(12, 1)])));
+  mendImages({ images });
+  assert.deepEqual(readFileSync(file), before, 'nothing to do');
+  writeFileSync(join(images, 'mm-2.img'), image(number(12, 2)));
+  mendImages({ images });
+  assert.deepEqual(readFileSync(file), image(regular(1, 0), regular(2, 0o2000000), regular(3, O_PATH)));
+  assert.deepEqual(readFileSync(join(images, 'another')), before);
+});
+
+test('files of lxcfs have no size that could change', () => {
+  const file = join(images, 'files.img');
+  writeFileSync(file, image(regular(1, 0, 'proc/stat', number(8, 1182)), regular(2, 0, 'srv/proc/stat', number(8, 1182))));
+  mendImages({ images });
+  assert.deepEqual(readFileSync(file), image(regular(1, 0, 'proc/stat'), regular(2, 0, 'srv/proc/stat', number(8, 1182))));
+});
