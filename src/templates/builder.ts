@@ -45,8 +45,9 @@ export function createTemplateBuilder({ settings, log }: TemplateBuilderOptions)
       const result = await mmdebstrap({
         variant: recipe.variant, suite: suite.codename, target: staging.path, sources: suite.sources, include, architecture: debianArchitecture(),
         expiredRelease: settings.engine.expiredRelease, cache: join(settings.stateDir, 'cache', `packages-${suite.codename}${init === 'systemd' ? '' : `-${init}`}`), signal: task.signal,
+        // Manual pages stay away, their folders do not: alternatives of packages (of Java, for one) make links there, and fail without.
         extra: [
-          '--dpkgopt=force-unsafe-io', '--dpkgopt=path-exclude=/usr/share/man/*', '--dpkgopt=path-exclude=/usr/share/doc/*',
+          '--dpkgopt=force-unsafe-io', '--dpkgopt=path-exclude=/usr/share/man/*', '--dpkgopt=path-include=/usr/share/man/man[1-9]', '--dpkgopt=path-exclude=/usr/share/doc/*',
           '--dpkgopt=path-include=/usr/share/doc/*/copyright', '--dpkgopt=path-exclude=/usr/share/locale/*', recipe.hook,
         ],
         // The day of password changes is part of /etc/shadow; a fixed one makes two builds of the same packages the same.
