@@ -50,10 +50,13 @@ chmod 755 /etc/systemd/system-generators/veld
 rm -f /etc/systemd/system/getty.target.wants/*
 for unit in ${MASKED.join(' ')}; do ln -sfn /dev/null "/etc/systemd/system/$unit"; done
 printf '[Journal]\\nSystemMaxUse=64M\\nRuntimeMaxUse=16M\\nReadKMsg=no\\n' >/etc/systemd/journald.conf.d/veld.conf
-# Descriptors of pressure files do not survive a checkpoint; the setting is known since 254.
+# Descriptors of pressure files do not survive a checkpoint; the setting is known since 254. What managers of users watch themselves they take from
+# their environment, as init does, which is given it at boot.
 version=$(systemctl --version | sed -n '1s/^systemd \\([0-9]*\\).*/\\1/p')
 if [ "\${version:-0}" -ge 254 ]; then
-  printf '[Manager]\\nDefaultMemoryPressureWatch=off\\n' >/etc/systemd/system.conf.d/veld.conf
+  mkdir -p /etc/systemd/user.conf.d /etc/systemd/system/user@.service.d
+  for manager in system user; do printf '[Manager]\\nDefaultMemoryPressureWatch=off\\n' >/etc/systemd/$manager.conf.d/veld.conf; done
+  printf '[Service]\\nEnvironment=MEMORY_PRESSURE_WATCH=/dev/null CPU_PRESSURE_WATCH=/dev/null IO_PRESSURE_WATCH=/dev/null\\n' >/etc/systemd/system/user@.service.d/veld.conf
 fi
 mkdir -p /var/log/journal
 `;
