@@ -102,15 +102,29 @@ async function makeTemplate(folder: string, start: () => Promise<Instance>, say:
   await buildTemplate(folder, start, { suite: 'host', name: TEMPLATE, include: INCLUDE });
 }
 
+/** What a template of another guest is built of. */
+export interface GuestRequest {
+  suite: string;
+  init?: string;
+  /** Packages besides the usual ones. */
+  include?: readonly string[];
+}
+
+/** Name of the template with packages of its own. */
+export function guestName({ suite, include = [] }: GuestRequest): string {
+  return `${suite}-with-${createHash('sha256').update(include.toSorted().join(' ')).digest('hex').slice(0, 8)}`;
+}
+
 /**
  * A template of another guest, built by `veld template build` when the cache does not have it.
  * @returns the folder, for the `templates` of an instance
  */
-export async function guestTemplate(request: { suite: string; init?: string }, start: () => Promise<Instance>): Promise<string> {
-  const folder = `${process.env.VELD_TEST_GUESTS}-${request.suite}-${request.init ?? 'systemd'}`;
+export async function guestTemplate(request: GuestRequest, start: () => Promise<Instance>): Promise<string> {
+  const plain = (request.include ?? []).length === 0;
+  const folder = `${process.env.VELD_TEST_GUESTS}-${plain ? request.suite : guestName(request)}-${request.init ?? 'systemd'}`;
   const lock = await until('another run to build a guest', () => takeLock(`${folder}.lock`), 600_000, 500);
   try {
-    if (!existsSync(join(folder, 'ready'))) await buildTemplate(folder, start, request);
+    if (!existsSync(join(folder, 'ready'))) await buildTemplate(folder, start, plain ? request : { ...request, name: guestName(request) });
     utimesSync(join(folder, 'ready'), new Date(), new Date());
     return folder;
   } finally {

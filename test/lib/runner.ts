@@ -61,6 +61,7 @@ async function runFile(file: string, options: RunnerOptions): Promise<Totals> {
   stream.on('test:stderr', (data) => output.push(data.message));
   stream.on('test:diagnostic', (data) => {
     // The summary of a file comes as diagnostics too, at the outermost level.
+    if (data.message.startsWith('| ')) say(`     ${data.message}`); // a table is what its test is for
     if (data.nesting > 0 || !/^(tests|suites|pass|fail|cancelled|skipped|todo|duration_ms) /.test(data.message)) output.push(`# ${data.message}\n`);
   });
   stream.on('test:pass', (data) => {
