@@ -1,0 +1,130 @@
+/** Does one row of the matrix: an instance, a VE, clients, and rounds of suspend and resume under them. */
+import assert from 'node:assert/strict';
+import { mkdirSync } from 'node:fs';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { guestName, guestTemplate } from '../../lib/cache.ts';
+import { ApiError } from '../../lib/http.ts';
+import { startInstance, type Instance } from '../../lib/instance.ts';
+import { until } from '../../lib/wait.ts';
+import type { Guest, Load, LoadReport, Workload } from './types.ts';
+
+/** Milliseconds of load before the first round, between rounds and after the last one. */
+const CALM = 2000;
+
+export interface RowResult {
+  name: string;
+  /** What became of it: `works`, `refused as expected`, or the first line of the failure. */
+  outcome: string;
+  rounds: number;
+  /** Milliseconds of each request, as its caller saw them. */
+  suspends: number[];
+  resumes: number[];
+  /** Answers a second while nothing happened. */
+  rate: number | null;
+  /** Milliseconds, of one client. */
+  longestGap: number | null;
+}
+
+/** Do a row. Never throws: what went wrong is in the result. @param rounds at most */
+export async function doRow(workload: Workload, rounds: number): Promise<RowResult> {
+  const result: RowResult = { name: workload.name, outcome: 'works', rounds: 0, suspends: [], resumes: [], rate: null, longestGap: null };
+  let veld: Instance | undefined;
+  let load: Load | undefined;
+  try {
+    const { suite = 'debian-12', packages } = workload;
+    const template = { suite, include: packages };
+    veld = await startInstance({ noTemplate: true, templates: [await guestTemplate(template, () => startInstance({ noTemplate: true }))] });
+    const guest = await makeGuest(veld, packages.length === 0 ? suite : guestName(template), workload);
+    await workload.setup?.(guest);
+    assert.equal(await veld.booted('ve'), 'running', await guest.sh('systemctl --failed --no-legend --plain'));
+    if (workload.refused) {
+      await assertRefused(veld, workload.refused);
+      result.outcome = 'refused, as expected';
+      return result;
+    }
+    load = await workload.load?.(guest);
+    const since = performance.now();
+    await sleep(CALM);
+    if (load) result.rate = load.answers() / ((performance.now() - since) / 1000);
+    const todo = Math.min(rounds, workload.rounds ?? rounds);
+    for (let round = 1; round <= todo; round++) {
+      await suspendAndResume(veld, result);
+      await workload.afterResume?.(guest, round);
+      // Whose question was lost on the way asks again after as long as it has waited until then: that is TCP's own way.
+      await load?.answered();
+      await sleep(CALM / 2);
+      assert.deepEqual(load?.problems() ?? [], [], `round ${round}`);
+      result.rounds = round;
+    }
+    await sleep(CALM / 2);
+    const report = await load?.stop();
+    load = undefined;
+    if (report) reported(report, result);
+    await workload.check?.(guest, report);
+    assert.equal(await guest.sh('systemctl --failed --no-legend --plain'), '', 'failed units');
+    if (workload.reboot) {
+      await reboot(veld);
+      await suspendAndResume(veld, result);
+      assert.equal(await veld.booted('ve'), 'running');
+    }
+    if (result.rate !== null && result.rate < (workload.rate ?? 0)) result.outcome = `works, though the clients had less than ${workload.rate} answers/s`;
+  } catch (error) {
+    const said = error instanceof Error ? error : new Error(String(error));
+    result.outcome = `FAILS in round ${result.rounds + 1}: ${said.message.replaceAll('\n', ' ').slice(0, 600)}${said.cause instanceof Error ? ` (${said.cause.message})` : ''}`;
+    // For the log of the test: what the VE says, if it can.
+    const journal = await veld?.exec('ve', 'sh', '-c', 'journalctl -b --no-pager | tail -60').catch(() => undefined);
+    process.stderr.write(`${workload.name}: ${said.stack}\n${journal?.stdout ?? ''}\n`);
+    if (error instanceof ApiError && error.error.details) result.outcome += ` ${JSON.stringify(error.error.details).slice(0, 1500)}`;
+  } finally {
+    // Clients whose VE has failed have nobody to wait for.
+    void load?.stop().catch(() => {});
+    await veld?.destroy();
+  }
+  return result;
+}
+
+function reported(report: LoadReport, result: RowResult): void {
+  result.longestGap = report.longestGap;
+  assert.deepEqual(report.problems, [], 'what the clients saw');
+  assert.equal(report.answers, report.questions, 'answers to all questions');
+}
+
+async function makeGuest(veld: Instance, template: string, { properties = {} }: Workload): Promise<Guest> {
+  await veld.api.operate('POST', '/v1/ves', { name: 've', template, properties, start: true });
+  assert.equal(await veld.booted('ve'), 'running', (await veld.exec('ve', 'systemctl', '--failed', '--no-legend', '--plain')).stdout);
+  const folder = join(veld.dir, 'clients');
+  mkdirSync(folder, { mode: 0o700 });
+  return {
+    name: 've', address: (await veld.show('ve')).addresses[0]!, folder,
+    async sh(script) {
+      const { exitCode, stdout, stderr } = await veld.exec('ve', 'sh', '-c', script);
+      assert.equal(exitCode, 0, `${script.trim().slice(0, 200)}: ${stdout}${stderr}`);
+      return stdout;
+    },
+  };
+}
+
+async function suspendAndResume(veld: Instance, result: RowResult): Promise<void> {
+  const begun = performance.now();
+  await veld.api.operate('POST', '/v1/ves/ve/suspend');
+  const suspended = performance.now();
+  await veld.api.operate('POST', '/v1/ves/ve/resume');
+  result.suspends.push(suspended - begun);
+  result.resumes.push(performance.now() - suspended);
+}
+
+async function assertRefused(veld: Instance, message: RegExp): Promise<void> {
+  const refusal = await veld.api.operate('POST', '/v1/ves/ve/suspend').then(() => undefined, (error: unknown) => error as Error);
+  assert.ok(refusal, 'it was suspended');
+  assert.match(refusal.message, message);
+  assert.equal((await veld.show('ve')).status, 'running');
+}
+
+async function reboot(veld: Instance): Promise<void> {
+  const { pid } = await veld.show('ve');
+  await veld.exec('ve', 'systemctl', 'reboot');
+  await until('another init', async () => ![pid, null].includes((await veld.show('ve')).pid), 60_000);
+  await until('the VE to run', async () => (await veld.show('ve')).status === 'running', 60_000);
+  assert.equal(await veld.booted('ve'), 'running', 'after a reboot inside');
+}
