@@ -83,9 +83,10 @@ async function afterRestore(context: VeContext, ve: VeRecord, init: ProcessId): 
 }
 
 function restoreFailed({ settings, log }: VeContext, ve: VeRecord, sync: string): VeldError {
-  const read = (name: string): string => (readIfExists(join(runFolder(settings, ve.number), name)) ?? '').trim().slice(-2000);
-  const errors = criuErrors(read('restore.log'));
-  const [monitor, criu] = [read('conmon.log'), read('restore.log')];
-  log.warn({ ve: ve.uuid, name: ve.name, errors, sync, monitor, criu }, 'criu could not restore a VE');
+  const read = (name: string): string => (readIfExists(join(runFolder(settings, ve.number), name)) ?? '').trim();
+  const [monitor, criu] = [read('conmon.log').slice(-2000), read('restore.log')];
+  // The first one is the cause.
+  const errors = criuErrors(criu);
+  log.warn({ ve: ve.uuid, name: ve.name, errors, sync, monitor, criu: criu.slice(0, 4000) }, 'criu could not restore a VE');
   return new VeldError('restore.failed', `${ve.name} could not be brought back, and stays suspended: ${errors[0] ?? ([sync.trim(), monitor.split('\n').at(-1)].find(Boolean) ?? 'criu said nothing')}.`, { details: { criu: errors.slice(0, 20) } });
 }
