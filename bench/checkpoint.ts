@@ -41,6 +41,8 @@ async function talk(address: string): Promise<{ goesOn(): Promise<void>; longest
   let last = performance.now();
   let longest = 0;
   let number = 0;
+  /** Called with each answer. */
+  let heard = (): void => {};
   socket.setEncoding('utf8');
   socket.on('data', (text: string) => {
     if (text.trim() !== String(number)) throw new Error(`${text.trim()} came back for ${number}`);
@@ -48,13 +50,14 @@ async function talk(address: string): Promise<{ goesOn(): Promise<void>; longest
     longest = Math.max(longest, now - last);
     last = now;
     number += 1;
+    heard();
     setTimeout(() => socket.write(`${number}\n`), 1);
   });
   socket.write('0\n');
   return {
     async goesOn() {
-      const before = number;
-      while (number < before + 20) await sleep(5);
+      const enough = number + 20;
+      await new Promise<void>((done) => { heard = () => { if (number >= enough) done(); }; });
     },
     longest() {
       const found = longest;

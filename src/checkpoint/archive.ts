@@ -28,7 +28,7 @@ export function archiveKey(file: string): KeyObject {
   const text = readIfExists(file);
   if (text !== undefined) return createPrivateKey(text);
   const { privateKey } = generateKeyPairSync('ed25519');
-  writeFileAtomic(file, privateKey.export({ type: 'pkcs8', format: 'pem' }) as string, 0o600);
+  writeFileAtomic(file, privateKey.export({ type: 'pkcs8', format: 'pem' }), 0o600);
   return privateKey;
 }
 

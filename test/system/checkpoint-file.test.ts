@@ -79,7 +79,7 @@ test('another VE is made of it, with what was in memory and on the disk', async 
 
 test('the same VE comes back after it was destroyed, and its connections go on', async () => {
   const { addresses } = await veld.show('web');
-  const socket = connect(7000, addresses[0]!);
+  const socket = connect(7000, addresses[0]);
   after(() => socket.destroy());
   let answers = '';
   socket.setEncoding('utf8');

@@ -5,7 +5,7 @@ import { layoutTable } from '../../show/table.ts';
 import { formatClock } from '../../show/text.ts';
 import { segment } from '../../values.ts';
 
-export const command = defineCommand<{ ve: string }, object>({
+export const command = defineCommand<{ ve: string }>({
   name: 'snapshot list',
   group: 'Checkpoints',
   summary: 'List the snapshots of a VE',
