@@ -48,6 +48,13 @@ my $f = adopt(sys('inotify_init1', 2048)); sys('inotify_add_watch', fileno $f, '
 check { ok('watches', fdinfo($f) =~ /^inotify wd:/m) };
 harm { close $f; $f = opened('/dev/null') };`,
   },
+  'inotify on a file of the template that was changed since': {
+    reason: 'a file of the template that is watched by inotify, and has been written to since: the overlay knows it by another handle',
+    code: EVENT_HELPERS + String.raw`
+my $f = adopt(sys('inotify_init1', 2048)); my ($path) = grep { -e } '/etc/debian_version', '/etc/issue'; my $wd = sys('inotify_add_watch', fileno $f, $path, 4); chmod 0600, $path; chmod 0644, $path;
+check { ok('watches', fdinfo($f) =~ /^inotify wd:/m) };
+harm { close $f; $f = opened('/dev/null') };`,
+  },
   'fanotify': {
     reason: 'fanotify on files of an overlay',
     code: EVENT_HELPERS + String.raw`
