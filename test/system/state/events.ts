@@ -50,11 +50,6 @@ my $t = timer(1, 3600, 0); my ($last, $since) = (left($t))[0, 0]; my $begun = no
 check { my ($s, $every) = left($t); ok("$s s left, $last s before", $s <= $last && $s >= 3600 - (now(0) - $begun) - 2); same('interval', $every, 0); $last = $s; pause(0.03); ok('it runs', (left($t))[0] < $s) };
 harm { set_timer($t, 0, 0) };`,
 
-  'periodic timerfd that is read': String.raw`
-pipe(my $r, my $w); my $pid = forked { my $t = timer(1, 0.3, 0.3); fcntl($t, F_SETFL, O_RDWR); while (1) { my $n = eval { count($t) } // next; give($w, "tick\n") } }; close $w;
-check { line($r) while ready($r); same('tick', line($r), 'tick') for 1 .. 3 };
-harm { kill 9, $pid; waitpid $pid, 0 };`,
-
   'timerfd that has expired': String.raw`
 my $t = timer(1, 0.001, 0); pause(0.05);
 check { ok('it has not', ready($t, 0)); same('times', count($t), 1); set_timer($t, 0.001, 0); pause(0.05) };

@@ -17,6 +17,11 @@ my ($m, $s, $path) = pty(); raw($s); my $name = fdlink($s);
 check { give($m, 'typed'); same('typed', get($s), 'typed'); give($s, 'shown'); same('shown', get($m), 'shown'); same('name', fdlink($s), $name); my $n = "\0" x 4; ioctl($m, 0x80045430, $n); same('number', '/dev/pts/' . unpack('i', $n), $path) };
 harm { close $s; (my $o, $s) = pty(); raw($s) };`,
 
+  'pty with data in both queues': String.raw`
+my ($m, $s) = pty(); raw($s); my $send = sub { give($m, 'typed'); give($s, 'shown'); pause(0.1) }; $send->();
+check { same('typed', get($s), 'typed'); same('shown', get($m), 'shown'); $send->() };
+harm { get($s) };`,
+
   'size of a window': String.raw`
 my ($m, $s) = pty(); ioctl($m, 0x5414, my $size = pack('S4', 43, 132, 700, 900)) or die;
 check { same('master', size($m), '43 132 700 900'); same('slave', size($s), '43 132 700 900') };

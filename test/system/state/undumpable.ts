@@ -108,7 +108,7 @@ harm { map_pages(18, 3, 0x32, -1, 0, $at) };`,
   'overlay of the VE': {
     reason: 'an overlay that the VE has mounted',
     code: MOUNT_HELPERS + String.raw`
-my $r; mkdir "$T/$_" for qw(lower upper work merged); spew("$T/lower/file", 'below'); eval { do_mount('overlay', "$T/merged", 'overlay', 0, "lowerdir=$T/lower,upperdir=$T/upper,workdir=$T/work"); 1 } or skip("overlay: $@");
+own_mounts(); mkdir "$T/$_" for qw(lower upper work merged); spew("$T/lower/file", 'below'); eval { do_mount('overlay', "$T/merged", 'overlay', 0, "lowerdir=$T/lower,upperdir=$T/upper,workdir=$T/work"); 1 } or skip("overlay: $@");
 check { same('file', slurp("$T/merged/file"), 'below'); spew("$T/merged/new", 'new'); same('upper', slurp("$T/upper/new"), 'new') };
 harm { run('umount', "$T/merged") };`,
   },
