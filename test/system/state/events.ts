@@ -65,6 +65,11 @@ my $f = adopt(sys('inotify_init1', 2048)); my @paths = ('/etc/debian_version', '
 check { my $n = () = fdinfo($f) =~ /^inotify wd:/mg; same('watches', $n, scalar keys %wd); my $file = spew("/var/log/$NAME", ''); chmod 0600, $file; ok('of the folder', events_of($f) =~ m{\b$wd{'/var/log'}:4:$NAME}); unlink $file; events_of($f) };
 harm { close $f; $f = adopt(sys('inotify_init1', 2048)) };`,
 
+  'fanotify': String.raw`
+my $r = tries('fanotify_init', 0x200, 0); skip('fanotify: ' . ename($!+0)) if $r < 0; my $f = adopt($r); sys('fanotify_mark', $r, 1, 2, -100, $D);
+check { ok('marks', fdinfo($f) =~ /^fanotify ino:/m) };
+harm { close $f; $f = opened('/dev/null') };`,
+
   'pidfd': String.raw`
 my ($ask, $pid) = child { 'here' }; my $f = adopt(sys('pidfd_open', $pid + 0, 0), '<&=');
 check { same('process', (fdinfo($f) =~ /^Pid:\s*(\d+)/m)[0], $pid); ok('it has ended', !ready($f)); same('signal', tries('pidfd_send_signal', fileno $f, 0, 0, 0), 0); same('child', $ask->('?'), 'here') };

@@ -112,6 +112,11 @@ socket(my $s, AF_INET, SOCK_RAW, 253) or skip("socket: $!"); bind($s, name4()); 
 check { send($s, 'payload', 0, name4()) or die "send: $!\n"; ok('nothing came', ready($s, 2)); my $p = get($s); same('payload', substr($p, 20), 'payload'); same('hops', ord substr($p, 8, 1), 7) };
 harm { setsockopt($s, 0, 2, 8) };`,
 
+  'ping socket': String.raw`
+spew('/proc/sys/net/ipv4/ping_group_range', '0 100'); socket(my $s, AF_INET, SOCK_DGRAM, 1) or skip("socket: $!");
+check { send($s, pack('C C n n n a4', 8, 0, 0, 0, 7, 'word'), 0, pack_sockaddr_in(0, inet_aton('127.0.0.1'))) or die "send: $!\n"; ok('nothing came', ready($s, 2)); same('answer', ord get($s), 0) };
+harm { close $s; socket($s, AF_INET, SOCK_DGRAM, 0) };`,
+
   'packet socket': String.raw`
 socket(my $s, 17, SOCK_DGRAM, 0) or skip("socket: $!"); my ($lo) = run('cat', '/sys/class/net/lo/ifindex') =~ /(\d+)/; bind($s, pack('S n i x12', 17, 0x88b5, $lo)) or die "bind: $!\n"; socket(my $c, 17, SOCK_DGRAM, 0);
 check { send($c, 'payload', 0, pack('S n i S C C a8', 17, 0x88b5, $lo, 0, 0, 6, '')) or die "send: $!\n"; ok('nothing came', ready($s, 2)); same('payload', get($s), 'payload'); get($s) if ready($s, 0.1) };

@@ -20,6 +20,11 @@ my $id = shmget(KEY, 70000, $CREAT | 0600) // die "shmget: $!\n"; my $data = pat
 check { same('id', shmget(KEY, 0, 0), $id); shmread($id, my $b, 0, 70000) or die "shmread: $!\n"; same('content', $b, $data) };
 harm { shmwrite($id, 'x', 5000, 1) };`,
 
+  'shared memory that has been removed': String.raw`
+my $id = shmget(0, 70000, 01600) // die "shmget: $!\n"; my $at = sys('shmat', $id, 0, 0); poke($at, pattern(5, 70000)); shmctl($id, 0, 0); my $ask = child { poke($at, $_[0]); 'done' }; my $turn = 0;
+check { same('content', peek($at + 1000, 69000), substr(pattern(5, 70000), 1000)); my $word = sprintf 'turn%04d', ++$turn; $ask->($word); same('what the child wrote', peek($at, 8), $word) };
+harm { map_pages(18, 3, 0x32, -1, 0, $at) };`,
+
   'shared memory with a file of /dev/shm': String.raw`
 my $f = opened("/dev/shm/$NAME"); truncate($f, 65536); my $at = map_pages(16, 3, 1, $f); poke($at, pattern(3, 65536)); my $turn = 0; my $ask = child { my $g = opened("/dev/shm/$NAME", O_RDWR); sys('pwrite64', fileno $g, $_[0], 8, 100); 'done' };
 check { same('content', peek($at + 4096, 61440), substr(pattern(3, 65536), 4096)); my $word = sprintf 'turn%04d', ++$turn; $ask->($word); same('what the child wrote', peek($at + 100, 8), $word) };

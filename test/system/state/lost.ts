@@ -34,7 +34,7 @@ harm { set_timer($t, 0.05, 0); ready($t, 1); };`,
   'periodic timerfd that is read': {
     reason: 'while the VE stands still for its dump nobody reads it: the same as with ticks to read, for intervals shorter than that',
     code: EVENT_HELPERS + String.raw`
-pipe(my $r, my $w); my $pid = forked { my $t = timer(1, 0.3, 0.3); fcntl($t, F_SETFL, O_RDWR); while (1) { my $n = eval { count($t) } // next; give($w, "tick\n") } }; close $w;
+pipe(my $r, my $w); my $pid = forked { my $t = timer(1, 0.02, 0.02); fcntl($t, F_SETFL, O_RDWR); while (1) { my $n = eval { count($t) } // next; give($w, "tick\n") } }; close $w;
 check { line($r) while ready($r); same('tick', line($r), 'tick') for 1 .. 3 };
 harm { kill 9, $pid; waitpid $pid, 0 };`,
   },

@@ -66,14 +66,14 @@ for (my $end = time + $seconds; %wait && time < $end; select(undef, undef, undef
 for (keys %wait) { my $why = qx(journalctl -b -q -o cat -n 3 -u state\@$_.service); $why =~ s/\n/ /g; print "$_ FAIL never ready: $why\n" }
 `;
 
-/** Lay the programs and their unit into a running VE. */
-export async function install(veld: Instance, ve: string, programs: readonly Program[]): Promise<void> {
+/** Lay programs and their unit into a running VE. @param everyBoot those that a boot starts, too */
+export async function install(veld: Instance, ve: string, programs: readonly Program[], everyBoot: readonly Program[]): Promise<void> {
   const files: Record<string, string> = { '/etc/systemd/system/state@.service': UNIT, ...ECHO };
   for (const { id, code } of programs) files[`${HOME}/${id}.pl`] = `${PRELUDE}\n#line 1 "${id}"\n${code}${WAIT}`;
   // Before any of them: each has its FIFO, also after a boot.
   files['/etc/tmpfiles.d/state.conf'] = programs.map(({ id }) => `p ${TALK}/${id}.orders 0600\n`).join('');
   await within(veld, ve, Object.entries(files).flat().join('\0'), UNPACK);
-  const made = await veld.exec(ve, 'sh', '-c', `systemd-tmpfiles --create /etc/tmpfiles.d/state.conf && systemctl daemon-reload && systemctl enable --quiet ${programs.map(unitOf).join(' ')}`);
+  const made = await veld.exec(ve, 'sh', '-c', `systemd-tmpfiles --create /etc/tmpfiles.d/state.conf && systemctl daemon-reload${everyBoot.length > 0 ? ` && systemctl enable --quiet ${everyBoot.map(unitOf).join(' ')}` : ''}`);
   if (made.exitCode !== 0) throw new Error(made.stderr);
 }
 

@@ -55,13 +55,6 @@ my $f = adopt(sys('inotify_init1', 2048)); my ($path) = grep { -e } '/etc/debian
 check { ok('watches', fdinfo($f) =~ /^inotify wd:/m) };
 harm { close $f; $f = opened('/dev/null') };`,
   },
-  'fanotify': {
-    reason: 'fanotify on files of an overlay',
-    code: EVENT_HELPERS + String.raw`
-my $r = tries('fanotify_init', 0x200, 0); skip('fanotify: ' . ename($!+0)) if $r < 0; my $f = adopt($r); sys('fanotify_mark', $r, 1, 2, -100, $D);
-check { ok('marks', fdinfo($f) =~ /^fanotify ino:/m) };
-harm { close $f; $f = opened('/dev/null') };`,
-  },
   'network of its own': {
     reason: 'another network namespace: a unit with PrivateNetwork=, ip netns',
     code: MOUNT_HELPERS + String.raw`
@@ -98,26 +91,12 @@ my $r = tries('memfd_secret', 0); skip('memfd_secret: ' . ename($!+0)) if $r < 0
 check { same('content', peek($at, 6), 'secret') };
 harm { map_pages(1, 3, 0x32, -1, 0, $at) };`,
   },
-  'shared memory that has been removed': {
-    reason: 'shared memory of System V that is attached, and removed',
-    code: String.raw`
-my $id = shmget(0, 70000, 01600) // die "shmget: $!\n"; my $at = sys('shmat', $id, 0, 0); poke($at, pattern(5, 70000)); shmctl($id, 0, 0); my $ask = child { poke($at, $_[0]); 'done' }; my $turn = 0;
-check { same('content', peek($at + 1000, 69000), substr(pattern(5, 70000), 1000)); my $word = sprintf 'turn%04d', ++$turn; $ask->($word); same('what the child wrote', peek($at, 8), $word) };
-harm { map_pages(18, 3, 0x32, -1, 0, $at) };`,
-  },
   'overlay of the VE': {
     reason: 'an overlay that the VE has mounted',
     code: MOUNT_HELPERS + String.raw`
 own_mounts(); mkdir "$T/$_" for qw(lower upper work merged); spew("$T/lower/file", 'below'); eval { do_mount('overlay', "$T/merged", 'overlay', 0, "lowerdir=$T/lower,upperdir=$T/upper,workdir=$T/work"); 1 } or skip("overlay: $@");
 check { same('file', slurp("$T/merged/file"), 'below'); spew("$T/merged/new", 'new'); same('upper', slurp("$T/upper/new"), 'new') };
 harm { run('umount', "$T/merged") };`,
-  },
-  'ping socket': {
-    reason: 'a socket for ICMP without the rights of root',
-    code: String.raw`
-spew('/proc/sys/net/ipv4/ping_group_range', '0 100'); socket(my $s, AF_INET, SOCK_DGRAM, 1) or skip("socket: $!");
-check { send($s, pack('C C n n n a4', 8, 0, 0, 0, 7, 'word'), 0, pack_sockaddr_in(0, inet_aton('127.0.0.1'))) or die "send: $!\n"; ok('nothing came', ready($s, 2)); same('answer', ord get($s), 0) };
-harm { close $s; socket($s, AF_INET, SOCK_DGRAM, 0) };`,
   },
   'ruleset of Landlock': {
     reason: 'a ruleset of Landlock that is open',
