@@ -4,9 +4,13 @@
  */
 import { readdirSync, readFileSync, readlinkSync } from 'node:fs';
 import { setImmediate as nextTurn } from 'node:timers/promises';
+import { readKey } from '../kernel/cgroup.ts';
 import type { MountLine } from '../kernel/lxcfs-mounts.ts';
 import { readProcessFile } from '../kernel/process.ts';
 import type { Obstacle } from './types.ts';
+
+/** How deep groups are looked into. */
+const MAX_DEPTH = 32;
 
 /** Processes looked at before other work of this program has its turn. */
 const SLICE = 32;
@@ -38,8 +42,8 @@ const CONSOLE = /^\/dev\/(console|pts\/0)$/;
 /** File systems that criu can make again. Those that come from outside are known by name and told apart before. */
 const FILE_SYSTEMS = new Set(['overlay', 'proc', 'sysfs', 'cgroup2', 'tmpfs', 'devpts', 'mqueue', 'devtmpfs', 'ramfs', 'binfmt_misc', 'debugfs', 'tracefs', 'securityfs', 'autofs']);
 
-/** Namespaces of which a VE has one only, or its dump fails: criu dumps nested ones of mounts, networks and pids. */
-const SINGLE = { uts: 'a host name', ipc: 'System V IPC', user: 'users', cgroup: 'control groups', time: 'clocks' } as const;
+/** Namespaces of which a VE has one only, or its dump fails: criu dumps nested ones of mounts alone, where it is told to leave the network to others. */
+const SINGLE = { uts: 'a host name', ipc: 'System V IPC', user: 'users', cgroup: 'control groups', time: 'clocks', net: 'a network', pid: 'processes' } as const;
 
 /**
  * Look at all processes of a VE.
@@ -48,7 +52,7 @@ const SINGLE = { uts: 'a host name', ipc: 'System V IPC', user: 'users', cgroup:
  * @param external mount points of what comes from outside
  */
 export async function findObstacles(init: number, pids: readonly number[], mounts: readonly MountLine[], external: ReadonlySet<string>): Promise<Obstacle[]> {
-  const found: Obstacle[] = mounts.filter(({ type, target }) => !FILE_SYSTEMS.has(type) && !external.has(target)).map(({ type, target }) => ({
+  const found: Obstacle[] = mounts.filter(({ type, target }) => (!FILE_SYSTEMS.has(type) || (type === 'overlay' && target !== '/')) && !external.has(target)).map(({ type, target }) => ({
     kind: 'mount', process: null, text: `There is a ${type} file system at ${target}, which cannot be mounted again in the same state.`, remedy: `Unmount it: umount ${target}.`,
   }));
   const own = namespacesOf(init);
@@ -65,7 +69,7 @@ export async function findObstacles(init: number, pids: readonly number[], mount
     const others = namespacesOf(pid);
     for (const [name, what] of Object.entries(SINGLE)) {
       if (own[name] !== undefined && others[name] !== undefined && own[name] !== others[name]) {
-        add('namespace', `has a ${name} namespace of its own (for ${what})`, 'Containers inside a VE and units with ProtectHostname=, PrivateUsers= or PrivateIPC= make one: switch features.nesting off, or the unit.');
+        add('namespace', `has a ${name} namespace of its own (for ${what})`, 'Containers inside a VE and units with PrivateNetwork=, ProtectHostname=, PrivateUsers= or PrivateIPC= make one: end them, or switch features.nesting off.');
       }
     }
     const links = openFiles(pid);
@@ -95,6 +99,24 @@ function readLink(path: string): string | undefined {
   } catch {
     return undefined;
   }
+}
+
+/** Groups that somebody in the VE has frozen: criu would wait for their processes. @param group the VE's cgroup2 directory */
+export function frozenGroups(group: string): Obstacle[] {
+  const found: Obstacle[] = [];
+  const look = (path: string, name: string, depth: number): void => {
+    for (const entry of depth > MAX_DEPTH ? [] : readdirSync(path, { withFileTypes: true })) {
+      if (!entry.isDirectory()) continue;
+      const below = `${path}/${entry.name}`;
+      if (readKey(below, 'cgroup.events', 'frozen') === 1) {
+        found.push({ kind: 'frozen', process: null, text: `The control group ${name}/${entry.name} is frozen: its processes cannot be looked into.`, remedy: 'Thaw it (systemctl thaw, or echo 0 into its cgroup.freeze).' });
+      } else look(below, `${name}/${entry.name}`, depth + 1);
+    }
+  };
+  try {
+    look(group, '', 0);
+  } catch { /* a group that has just gone */ }
+  return found;
 }
 
 /** Links of the VE's network that the manager did not make: they would be gone after a restore. @param table text of /proc/PID/net/dev @param known names */

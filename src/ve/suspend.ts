@@ -7,7 +7,7 @@ import { run } from '../lib/run.ts';
 import { criuErrors } from '../kernel/criu.ts';
 import { waitProcessEnd } from '../kernel/pidfd.ts';
 import type { ProcessId } from '../kernel/process.ts';
-import { findObstacles, strangeLinks } from '../checkpoint/obstacles.ts';
+import { findObstacles, frozenGroups, strangeLinks } from '../checkpoint/obstacles.ts';
 import type { Manifest, Obstacle, StateFolder } from '../checkpoint/types.ts';
 import type { Task } from '../ops/types.ts';
 import type { VeRecord } from '../store/types.ts';
@@ -23,8 +23,13 @@ const PASSING = ['console', 'landlock'];
 /** How long that is waited for, in milliseconds. */
 const PATIENCE = 20_000;
 
-/** How often a dump is tried again for the sake of watched files. */
-const ATTEMPTS = 2;
+/**
+ * Errors of criu about what passes by itself: a watched file that it has not found where these mostly are, or that is of a unit which has just ended; a
+ * message with credentials that nobody has read yet, as services send them to init; a connection that nobody has accepted yet.
+ */
+const PASSING_ERRORS = /irmap|fsnotify|inotify|handle|control messages in queue|in-flight/i;
+/** How long a dump is tried again for their sake, in milliseconds. */
+const RETRIES = 10_000;
 
 /** Refuse what cannot be suspended now. @throws VeldError `ve.suspended`, `ve.not_running`, `ve.frozen` */
 export function checkSuspendable({ settings, resources }: VeContext, ve: VeRecord): ProcessId {
@@ -43,6 +48,7 @@ export async function obstaclesOf(context: VeContext, ve: VeRecord): Promise<Obs
   const pids = context.resources.pids(ve.number).filter((pid) => !ends.has(pid));
   return [
     ...await findObstacles(init.pid, pids, mountsOf(init), new Set(mounts.map(({ inside }) => inside))),
+    ...frozenGroups(context.resources.groups(ve.number).unified),
     ...strangeLinks(init.pid, context.network.plan(ve).links.map(({ name }) => name)),
   ];
 }
@@ -91,6 +97,7 @@ export async function finishSuspend(context: VeContext, ve: VeRecord, init?: Pro
 }
 
 async function dump(context: VeContext, ve: VeRecord, init: ProcessId, state: StateFolder, manifest: Manifest): Promise<void> {
+  const end = performance.now() + RETRIES;
   for (let attempt = 0; ; attempt++) {
     const everywhere = attempt > 0;
     await writeDumpFiles(context, ve, init, state, manifest, everywhere);
@@ -98,8 +105,8 @@ async function dump(context: VeContext, ve: VeRecord, init: ProcessId, state: St
     if (code === 0) return;
     const errors = criuErrors(readIfExists(join(state.images, 'dump.log')) ?? '');
     context.log.warn({ ve: ve.uuid, name: ve.name, everywhere, errors, stderr }, 'criu could not dump a VE');
-    // A watched file that it has not found where these mostly are; or one of a unit that has just ended, which systemd does not watch a moment later.
-    if (attempt < ATTEMPTS && errors.some((line) => /irmap|fsnotify|inotify|handle/i.test(line))) {
+    if (performance.now() < end && errors.some((line) => PASSING_ERRORS.test(line))) {
+      await sleep(100);
       await recallWatched(context, ve);
       await endVisitors(context, ve, init, `${ve.name} is being suspended.`);
       continue;
