@@ -52,7 +52,9 @@ const SINGLE = { uts: 'a host name', ipc: 'System V IPC', user: 'users', cgroup:
  * @param external mount points of what comes from outside
  */
 export async function findObstacles(init: number, pids: readonly number[], mounts: readonly MountLine[], external: ReadonlySet<string>): Promise<Obstacle[]> {
-  const found: Obstacle[] = mounts.filter(({ type, target }) => (!FILE_SYSTEMS.has(type) || (type === 'overlay' && target !== '/')) && !external.has(target)).map(({ type, target }) => ({
+  // Of overlays the VE's root alone, wherever it is bound: criu cannot mount another one again.
+  const root = mounts.find(({ target }) => target === '/')?.device;
+  const found: Obstacle[] = mounts.filter(({ type, target, device }) => (!FILE_SYSTEMS.has(type) || (type === 'overlay' && device !== root)) && !external.has(target)).map(({ type, target }) => ({
     kind: 'mount', process: null, text: `There is a ${type} file system at ${target}, which cannot be mounted again in the same state.`, remedy: `Unmount it: umount ${target}.`,
   }));
   const own = namespacesOf(init);
