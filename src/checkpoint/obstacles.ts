@@ -5,7 +5,7 @@
 import { readdirSync, readFileSync, readlinkSync } from 'node:fs';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { readKey } from '../kernel/cgroup.ts';
-import type { MountLine } from '../kernel/lxcfs-mounts.ts';
+import { parseMountTable, type MountLine } from '../kernel/lxcfs-mounts.ts';
 import { readProcessFile } from '../kernel/process.ts';
 import type { Obstacle } from './types.ts';
 
@@ -53,10 +53,12 @@ const SINGLE = { uts: 'a host name', ipc: 'System V IPC', user: 'users', cgroup:
  */
 export async function findObstacles(init: number, pids: readonly number[], mounts: readonly MountLine[], external: ReadonlySet<string>): Promise<Obstacle[]> {
   // Of overlays the VE's root alone, wherever it is bound: criu cannot mount another one again.
-  const root = mounts.find(({ target }) => target === '/')?.device;
-  const found: Obstacle[] = mounts.filter(({ type, target, device }) => (!FILE_SYSTEMS.has(type) || (type === 'overlay' && device !== root)) && !external.has(target)).map(({ type, target }) => ({
+  const known = new Set(mounts.filter(({ target }) => target === '/' || external.has(target)).map(({ device }) => device));
+  const strange = (table: readonly MountLine[]): MountLine[] => table.filter(({ type, device }) => (!FILE_SYSTEMS.has(type) || type === 'overlay') && !known.has(device));
+  const found: Obstacle[] = strange(mounts).map(({ type, target }) => ({
     kind: 'mount', process: null, text: `There is a ${type} file system at ${target}, which cannot be mounted again in the same state.`, remedy: `Unmount it: umount ${target}.`,
   }));
+  const mountNamespaces = new Set([readLink(`/proc/${init}/ns/mnt`)]);
   const own = namespacesOf(init);
   for (const [i, pid] of pids.entries()) {
     if (i % SLICE === SLICE - 1) await nextTurn();
@@ -73,6 +75,11 @@ export async function findObstacles(init: number, pids: readonly number[], mount
       if (own[name] !== undefined && others[name] !== undefined && own[name] !== others[name]) {
         add('namespace', `has a ${name} namespace of its own (for ${what})`, 'Containers inside a VE and units with PrivateNetwork=, ProtectHostname=, PrivateUsers= or PrivateIPC= make one: end them, or switch features.nesting off.');
       }
+    }
+    const mountNamespace = readLink(`/proc/${pid}/ns/mnt`);
+    if (!mountNamespaces.has(mountNamespace)) {
+      mountNamespaces.add(mountNamespace);
+      for (const { type, target } of strange(parseMountTable(readProcessFile(pid, 'mountinfo') ?? ''))) add('mount', `sees a ${type} file system at ${target}, which cannot be mounted again in the same state`, 'Unmount it, or end the process.');
     }
     const links = openFiles(pid);
     for (const { kind, pattern, text, remedy } of DESCRIPTORS) {
