@@ -62,7 +62,7 @@ async function type(t: TestContext, command: string, folder: string, env: Record
 
 /** What is typed, and what `veld` is then called with. Each has one answer only, or the shell would ask back. */
 const LINES: [typed: string, called: string][] = [
-  ['veld rest\twe\t', '<restart><web>'],
+  ['veld resta\twe\t', '<restart><web>'],
   ['veld start \t', '<start><db>'],
   ['veld set web memory.l\tunl\t', '<set><web><memory.limit=unlimited>'],
   ['veld set web restart.policy=on\t', '<set><web><restart.policy=on-failure>'],
@@ -88,7 +88,7 @@ test('zsh, loaded by its own name from a folder of fpath', has('zsh'), async (t)
   const { folder, env } = await prepare(t);
   spawnSync('cp', [join(SHARE, 'veld.zsh'), join(folder, '_veld')]);
   const setup = `fpath=('${folder}' $fpath); autoload -U compinit; compinit -u -D; unset zle_bracketed_paste; echo ready-$(echo now)`;
-  assert.deepEqual(await type(t, 'zsh -f -i', folder, { ...env, TERM: 'xterm' }, setup, ['veld rest\twe\t', 'veld thaw x']), ['<restart><web>', '<thaw><x>']);
+  assert.deepEqual(await type(t, 'zsh -f -i', folder, { ...env, TERM: 'xterm' }, setup, ['veld resta\twe\t', 'veld thaw x']), ['<restart><web>', '<thaw><x>']);
 });
 
 test('fish', has('fish'), async (t) => {
@@ -99,7 +99,7 @@ test('fish', has('fish'), async (t) => {
     return stdout.trim().split('\n');
   };
   // A child of a synchronous call cannot be answered by this process: names need the daemon, and come in the next test.
-  assert.deepEqual(ask('veld rest'), ['restart\tStop VEs and start them again']);
+  assert.deepEqual(ask('veld resta'), ['restart\tStop VEs and start them again']);
   assert.deepEqual(ask('veld template im'), ['import\tMake a template of a root file system archive']);
   assert.deepEqual(ask('veld set web restart.policy=on').map((line) => line.split('\t')[0]), ['restart.policy=on-failure']);
   assert.deepEqual(ask('veld template import arch').map((line) => line.split('\t')[0]), ['archive.tar']);
