@@ -21,6 +21,17 @@ export interface UnfinishedCheckpoints {
 /** Operations in which a running VE is suspended for a moment, and runs on in any case. */
 const MOMENTARY = ['snapshot', 'clone', 'checkpoint'];
 
+/** Whether the operation may have a dump under way. */
+export function mayDump({ kind, phase }: JournalRecord): boolean {
+  return kind === 'suspend' || (MOMENTARY.includes(kind) && phase === 'suspend');
+}
+
+/** Wait until no dump of the VE is under way, and see to it that none begins any more; what it had closed is open again. */
+export async function dumpEnded({ settings }: VeContext, ve: VeRecord): Promise<void> {
+  const folder = runFolder(settings, ve.number);
+  if (existsSync(join(folder, 'env'))) await run(join(settings.libexecDir, 'veld-dump'), [folder, 'unlock'], { allow: true });
+}
+
 /**
  * @param init of the VE, while it lives
  * @returns whether the VE is dealt with: what there was of it has been cleaned up
@@ -44,8 +55,6 @@ export async function recoverCheckpoint(context: VeContext, ve: VeRecord, entry:
   if (init && !torso) {
     log.info(about, ve.suspended ? 'the VE runs again' : 'the VE runs on');
     if (ve.suspended) finishResume(context, ve);
-    // Of a dump that was cut short.
-    else await run(join(settings.libexecDir, 'veld-dump'), [runFolder(settings, ve.number), 'unlock'], { allow: true });
     return false;
   }
   if (!ve.suspended && !states.isWhole(ve.uuid)) return false; // it died, and that was not us
@@ -59,7 +68,11 @@ export async function recoverCheckpoint(context: VeContext, ve: VeRecord, entry:
 /** States and snapshots that no record names, and the snapshots on which clones stood while they were made. */
 export async function removeStrayStates(context: VeContext): Promise<void> {
   const { store, states } = context;
-  for (const uuid of states.list()) if (!store.veByUuid(uuid)?.suspended) await states.remove(uuid);
+  for (const uuid of states.list()) {
+    if (store.veByUuid(uuid)?.suspended) continue;
+    // Nobody's, so nothing depends on it being gone now.
+    await states.remove(uuid).catch((error: unknown) => context.log.error({ ve: uuid, err: error }, 'a state that belongs to nobody could not be removed'));
+  }
   for (const snapshot of store.listSnapshots()) if (/^(clone-[0-9a-f-]{36}|archive-[0-9a-f]{12})$/.test(snapshot.name)) await deleteSnapshot(context, snapshot);
   removeIncoming(context);
   const known = new Set(store.listSnapshots().map(({ id }) => id));

@@ -13,7 +13,7 @@ import { updateVe, type VeContext } from './context.ts';
 import { removeVe } from './destroy.ts';
 import type { ExitWatcher } from './exits.ts';
 import { listRunFolders, makeSharedRunFolders, readRunState, removeRunFolder, runFolder } from './run-folder.ts';
-import { recoverCheckpoint, removeStrayStates, type UnfinishedCheckpoints } from './recover-checkpoints.ts';
+import { dumpEnded, mayDump, recoverCheckpoint, removeStrayStates, type UnfinishedCheckpoints } from './recover-checkpoints.ts';
 import { follow } from './set.ts';
 
 /** What is left to do by ordinary operations, once the daemon serves. */
@@ -65,6 +65,8 @@ export async function recover(context: VeContext, sameBoot: boolean, exits: Exit
 
 async function recoverVe(context: VeContext, ve: VeRecord, entry: JournalRecord | undefined, sameBoot: boolean, unfinished: Unfinished): Promise<void> {
   const { settings, log, network, resources, store } = context;
+  // A dump that the old daemon began goes on without it, and only its end tells whether the VE runs on.
+  if (entry && mayDump(entry)) await dumpEnded(context, ve);
   // A script may still be at work: a boot that the old daemon began, or a reboot.
   await settled(context, ve.number);
   const state = readRunState(settings, ve.number);
