@@ -37,7 +37,8 @@ const LAST_METRIC = 4_294_967_295;
 /** What {@link NetworkPlan} says, for this VE as it is now. */
 export function planOf(ve: VeRecord, context: PlanContext): NetworkPlan {
   const interfaces = interfacesOf(ve, context);
-  const host = interfaces.flatMap((one) => [...hostUp(one), ...hostLines(one, context, 'add')]);
+  // Replacing: a packet of the VE, or of whoever waits for it, may have made a neighbour already.
+  const host = interfaces.flatMap((one) => [...hostUp(one), ...hostLines(one, context, 'replace')]);
   const guest = ['link set lo up', ...interfaces.flatMap((one) => [...bringUp(one), ...guestLines(one, context, 'add')]), ...rules(interfaces, 4, 'add')];
   return {
     links: interfaces.map((one) => ({
