@@ -29,7 +29,15 @@ export interface TestDaemon {
   /** Every frame of sessions so far: channel and text. */
   frames: [channel: number, text: string][];
   /** Run `veld` to its end. */
-  veld(words: readonly string[], options?: { input?: string; env?: Record<string, string> }): Promise<Ended>;
+  veld(words: readonly string[], options?: RunOptions): Promise<Ended>;
+}
+
+export interface RunOptions {
+  /** What is on its standard input. */
+  input?: string;
+  /** Whether that goes on after the input, with nothing more in it. */
+  silent?: boolean;
+  env?: Record<string, string>;
 }
 
 export interface Ended {
@@ -99,7 +107,7 @@ export async function startTestDaemon(t: TestContext, routes: Record<string, Han
 }
 
 /** Run `veld` from its sources with nothing of this process's environment but what is given. */
-export function runVeld(words: readonly string[], options: { input?: string; env?: Record<string, string> } = {}): Promise<Ended> {
+export function runVeld(words: readonly string[], options: RunOptions = {}): Promise<Ended> {
   return new Promise((resolve, reject) => {
     const child = spawn(process.execPath, [MAIN, ...words], { env: { PATH: process.env.PATH, VELD_SETTINGS: '/nonexistent', ...options.env }, stdio: 'pipe' });
     const out: Buffer[] = [];
@@ -109,7 +117,8 @@ export function runVeld(words: readonly string[], options: { input?: string; env
     child.on('error', reject);
     child.on('close', (status, signal) => resolve({ status, signal, stdout: Buffer.concat(out).toString('utf8'), stderr: Buffer.concat(err).toString('utf8') }));
     child.stdin.on('error', () => {});
-    child.stdin.end(options.input ?? '');
+    if (options.silent) child.stdin.write(options.input ?? '');
+    else child.stdin.end(options.input ?? '');
   });
 }
 

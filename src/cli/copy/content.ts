@@ -31,6 +31,8 @@ export async function writeContent({ client, progress, signal }: CopyJob, from: 
   const target = await veTarget(client, to.ve, { path: to.path, as: 'content' });
   const cancelled = (): void => { from.destroy(signal.reason as Error); };
   signal.addEventListener('abort', cancelled, { once: true });
+  // Whoever writes to us may be silent for long: the end of the other side must be noticed meanwhile, too.
+  void target.over.then(() => from.destroy());
   try {
     for await (const chunk of from as AsyncIterable<Buffer>) {
       for (let at = 0; at < chunk.length; at += FRAME) {
@@ -44,6 +46,7 @@ export async function writeContent({ client, progress, signal }: CopyJob, from: 
     await target.commit();
   } catch (error) {
     await target.abort();
+    if (!signal.aborted) target.check();
     throw error;
   } finally {
     signal.removeEventListener('abort', cancelled);

@@ -42,6 +42,21 @@ test('a stream that breaks off, or a source that fails, leaves nothing', async (
   assert.deepEqual(readdirSync(to), []);
 });
 
+test('a target that goes away ends the copy, also while nothing comes to be written', async (t) => {
+  for (const [gone, says, exit] of [[undefined, /broke/, 3], [1, /web: no space left/, 34]] as const) {
+    const daemon = await startTestDaemon(t, { 'POST /v1/ves/web/files/write': () => ({ session: 'x'.repeat(43) }) }, (ws) => {
+      ws.once('message', () => {
+        if (gone === undefined) return ws.terminate();
+        ws.send(Buffer.concat([Buffer.of(2), Buffer.from('no space left')]));
+        ws.send(Buffer.concat([Buffer.of(3), Buffer.from(JSON.stringify({ type: 'exit', code: gone }))]));
+      });
+    });
+    const { status, stderr } = await daemon.veld(['cp', '-', 'web:/srv/file'], { input: 'half', silent: true });
+    assert.match(stderr, says);
+    assert.equal(status, exit);
+  }
+});
+
 test('hostile streams: nothing outside is written, and nothing inside stays', async (t) => {
   const to = folder(t);
   writeFileSync(join(to, 'precious'), 'mine');

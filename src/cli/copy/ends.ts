@@ -20,6 +20,14 @@ export interface Target {
   abort(): Promise<void>;
 }
 
+/** A place in a VE, which may be gone at any time. */
+export interface VeTarget extends Target {
+  /** Settles when it takes no more, whatever the reason: whoever waits for something to write need not wait any longer. */
+  over: Promise<void>;
+  /** @throws VeldError why it takes no more, if that is so */
+  check(): void;
+}
+
 /** What a program said, in one line for a message. The program may be a VE's. */
 export function lastWords(text: string): string {
   const lines = sanitise(text).trim().split('\n').filter((line) => !/Exiting with failure status/.test(line));
@@ -62,7 +70,7 @@ export async function veSource(client: Client, ve: string, request: { path: stri
 }
 
 /** A place in a VE to be written. */
-export async function veTarget(client: Client, ve: string, request: { path: string; as: 'tree' | 'content'; folder?: boolean; name?: string }): Promise<Target> {
+export async function veTarget(client: Client, ve: string, request: { path: string; as: 'tree' | 'content'; folder?: boolean; name?: string }): Promise<VeTarget> {
   const session: ExecSession = await client.session(ve, 'files/write', request, false);
   const said = listenTo(session.stderr);
   session.stdout.resume();
@@ -74,6 +82,8 @@ export async function veTarget(client: Client, ve: string, request: { path: stri
     if (ended !== undefined) throw failed(ve, said(), ended);
   };
   return {
+    over: exit,
+    check,
     async write(chunk) {
       check(); // it has refused: no use in sending the rest
       await Promise.race([pour(session.stdin, chunk), exit]);
