@@ -16,7 +16,7 @@ import { closeSync, constants, existsSync, openSync, readFileSync, readlinkSync,
 import { release } from 'node:os';
 import { join } from 'node:path';
 import { groupPids, readControl, readKey } from './cgroup.ts';
-import { LXCFS_FILES, lxcfsBinds, parseMountTable } from './lxcfs-mounts.ts';
+import { filesOf, hasOwnUptime, LXCFS_FILES, lxcfsBinds, parseMountTable } from './lxcfs-mounts.ts';
 import type { MountLine } from './lxcfs-mounts.ts';
 import { isAlive } from './process.ts';
 import { attachMountAt, changeFolder, cloneMount, closeOffMount, detachMount, enterMountNamespace, O_CLOEXEC, O_PATH, openat2, RESOLVE } from './syscalls.ts';
@@ -49,7 +49,7 @@ function exchange(target: ExchangeTarget): ExchangeResult {
       if (!seen.has(namespace.name) && (pid !== target.pid || isAlive(target))) {
         seen.add(namespace.name);
         result.namespaces += 1;
-        for (let i = 0; i < ROUNDS && round(namespace.fd, pid === target.pid && target.attach, result); i++);
+        for (let i = 0; i < ROUNDS && round(namespace.fd, pid === target.pid && target.attach ? missing(pid) : [], result); i++);
       }
       closeSync(namespace.fd);
     }
@@ -70,8 +70,14 @@ function namespaceOf(pid: number): { fd: number; name: string } | undefined {
   }
 }
 
-/** One time through one namespace, with one copy of each file. @returns whether something was changed */
-function round(namespace: number, attach: boolean, result: ExchangeResult): boolean {
+/** What a VE that was booted without lxcfs shall have of it. */
+function missing(pid: number): readonly string[] {
+  const offsets = `/proc/${pid}/timens_offsets`;
+  return filesOf({ timeNamespace: existsSync(offsets) && hasOwnUptime(readFileSync(offsets, 'utf8')) });
+}
+
+/** One time through one namespace, with one copy of each file. @param attach files to be covered where there is no bind yet @returns whether something was changed */
+function round(namespace: number, attach: readonly string[], result: ExchangeResult): boolean {
   const fresh = new Map<string, number>();
   for (const file of LXCFS_FILES) {
     if (!existsSync(join(request.folder, file))) continue;
@@ -88,7 +94,7 @@ function round(namespace: number, attach: boolean, result: ExchangeResult): bool
     const table = parseMountTable(readFileSync('thread-self/mountinfo', 'utf8'));
     const binds = lxcfsBinds(table, request.source);
     for (const bind of binds) if (bind.device !== request.device) left = left.concat(replace(root, bind, fresh, done));
-    if (attach && binds.length === 0) for (const file of LXCFS_FILES) left = left.concat(cover(root, file, table, fresh, done));
+    if (binds.length === 0) for (const file of attach) left = left.concat(cover(root, file, table, fresh, done));
     closeSync(root);
   } finally {
     enterMountNamespace(hostNamespace);

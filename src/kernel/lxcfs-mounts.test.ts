@@ -1,6 +1,6 @@
 import { test } from 'node:test';
 import assert from 'node:assert/strict';
-import { lxcfsBinds, lxcfsDevice, parseMountTable } from './lxcfs-mounts.ts';
+import { filesOf, hasOwnUptime, lxcfsBinds, lxcfsDevice, parseMountTable } from './lxcfs-mounts.ts';
 
 const TABLE = `27 1 8:1 / / rw,relatime - ext4 /dev/sda1 rw
 166 27 0:59 / /run/veld/lxcfs rw,nosuid,nodev,relatime - fuse lxcfs-main rw,user_id=0,group_id=0,allow_other
@@ -22,4 +22,12 @@ test('binds of one installation\'s lxcfs are told from whatever else is in the t
 test('the lxcfs that shows is the last that was mounted', () => {
   assert.equal(lxcfsDevice('/run/veld/lxcfs', TABLE), '0:61');
   assert.equal(lxcfsDevice('/run/veld', TABLE), undefined);
+});
+
+test('uptime is the kernel\'s where that counts from the VE\'s own boot', () => {
+  assert.equal(filesOf({ timeNamespace: true }).includes('/proc/uptime'), false);
+  assert.equal(filesOf({ timeNamespace: false }).includes('/proc/uptime'), true);
+  const offsets = (boottime: string): string => `monotonic           0         0\nboottime   ${boottime}         0\n`;
+  assert.deepEqual(['-12646', '3', '0', ' 0'].map((seconds) => hasOwnUptime(offsets(seconds))), [true, true, false, false]);
+  assert.equal(hasOwnUptime(''), false);
 });

@@ -6,6 +6,16 @@ export const LXCFS_FILES = [
   '/proc/cpuinfo', '/proc/diskstats', '/proc/loadavg', '/proc/meminfo', '/proc/stat', '/proc/swaps', '/proc/uptime', '/sys/devices/system/cpu/online',
 ] as const;
 
+/** Which of them a VE gets. In a time namespace whose clock began with the VE the kernel knows the uptime better: it goes on after a restore. */
+export function filesOf({ timeNamespace }: { timeNamespace: boolean }): readonly (typeof LXCFS_FILES)[number][] {
+  return timeNamespace ? LXCFS_FILES.filter((file) => file !== '/proc/uptime') : LXCFS_FILES;
+}
+
+/** Whether a process lives in such a time namespace. @param offsets its /proc/PID/timens_offsets (time_namespaces(7)), '' where there is none */
+export function hasOwnUptime(offsets: string): boolean {
+  return /^boottime\s+-?(?!0+\s)\d/m.test(offsets);
+}
+
 /** A line of mountinfo (proc_pid_mountinfo(5)). */
 export interface MountLine {
   id: number;

@@ -66,8 +66,9 @@ export async function prepareRun(context: VeContext, ve: VeRecord): Promise<void
   const properties = resolveProperties(ve.properties);
   const groups = resources.groups(ve.number);
   const lxcfs = context.lxcfs();
+  const timeNamespace = existsSync('/proc/self/ns/time');
   const options = {
-    ve, properties, rootfs: join(runFolder(settings, ve.number), 'rootfs'), empty: emptyFolder(settings), cgroupPath: groups.path, timeNamespace: existsSync('/proc/self/ns/time'),
+    ve, properties, rootfs: join(runFolder(settings, ve.number), 'rootfs'), empty: emptyFolder(settings), cgroupPath: groups.path, timeNamespace,
     commandInit: join(runFolder(settings, ve.number), COMMAND_INIT_SOURCE), user: await commandUser(context, ve, properties),
   };
   mkdirSync(join(settings.stateDir, 'logs'), { recursive: true, mode: 0o700 });
@@ -84,6 +85,7 @@ export async function prepareRun(context: VeContext, ve: VeRecord): Promise<void
     hybridMount: hybridMount(),
     consoleLog: consoleLogFile(settings, ve.uuid),
     command: properties['boot.command'] !== null,
+    timeNamespace,
   });
 }
 

@@ -5,7 +5,7 @@
 import { existsSync, readFileSync } from 'node:fs';
 import type { VeRecord } from '../store/types.ts';
 import type { Properties } from '../spec/types.ts';
-import { LXCFS_FILES } from '../kernel/lxcfs-mounts.ts';
+import { filesOf } from '../kernel/lxcfs-mounts.ts';
 import { bootProcess } from './boot-process.ts';
 import { COMMAND_INIT } from './inits.ts';
 import type { GuestUser } from './guest-users.ts';
@@ -65,13 +65,14 @@ export function ociConfig({ ve, properties, rootfs, empty, lxcfs, cgroupPath, ti
       ...bootProcess(ve.uuid, properties, user),
       rlimits: [{ type: 'RLIMIT_NOFILE', soft: 1024, hard: openFilesLimit() }],
     },
-    mounts: [...mounts(lxcfs), ...covered.map((destination) => ({ destination, type: 'bind', source: empty, options: ['bind', 'nosuid', 'nodev', 'noexec', 'ro'] })), ...(properties['boot.command'] === null ? [] : [
+    mounts: [...mounts(lxcfs, timeNamespace), ...covered.map((destination) => ({ destination, type: 'bind', source: empty, options: ['bind', 'nosuid', 'nodev', 'noexec', 'ro'] })), ...(properties['boot.command'] === null ? [] : [
       { destination: COMMAND_INIT, type: 'bind', source: commandInit, options: ['bind', 'nosuid', 'nodev', 'ro'] },
     ])],
     linux: {
-      // A dump wants every namespace to belong to the VE's user namespace: so crun makes the time namespace too (without offsets, which
-      // it may not write there; uptime comes from lxcfs).
-      namespaces: ['pid', 'ipc', 'uts', 'mount', 'cgroup', 'user', 'network', ...(timeNamespace ? ['time'] : [])].map((type) => ({ type })),
+      namespaces: [
+        ...['pid', 'ipc', 'uts', 'mount', 'cgroup', 'network'].map((type) => ({ type })),
+        ...(timeNamespace ? [{ type: 'user', path: '/proc/self/fd/7' }, { type: 'time', path: '/proc/self/fd/8' }] : [{ type: 'user' }]), // see libexec/veld-runtime
+      ],
       uidMappings: map,
       gidMappings: map,
       cgroupsPath: cgroupPath,
@@ -83,7 +84,7 @@ export function ociConfig({ ve, properties, rootfs, empty, lxcfs, cgroupPath, ti
   };
 }
 
-function mounts(lxcfs: string | null): object[] {
+function mounts(lxcfs: string | null, timeNamespace: boolean): object[] {
   const list = [
     { destination: '/proc', type: 'proc', source: 'proc', options: ['nosuid', 'nodev', 'noexec'] },
     { destination: '/sys', type: 'sysfs', source: 'sysfs', options: ['nosuid', 'nodev', 'noexec', 'ro'] },
@@ -95,7 +96,7 @@ function mounts(lxcfs: string | null): object[] {
     { destination: '/run', type: 'tmpfs', source: 'tmpfs', options: ['nosuid', 'nodev', 'mode=755', 'size=20%'] },
   ];
   if (lxcfs !== null) {
-    for (const file of LXCFS_FILES) list.push({ destination: file, type: 'bind', source: lxcfs + file, options: ['bind', 'nosuid', 'nodev', 'ro'] });
+    for (const file of filesOf({ timeNamespace })) list.push({ destination: file, type: 'bind', source: lxcfs + file, options: ['bind', 'nosuid', 'nodev', 'ro'] });
   }
   return list;
 }

@@ -37,6 +37,8 @@ export interface BootPlan {
   consoleLog: string;
   /** Whether the VE runs one command, under Veld's own init. */
   command: boolean;
+  /** Whether the VE counts time since its own boot. */
+  timeNamespace: boolean;
 }
 
 /** A string of fsconfig(2) with its end has this many bytes at most; mount(2) takes a page of options. */
@@ -117,6 +119,9 @@ export function writeRunFolder(settings: Settings, plan: BootPlan): string {
     VELD_LINKS: plan.network.links.map(({ link }) => link).join(' '),
     VELD_CONSOLE_LOG: plan.consoleLog,
     VELD_LXCFS: plan.lxcfs ?? '',
+    VELD_UID_BASE: String(plan.ve.uidBase),
+    // The user and the time namespace are made before crun, which finds them by NAMESPACE_PATHS.
+    VELD_TIME: plan.timeNamespace ? '1' : '',
     VELD_STOP_TIMEOUT: String(resolveProperties(plan.ve.properties)['stop.timeout']),
   }));
   put('config.template', JSON.stringify(plan.config));

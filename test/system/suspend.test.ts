@@ -62,6 +62,9 @@ describe('a VE with systemd', () => {
   let four: Awaited<ReturnType<typeof client>>;
   let six: Awaited<ReturnType<typeof client>>;
   let empty: string[];
+  /** How long it had been up, as it sees it, and when that was asked: seconds. */
+  let up: { seconds: number; at: number };
+  const uptime = async (): Promise<typeof up> => ({ seconds: Number((await said('web', 'cat', '/proc/uptime')).split(' ')[0]), at: performance.now() / 1000 });
 
   test('is suspended: nothing of it runs, and nothing of it is on the host but its files', async () => {
     empty = veld.traces();
@@ -74,6 +77,7 @@ describe('a VE with systemd', () => {
     assert.equal(await six.ask('a'), '1 a');
     await said('web', 'sh', '-c', 'mkdir -p /run/kept && echo in memory >/run/kept/file && hostname changed-by-hand');
     assert.deepEqual(await veld.api.call('GET', '/v1/ves/web/obstacles'), []);
+    up = await uptime();
     const result = await veld.cli('suspend', 'web');
     assert.equal(result.code, 0, result.stderr);
     assert.equal(result.stdout, 'web suspended\n');
@@ -111,6 +115,13 @@ describe('a VE with systemd', () => {
     assert.equal(await said('web', 'hostname'), 'changed-by-hand');
     assert.equal(await said('web', 'systemctl', 'is-system-running'), 'running');
     assert.deepEqual(states(), []);
+  });
+
+  test('has been up for as long as it ran', async () => {
+    const now = await uptime();
+    const passed = now.at - up.at;
+    assert.ok(up.seconds > 0 && up.seconds < 60, `${up.seconds} s, when it had just booted`);
+    assert.ok(now.seconds > up.seconds && now.seconds - up.seconds <= passed + 0.02, `${now.seconds} s, ${passed} s after ${up.seconds} s`);
   });
 
   test('has its console again', async () => {
