@@ -106,17 +106,33 @@ export function makeGroup(group: string): void {
   }
 }
 
+/** When nobody is expected to change groups any more: performance.now(). */
+let quickUntil = 0;
+let keepingQuick = false;
+/** Milliseconds from one move that moves nothing to the next: less than a grace period takes. */
+const QUICK_PERIOD = 3;
+
 /**
  * Prepare the kernel for processes that are about to change groups. The first one after a while waits for an RCU grace period (3 to 25 ms measured;
- * cgroup_threadgroup_rwsem in kernel/cgroup/cgroup.c), the next ones do not. This begins the wait now, in another thread, by a move that moves nothing:
- * of this process into the group where it stands. Nothing depends on its success.
+ * cgroup_threadgroup_rwsem in kernel/cgroup/cgroup.c), those soon after it do not. This begins the wait now, in another thread, by a move that moves
+ * nothing, of this process into the group where it stands, and repeats it: a boot or a restore has many processes that enter groups one after the
+ * other. Nothing depends on its success.
  * @param unified mount point of cgroup2
+ * @param milliseconds for which processes are expected; 0: soon, and no more of them
  */
-export function hastenMoves(unified: string): void {
+export function hastenMoves(unified: string, milliseconds = 0): void {
+  quickUntil = Math.max(quickUntil, performance.now() + milliseconds);
+  if (keepingQuick) return;
+  keepingQuick = true;
   // Both in another thread: whoever reads this waits, too, while a move is under way.
   readFile('/proc/self/cgroup', 'utf8', (_error, text?: string) => {
     const path = /^0::(.*)$/m.exec(text ?? '')?.[1];
-    if (path !== undefined) writeFile(`${unified}${path}/cgroup.procs`, '0', { flag: 'r+' }, () => {});
+    const move = (): void => writeFile(`${unified}${path}/cgroup.procs`, '0', { flag: 'r+' }, (failed) => {
+      keepingQuick = failed === null && performance.now() < quickUntil;
+      if (keepingQuick) setTimeout(move, QUICK_PERIOD).unref();
+    });
+    if (path === undefined) keepingQuick = false;
+    else move();
   });
 }
 

@@ -13,6 +13,9 @@ import type { ResourceManager, Usage, VeGroups } from './types.ts';
 const MAX_DEPTH = 64;
 const MAX_DESCENDANTS = 4096;
 
+/** For how long after its groups were made a VE's processes go into them and their own ones quickly, in milliseconds: most of a boot. */
+const BOOT = 1000;
+
 /** How long processes may take to die, in milliseconds. */
 const KILL_TIMEOUT = 10_000;
 
@@ -69,7 +72,7 @@ export function createResources(options: ResourcesOptions): ResourceManager {
     groups,
     monitorGroups: () => groupsOf(layout, MONITORS),
 
-    expectEntry: () => hastenMoves(layout.hierarchies.unified as string),
+    expectMoves: (milliseconds) => hastenMoves(layout.hierarchies.unified as string, milliseconds),
 
     execGroups(number) {
       const { unified, v1 } = existing(number);
@@ -98,7 +101,7 @@ export function createResources(options: ResourcesOptions): ResourceManager {
       writeControl(made.unified, 'cgroup.max.descendants', MAX_DESCENDANTS);
       delegate(made.unified, uidBase);
       apply(number, properties);
-      hastenMoves(layout.hierarchies.unified as string);
+      hastenMoves(layout.hierarchies.unified as string, BOOT);
     },
 
     apply,

@@ -31,8 +31,11 @@ export interface ResourceManager {
    * `veld-exec` when it is missing: a group that hands controllers down takes no processes itself. Throws `ve.not_running`.
    */
   execGroups(number: number): string[];
-  /** A process will soon enter a VE's groups: begin now what it would have to wait for. Costs next to nothing, promises nothing. */
-  expectEntry(): void;
+  /**
+   * Processes will soon enter groups of VEs: begin now what they would have to wait for. Costs next to nothing, promises nothing.
+   * @param milliseconds for which they come; 0: one, soon
+   */
+  expectMoves(milliseconds?: number): void;
   /** Make the VE's groups, apply the limits, delegate the cgroup2 directory to the VE's root (the four delegation files only). Idempotent. */
   create(number: number, uidBase: number, properties: Properties): void;
   /** Apply limits to existing groups. Throws `property.unsupported` when the kernel cannot hold one. */

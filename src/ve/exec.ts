@@ -26,7 +26,7 @@ import type { ExecRequest, ExecSession } from './types.ts';
 export async function execInVe(context: VeContext, ve: VeRecord, request: ExecRequest, descriptors: readonly number[] = []): Promise<ExecSession> {
   const { settings, resources } = context;
   const init = enterableInit(context, ve);
-  resources.expectEntry();
+  resources.expectMoves();
   const user = await resolveUser(init, request.user ?? 'root');
   const groups = resources.execGroups(ve.number).join(' '); // may throw: before anything is opened
 
