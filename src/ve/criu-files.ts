@@ -1,5 +1,5 @@
 /** What libexec/veld-dump and libexec/veld-runtime find in a VE's run folder when criu is to dump or to restore it. */
-import { copyFileSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { copyFileSync, cpSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { release } from 'node:os';
 import { join } from 'node:path';
 import { criuCacheFolder, criuConfig, CRIU_CACHE, prepareCriuCache } from '../kernel/criu.ts';
@@ -16,7 +16,7 @@ import { resolveProperties } from '../spec/properties.ts';
 import type { VeRecord } from '../store/types.ts';
 import { hybridMount } from './boot.ts';
 import type { VeContext } from './context.ts';
-import { emptyFolder, fstabLine, putFile, runFolder, shellVariables } from './run-folder.ts';
+import { emptyFolder, fstabLine, putFile, runFolder, runtimeId, shellVariables } from './run-folder.ts';
 
 /** Mounts of a running VE. */
 export function mountsOf(init: ProcessId): MountLine[] {
@@ -38,6 +38,7 @@ export async function writeDumpFiles({ settings, resources }: VeContext, ve: VeR
   const folder = runFolder(settings, ve.number);
   const used = engineByFingerprint(settings.stateDir, engine);
   copyFileSync(join(folder, 'config.json'), state.config);
+  cpSync(join(settings.runDir, 'crun', runtimeId(settings, ve.number)), state.runtime, { recursive: true });
   const hybrid = hybridMount();
   putFile(folder, 'fstab.dump', [...(hybrid === null ? [] : [fstabLine(hybrid, '/sys/fs/cgroup', 'none', 'bind')]), await cacheLine(used, settings)].join(''));
   putFile(folder, 'dump.conf', criuConfig(dumpOptions({ state, group: resources.groups(ve.number).path, mounts, pid: init.pid, everywhere })));
@@ -51,6 +52,10 @@ export async function writeRestoreFiles({ settings, resources, lxcfs }: VeContex
   const used = engineByFingerprint(settings.stateDir, engine);
   if (derived) adoptRuntime(folder, state);
   dropGroupProperties(state);
+  const known = join(settings.runDir, 'crun', runtimeId(settings, ve.number));
+  rmSync(known, { recursive: true, force: true });
+  cpSync(state.runtime, known, { recursive: true });
+  rmSync(join(known, 'status')); // is written by libexec/veld-criu-hook, when there is an init
   // As it was booted: commands get the filter and the limits of that boot.
   putFile(folder, 'config.json', readFileSync(state.config, 'utf8'));
   putFile(folder, 'fstab.restore', readFileSync(join(folder, 'fstab'), 'utf8') + await cacheLine(used, settings));

@@ -166,7 +166,7 @@ describe('a VE with systemd', () => {
     };
     await inside('nft', 'add table inet mine; add chain inet mine in { type filter hook input priority 0; policy drop; }; add rule inet mine in ct state established,related accept; add rule inet mine in tcp dport 7000 accept');
     await said('web', 'sh', '-c', 'ip addr add 192.0.2.9/24 dev eth0; ip -6 addr add 2001:db8::9/64 dev eth0 nodad; ip route add 198.51.100.0/24 via 192.0.2.1; ip rule add from 192.0.2.9 lookup 77; '
-      + 'ip route add default via 192.0.2.1 table 77; echo 2 >/proc/sys/net/ipv4/conf/eth0/rp_filter; echo 77 >/proc/sys/net/ipv4/ip_default_ttl');
+      + 'ip route add default via 192.0.2.1 table 77; ip route add 203.0.113.0/24 nexthop via 192.0.2.1 nexthop via 192.0.2.2; echo 2 >/proc/sys/net/ipv4/conf/eth0/rp_filter; echo 77 >/proc/sys/net/ipv4/ip_default_ttl');
     const all = (): Promise<string> => inside('sh', '-c', 'nft list ruleset; ip -o addr show scope global | sed "s/^[0-9]*: eth0[^ ]* //"; ip route; ip -6 route | grep db8; ip rule; ip route show table 77; cat /proc/sys/net/ipv4/conf/eth0/rp_filter /proc/sys/net/ipv4/ip_default_ttl');
     const before = await all();
     assert.match(before, /table inet mine/);
