@@ -179,6 +179,7 @@ const veFields = {
   set: Type.Record(Type.String(), Type.Unknown(), { description: 'Properties set by hand' }),
   lastExit: nullable(Type.Object({ code: Type.Integer(), at: time, reason: Type.String() })),
   suspendedAt: nullable(Type.String({ description: 'ISO 8601; since when its processes are on the disk' })),
+  deployed: nullable(Type.Enum(['warm', 'cold'])),
   health: nullable(Type.Enum(['ok', 'unverified'])),
 };
 export const Snapshots = Type.Array(Type.Object({
@@ -252,6 +253,7 @@ export const Template = Type.Object({
   createdAt: time,
   source: Type.Record(Type.String(), Type.Unknown()),
   uses: Type.Integer({ description: 'VEs that stand on it' }),
+  warm: nullable(Type.String({ description: 'ISO 8601; since when there is a warm image of it that can be used here' })),
 }, { title: 'Template' });
 
 const encoding = Type.Enum(['utf8', 'base64']);

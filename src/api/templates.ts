@@ -36,6 +36,16 @@ export function templateRoutes(app: Api, { deps }: RouteContext): void {
     return answerOperation(reply, operations, manager.importTemplate(request.body, request.id), request.query.wait);
   });
 
+  app.post('/v1/templates/:template/warm', {
+    schema: { summary: 'Make a warm image of a template: new VEs of it need not boot', tags, params: schemas.TemplateParams, querystring: schemas.WaitQuery, body: schemas.NoBody,
+      response: operationAnswers('template.not_found', 'template.cold', 'engine.missing', 'checkpoint.refused', 'checkpoint.failed', 've.start_failed') },
+  }, (request, reply) => answerOperation(reply, operations, manager.warmTemplate(request.params.template, request.id), request.query.wait));
+
+  app.delete('/v1/templates/:template/warm', {
+    schema: { summary: 'Throw a template\'s warm image away', tags, params: schemas.TemplateParams, querystring: schemas.WaitQuery, body: schemas.NoBody,
+      response: operationAnswers('template.not_found') },
+  }, (request, reply) => answerOperation(reply, operations, manager.coolTemplate(request.params.template, request.id), request.query.wait));
+
   app.delete('/v1/templates/:template', {
     schema: { summary: 'Delete a template', tags, params: schemas.TemplateParams, querystring: schemas.WaitQuery, body: schemas.NoBody,
       response: operationAnswers('template.not_found', 'template.in_use', 'layer.in_use') },

@@ -16,8 +16,8 @@ import { buildApi } from './app.ts';
 import { createSessionTable } from './sessions.ts';
 import { listenOnSocket } from './socket.ts';
 import type { Task } from '../ops/types.ts';
-import type { OperationRecord, TemplateRecord } from '../store/types.ts';
-import type { ExecRequest, ExecSession, VeDetail, VeManager, VeStatus } from '../ve/types.ts';
+import type { OperationRecord } from '../store/types.ts';
+import type { ExecRequest, ExecSession, TemplateView, VeDetail, VeManager, VeStatus } from '../ve/types.ts';
 import type { Api, ApiDeps } from './types.ts';
 
 /** A command whose other end is in the test's hands. */
@@ -163,6 +163,8 @@ export async function openBench(change: Partial<ApiDeps> = {}): Promise<Bench> {
     template: (key) => (key === TEMPLATE.name ? TEMPLATE : noTemplate(key)),
     buildTemplate: (_request, requestId) => begin('template-build', null, requestId),
     importTemplate: (_request, requestId) => begin('template-import', null, requestId),
+    warmTemplate: (key, requestId) => (key === TEMPLATE.name ? begin('template-warm', null, requestId) : noTemplate(key)),
+    coolTemplate: (key, requestId) => (key === TEMPLATE.name ? begin('template-cool', null, requestId) : noTemplate(key)),
     deleteTemplate: (key, requestId) => (key === TEMPLATE.name ? begin('template-delete', null, requestId) : noTemplate(key)),
   };
   const manager = new Proxy(plain, {
@@ -200,9 +202,9 @@ export async function openBench(change: Partial<ApiDeps> = {}): Promise<Bench> {
   return bench;
 }
 
-const TEMPLATE: TemplateRecord & { uses: number } = {
+const TEMPLATE: TemplateView = {
   fingerprint: 'ab'.repeat(32), name: 'debian-12', os: 'debian', release: '12', architecture: 'amd64', layers: [{ id: 'l1', uidBase: 0 }], size: 1000,
-  createdAt: '2026-01-01T00:00:00.000Z', source: { suite: 'bookworm' }, uses: 0,
+  createdAt: '2026-01-01T00:00:00.000Z', source: { suite: 'bookworm' }, uses: 0, warm: null,
 };
 
 function fakeVe(name: string, number: number, status: VeStatus): VeDetail {
@@ -210,7 +212,7 @@ function fakeVe(name: string, number: number, status: VeStatus): VeDetail {
   return {
     uuid: `00000000-0000-4000-8000-${String(number).padStart(12, '0')}`, number, name, status, template: { fingerprint: TEMPLATE.fingerprint, name: TEMPLATE.name },
     addresses: ['10.187.0.2'], mac: '02:00:00:00:00:01', uidBase: 1_000_000, pid: running ? 4242 : null, startedAt: running ? TEMPLATE.createdAt : null,
-    createdAt: TEMPLATE.createdAt, set: {}, lastExit: null, suspendedAt: null, health: running ? 'ok' : null, properties: resolveProperties({}), pending: [],
+    createdAt: TEMPLATE.createdAt, set: {}, lastExit: null, suspendedAt: null, deployed: null, health: running ? 'ok' : null, properties: resolveProperties({}), pending: [],
     usage: running ? { cpuSeconds: 1.5, memoryBytes: 2048, tasks: 3 } : null, traffic: running ? { rxBytes: 1, txBytes: 2, rxPackets: 3, txPackets: 4 } : null, link: 'vd-101',
     links: [{ name: 'eth0', link: 'vd-101', mac: '02:00:00:00:00:01', hostMac: '02:76:65:6c:64:01', mtu: 1500, bridge: null, addresses: ['10.187.0.2'], prefixes: [], setup: 'host' }],
   };

@@ -26,6 +26,7 @@ export function createStates({ stateDir }: { stateDir: string }): States {
     if (!SNAPSHOT.test(id)) throw new VeldError('internal', `${JSON.stringify(id)} is not the id of a snapshot.`);
     return at(join(snapshots, id));
   };
+  const isWholeSnapshot = (id: string): boolean => existsSync(join(snapshot(id).dir, WHOLE));
   const isWhole = (uuid: string): boolean => existsSync(join(folder(uuid).dir, WHOLE));
   const drop = ({ dir }: StateFolder): Promise<void> => {
     rmSync(join(dir, WHOLE), { force: true }); // first: what is half gone must not count as whole
@@ -51,6 +52,7 @@ export function createStates({ stateDir }: { stateDir: string }): States {
     folder,
     snapshot,
     isWhole,
+    isWholeSnapshot,
     remove: (uuid) => drop(folder(uuid)),
     removeSnapshot: (id) => drop(snapshot(id)),
     begin(uuid, manifest) {

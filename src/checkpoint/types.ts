@@ -55,6 +55,8 @@ export interface States {
   derive(from: StateFolder, ve: { uuid: string; uidBase: number }, options: { closeTcp: boolean }): void;
   /** @throws VeldError `checkpoint.unusable` for one of another version */
   read(from: StateFolder): Manifest;
+  /** Whether there is a whole state of a snapshot. */
+  isWholeSnapshot(id: string): boolean;
   removeSnapshot(id: string): Promise<void>;
   /** Ids of the snapshots for which something is there. */
   listSnapshots(): string[];

@@ -38,6 +38,7 @@ export const COMMANDS: Record<string, Loader> = {
   'template import': () => import('./commands/template/import.ts'),
   'template list': () => import('./commands/template/list.ts'),
   'template show': () => import('./commands/template/show.ts'),
+  'template warm': () => import('./commands/template/warm.ts'),
   'template delete': () => import('./commands/template/delete.ts'),
   'operation list': () => import('./commands/operation/list.ts'),
   'operation show': () => import('./commands/operation/show.ts'),

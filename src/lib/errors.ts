@@ -67,6 +67,7 @@ export const ERRORS = {
   'template.in_use': { kind: 'conflict', exit: 16, hint: 'Destroy the VEs that use it first.' },
   'template.name_taken': { kind: 'conflict', exit: 16, hint: 'Choose another name, or delete the old template.' },
   'template.invalid': { kind: 'invalid', exit: 17, hint: 'The archive must hold a root file system with /sbin/init and /bin/sh; one for a single command is imported with --no-init.' },
+  'template.cold': { kind: 'conflict', exit: 16, hint: 'They are booted as ever, and nothing need be done about it.' },
   'template.build_failed': { kind: 'internal', exit: 18, hint: 'Read the end of the build log.' },
   'address.none_free': { kind: 'conflict', exit: 19, hint: 'Enlarge the pool (`network.pools` in the settings), or destroy VEs.' },
   'address.taken': { kind: 'conflict', exit: 19, hint: 'Choose another address.' },

@@ -44,6 +44,10 @@ export interface Settings {
     /** What to do with a Release file past its Valid-Until: `refuse`, or `record` (use it, note it, show it in doctor). */
     expiredRelease: 'refuse' | 'record';
   };
+  deploy: {
+    /** Whether `create --start` brings a warm image of the template to life instead of booting it, and whether such images are made. */
+    warm: boolean;
+  };
   /** The veld-boot, veld-runtime and veld-exit scripts. Set by the daemon from its own place; not read from the file. */
   libexecDir: string;
 }
@@ -60,6 +64,7 @@ export function defaultSettings(instance = 'main'): Settings {
     log: { level: 'info', file: `/var/log/${name}/veldd.log`, maxBytes: 16 << 20 },
     network: { pools: ['10.187.0.0/16', 'fd5e:1d00:187::/64'], uplinks: [], veToVe: true, veToHost: false, domain: `${name}.internal` },
     engine: { suites: ['trixie-backports', 'testing'], mirror: '', expiredRelease: 'refuse' },
+    deploy: { warm: true },
     libexecDir: new URL('../../libexec', import.meta.url).pathname,
   };
 }

@@ -15,7 +15,7 @@ export function sampleVe(n: number, changes: Partial<VeRecord> = {}): VeRecord {
   return {
     uuid: `00000000-0000-4000-8000-${String(n).padStart(12, '0')}`, number: 100 + n, name: `ve${n}`, template: 'a'.repeat(64), layers: [],
     uidBase: n * 65_536, properties: { 'cpu.limit': null, 'network.dns': ['10.0.0.1'] }, addresses: ['10.0.0.9', 'fd00::9'],
-    mac: '02:00:00:00:00:01', desired: 'stopped', ready: true, guestDirty: false, createdAt: NOW, lastExit: null, suspended: null, ...changes,
+    mac: '02:00:00:00:00:01', desired: 'stopped', ready: true, guestDirty: false, createdAt: NOW, lastExit: null, suspended: null, deployed: null, ...changes,
   };
 }
 
@@ -144,6 +144,23 @@ export function storeConformance(name: string, open: () => Store): void {
       store.deleteVe(one.ve);
       assert.deepEqual(store.listSnapshots(), []);
       assert.equal(store.layerUses('l'), 0);
+    });
+
+    test('keeps one warm image of a template, and the layer that it stands on', (store) => {
+      for (const id of ['l', 'w', 'x']) store.insertLayer(sampleLayer(id));
+      const template = sampleTemplate('debian-12', 'aa', { layers: [{ id: 'l', uidBase: 0 }] });
+      store.insertTemplate(template);
+      const image = { template: template.fingerprint, id: 'i1', layer: { id: 'w', uidBase: 65_536 }, host: 'h', engine: 'e', createdAt: NOW };
+      store.setWarmImage(image);
+      assert.deepEqual(store.listWarmImages(), [image]);
+      assert.throws(() => store.deleteLayer('w'), code('layer.in_use'));
+      const newer = { ...image, id: 'i2', layer: { id: 'x', uidBase: 65_536 } };
+      store.setWarmImage(newer);
+      assert.deepEqual(store.listWarmImages(), [newer]);
+      assert.deepEqual([store.layerUses('w'), store.layerUses('x')], [0, 1]);
+      store.deleteTemplate(template.fingerprint);
+      assert.deepEqual([store.listWarmImages(), store.layerUses('x')], [[], 0]);
+      assert.throws(() => store.setWarmImage(image), 'its template is gone');
     });
 
     test('makes several writes one', (store) => {

@@ -65,6 +65,14 @@ export const MIGRATIONS: readonly Migration[] = [
   ) STRICT, WITHOUT ROWID;
   CREATE INDEX snapshot_layers_layer ON snapshot_layers (layer);
   `,
+  `
+  ALTER TABLE ves ADD COLUMN deployed TEXT CHECK (deployed IN ('warm', 'cold'));
+  CREATE TABLE warm_images (
+    template TEXT PRIMARY KEY REFERENCES templates (fingerprint) ON DELETE CASCADE, id TEXT NOT NULL UNIQUE, layer TEXT NOT NULL REFERENCES layers (id),
+    uid_base INTEGER NOT NULL, host TEXT NOT NULL, engine TEXT NOT NULL, created_at TEXT NOT NULL
+  ) STRICT, WITHOUT ROWID;
+  CREATE INDEX warm_images_layer ON warm_images (layer);
+  `,
 ];
 
 /**

@@ -2,7 +2,7 @@
 import { VeldError } from '../lib/errors.ts';
 import { connect, type Connection, type Row } from './connection.ts';
 import { MIGRATIONS, type Migration } from './migrations.ts';
-import type { JournalRecord, LayerRecord, LayerRef, OperationRecord, SnapshotRecord, Store, TemplateRecord, VeRecord } from './types.ts';
+import type { JournalRecord, LayerRecord, LayerRef, OperationRecord, SnapshotRecord, Store, TemplateRecord, VeRecord, WarmImage } from './types.ts';
 
 const VE = `SELECT *, (SELECT json_group_array(json_object('id', layer, 'uidBase', uid_base) ORDER BY position)
   FROM ve_layers WHERE ve = ves.uuid) AS layers FROM ves`;
@@ -26,6 +26,7 @@ export function openStore(file: string, migrations: readonly Migration[] = MIGRA
     ...templates(db),
     ...layers(db),
     ...snapshots(db),
+    ...warmImages(db),
     ...operations(db),
     ...journal(db),
 
@@ -49,18 +50,18 @@ function ves(db: Connection): Pick<Store, 'insertVe' | 'updateVe' | 'deleteVe' |
   const values = (ve: VeRecord) => [
     ve.name, ve.template, ve.uidBase, JSON.stringify(ve.properties), JSON.stringify(ve.addresses), ve.mac, ve.desired, Number(ve.ready),
     Number(ve.guestDirty), ve.createdAt, ve.lastExit && JSON.stringify(ve.lastExit), ve.suspended && JSON.stringify(ve.suspended),
-    ve.uuid, ve.number,
+    ve.deployed, ve.uuid, ve.number,
   ];
   const one = (row: Row | undefined): VeRecord | undefined => row && veOf(row);
   return {
     insertVe: (ve) => db.transaction(() => {
       nameConflicts(ve, () => db.run(`INSERT INTO ves (name, template, uid_base, properties, addresses, mac, desired, ready, guest_dirty,
-        created_at, last_exit, suspended, uuid, number) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`, ...values(ve)));
+        created_at, last_exit, suspended, deployed, uuid, number) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`, ...values(ve)));
       setLayers(db, 've_layers', 've', ve.uuid, ve.layers);
     }),
     updateVe: (ve) => db.transaction(() => {
       const { changes } = nameConflicts(ve, () => db.run(`UPDATE ves SET name = ?, template = ?, uid_base = ?, properties = ?, addresses = ?,
-        mac = ?, desired = ?, ready = ?, guest_dirty = ?, created_at = ?, last_exit = ?, suspended = ? WHERE uuid = ? AND number = ?`, ...values(ve)));
+        mac = ?, desired = ?, ready = ?, guest_dirty = ?, created_at = ?, last_exit = ?, suspended = ?, deployed = ? WHERE uuid = ? AND number = ?`, ...values(ve)));
       if (changes === 0) throw new VeldError('ve.not_found', `There is no VE with UUID ${ve.uuid} and number ${ve.number}.`);
       setLayers(db, 've_layers', 've', ve.uuid, ve.layers);
     }),
@@ -97,13 +98,14 @@ function templates(db: Connection): Pick<Store, 'insertTemplate' | 'deleteTempla
 function layers(db: Connection): Pick<Store, 'insertLayer' | 'deleteLayer' | 'layer' | 'listLayers' | 'layerUses'> {
   const layerUses = (id: string): number => Number(db.get(`SELECT (SELECT count(DISTINCT ve) FROM ve_layers WHERE layer = ?)
     + (SELECT count(DISTINCT template) FROM template_layers WHERE layer = ?)
-    + (SELECT count(DISTINCT snapshot) FROM snapshot_layers WHERE layer = ?) AS uses`, id, id, id)?.uses);
+    + (SELECT count(DISTINCT snapshot) FROM snapshot_layers WHERE layer = ?)
+    + (SELECT count(*) FROM warm_images WHERE layer = ?) AS uses`, id, id, id, id)?.uses);
   return {
     insertLayer: (layer) => void db.run('INSERT INTO layers (id, uid_base, size, created_at) VALUES (?, ?, ?, ?)',
       layer.id, layer.uidBase, layer.size, layer.createdAt),
     deleteLayer: (id) => db.transaction(() => {
       const uses = layerUses(id);
-      if (uses > 0) throw new VeldError('layer.in_use', `Layer ${id} is used by ${uses} VEs, templates or snapshots.`, { details: { layer: id, uses } });
+      if (uses > 0) throw new VeldError('layer.in_use', `Layer ${id} is used by ${uses} VEs, templates, snapshots or warm images.`, { details: { layer: id, uses } });
       db.run('DELETE FROM layers WHERE id = ?', id);
     }),
     layer(id) {
@@ -125,6 +127,17 @@ function snapshots(db: Connection): Pick<Store, 'insertSnapshot' | 'deleteSnapsh
     }),
     deleteSnapshot: (id) => void db.run('DELETE FROM snapshots WHERE id = ?', id),
     listSnapshots: (ve) => (ve === undefined ? db.all(`${SNAPSHOT} ORDER BY created_at, id`) : db.all(`${SNAPSHOT} WHERE ve = ? ORDER BY created_at, id`, ve)).map(snapshotOf),
+  };
+}
+
+function warmImages(db: Connection): Pick<Store, 'setWarmImage' | 'deleteWarmImage' | 'listWarmImages'> {
+  return {
+    setWarmImage: (image) => void db.run(`INSERT OR REPLACE INTO warm_images (template, id, layer, uid_base, host, engine, created_at) VALUES (?, ?, ?, ?, ?, ?, ?)`,
+      image.template, image.id, image.layer.id, image.layer.uidBase, image.host, image.engine, image.createdAt),
+    deleteWarmImage: (template) => void db.run('DELETE FROM warm_images WHERE template = ?', template),
+    listWarmImages: () => db.all('SELECT * FROM warm_images ORDER BY template').map((row) => ({
+      template: row.template, id: row.id, layer: { id: row.layer, uidBase: row.uid_base }, host: row.host, engine: row.engine, createdAt: row.created_at,
+    } as WarmImage)),
   };
 }
 
@@ -205,7 +218,7 @@ function veOf(row: Row): VeRecord {
     uuid: row.uuid, number: row.number, name: row.name, template: row.template, layers: parse(row.layers), uidBase: row.uid_base,
     properties: parse(row.properties), addresses: parse(row.addresses), mac: row.mac, desired: row.desired, ready: row.ready === 1,
     guestDirty: row.guest_dirty === 1, createdAt: row.created_at, lastExit: row.last_exit === null ? null : parse(row.last_exit),
-    suspended: row.suspended === null ? null : parse(row.suspended),
+    suspended: row.suspended === null ? null : parse(row.suspended), deployed: row.deployed,
   } as VeRecord;
 }
 

@@ -42,6 +42,8 @@ export interface VeRecord {
   lastExit: { code: number; at: string; reason: string } | null;
   /** Its processes are on the disk instead of in memory, since when, and which engine wrote them there. */
   suspended: Suspension | null;
+  /** How it first came to run: from a warm image of its template, or by a boot; null while it never has, and for clones. */
+  deployed: 'warm' | 'cold' | null;
 }
 
 export interface Suspension {
@@ -65,6 +67,22 @@ export interface TemplateRecord {
   createdAt: string;
   /** How it was made: suite, packages, mirror, Release date; free form, shown by `template show`. */
   source: Record<string, unknown>;
+}
+
+/** What a new VE of a template can be made of without a boot: a VE of it as it was just after one. */
+export interface WarmImage {
+  /** Fingerprint of the template; it goes with it. */
+  template: string;
+  /** Of the state on disk, 32 hex digits. */
+  id: string;
+  /** What its boot wrote: stands on the template's layers. */
+  layer: LayerRef;
+  /** Where it can be brought back: kernel, processor, engine; see warm-image.ts. */
+  host: string;
+  /** Fingerprint of the engine that wrote the processes. */
+  engine: string;
+  /** ISO 8601. */
+  createdAt: string;
 }
 
 /** A VE as it was at one instant: its disk, and its processes where it ran. */
@@ -153,12 +171,17 @@ export interface Store {
   /** Of one VE, or all, oldest first. */
   listSnapshots(ve?: string): SnapshotRecord[];
 
+  /** Put a template's warm image in the place of an earlier one. Its template and its layer must be in the store. */
+  setWarmImage(image: WarmImage): void;
+  deleteWarmImage(template: string): void;
+  listWarmImages(): WarmImage[];
+
   insertLayer(layer: LayerRecord): void;
-  /** Throws `layer.in_use` while a VE, template or snapshot names it. */
+  /** Throws `layer.in_use` while a VE, template, snapshot or warm image names it. */
   deleteLayer(id: string): void;
   layer(id: string): LayerRecord | undefined;
   listLayers(): LayerRecord[];
-  /** How many VEs, templates and snapshots name the layer. */
+  /** How many VEs, templates, snapshots and warm images name the layer. */
   layerUses(id: string): number;
 
   saveOperation(operation: OperationRecord): void;

@@ -4,8 +4,8 @@ import type { VeRecord } from '../store/types.ts';
 import { cleanUpRun } from './clean-up.ts';
 import { reload, updateVe, type VeContext } from './context.ts';
 import { forgetRecord } from './create.ts';
-import { execInVe } from './exec.ts';
 import { bringBack } from './resume.ts';
+import { runInVe } from './run-in-ve.ts';
 import { createSnapshot, deleteSnapshot } from './snapshot.ts';
 
 /** Properties that only one VE can have. */
@@ -76,8 +76,5 @@ exit 0
 
 /** Give a restored VE that is another one now what only it may have. */
 export async function personalise(context: VeContext, ve: VeRecord): Promise<void> {
-  const session = await execInVe(context, ve, { command: ['sh', '-c', PERSONALISE] });
-  session.stdin.end();
-  for (const stream of [session.stdout, session.stderr]) stream?.resume();
-  await session.exit;
+  await runInVe(context, ve, ['sh', '-c', PERSONALISE]);
 }

@@ -48,6 +48,7 @@ export function reserveVe(context: VeContext, request: CreateRequest, layers?: r
       createdAt: new Date().toISOString(),
       lastExit: null,
       suspended: null,
+      deployed: null,
     };
     ve.addresses = network.assign(ve, ves);
     network.checkPublish(ve, ves);
@@ -64,14 +65,20 @@ export async function createVe(context: VeContext, ve: VeRecord, task: Task): Pr
   task.phase('volume');
   task.progress(5, 'making the disk');
   task.undo('volume', () => volumes.destroyVolume(ve.uuid));
-  await volumes.createVolume(ve.uuid, ve.uidBase);
-  const template = store.findTemplate(ve.template);
-  if (!template) throw new VeldError('template.not_found', 'The template was deleted meanwhile.');
-  await volumes.seedVolume(ve.uuid, ve.uidBase, await seedFiles(context, ve, template));
+  await makeVolume(context, ve);
   return store.transaction(() => {
     task.phase('ready');
     return updateVe(store, ve.uuid, { ready: true });
   });
+}
+
+/** Make the disk of a new VE, with its identity on it. */
+export async function makeVolume(context: VeContext, ve: VeRecord): Promise<void> {
+  const { store, volumes } = context;
+  await volumes.createVolume(ve.uuid, ve.uidBase);
+  const template = store.findTemplate(ve.template);
+  if (!template) throw new VeldError('template.not_found', 'The template was deleted meanwhile.');
+  await volumes.seedVolume(ve.uuid, ve.uidBase, await seedFiles(context, ve, template));
 }
 
 /** The identity files of a new VE: they can be laid into the fresh upper, nobody else has touched it. */

@@ -3,8 +3,8 @@ import { VeldError } from '../lib/errors.ts';
 import type { ProcessId } from '../kernel/process.ts';
 import type { VeRecord } from '../store/types.ts';
 import type { VeContext } from './context.ts';
-import { execInVe } from './exec.ts';
 import { initKind } from './inits.ts';
+import { runInVe } from './run-in-ve.ts';
 
 /** Seconds that init gets for starting a unit. */
 const PATIENCE = 30;
@@ -15,11 +15,6 @@ const PATIENCE = 30;
  */
 export async function proveHealth(context: VeContext, ve: VeRecord, init: ProcessId): Promise<void> {
   const command = initKind(init) === 'systemd' ? ['timeout', String(PATIENCE), 'systemd-run', '--quiet', '--collect', '--wait', 'true'] : ['true'];
-  const session = await execInVe(context, ve, { command });
-  session.stdin.end();
-  let said = '';
-  for (const stream of [session.stdout, session.stderr]) stream?.on('data', (chunk: Buffer) => { said = (said + chunk.toString('utf8')).slice(-500); });
-  const code = await session.exit;
-  if (code === 0) return;
-  throw new VeldError('restore.unhealthy', `${ve.name} is back, but its init starts no unit: ${said.trim() || `status ${code}`}.`);
+  const { code, said } = await runInVe(context, ve, command);
+  if (code !== 0) throw new VeldError('restore.unhealthy', `${ve.name} is back, but its init starts no unit: ${said.slice(-500) || `status ${code}`}.`);
 }

@@ -2,8 +2,8 @@
 import type { LayerRef } from '../store/types.ts';
 import type { VeContext } from './context.ts';
 
-/** Remove those of the layers that no VE, template or snapshot names. Layers of templates go with their template. */
-export async function dropUnusedLayers({ store, volumes }: VeContext, refs: readonly LayerRef[]): Promise<void> {
+/** Remove those of the layers that no VE, template, snapshot or warm image names. Layers of templates go with their template. */
+export async function dropUnusedLayers({ store, volumes }: Pick<VeContext, 'store' | 'volumes'>, refs: readonly LayerRef[]): Promise<void> {
   const unused = store.transaction(() => refs.filter(({ id }) => {
     if (!store.layer(id) || store.layerUses(id) > 0) return false;
     store.deleteLayer(id);

@@ -11,6 +11,7 @@ import { readFromVe, writeToVe } from './copy.ts';
 import { cloneVe, inherited } from './clone.ts';
 import { createVe, forgetRecord, reserveVe } from './create.ts';
 import { checkDestroyable, destroyVe } from './destroy.ts';
+import { deployVe } from './deploy.ts';
 import { dropUnusedEngines } from './engines.ts';
 import { execInVe } from './exec.ts';
 import { watchExits } from './exits.ts';
@@ -31,6 +32,7 @@ import { deleteTemplate, findTemplate, makeTemplate, viewTemplate } from './temp
 import type { VeManager } from './types.ts';
 import { sampleUsage, veProcesses } from './usage.ts';
 import { detailVe, detailVes, viewVe, viewVes } from './view.ts';
+import { dropWarmImage, makeWarmImage, warmImageOf } from './warm-image.ts';
 import { resolveProperties } from '../spec/properties.ts';
 
 export interface RunningVeManager extends VeManager {
@@ -56,6 +58,16 @@ export function createVeManager(context: VeContext): RunningVeManager {
       }
     });
 
+  /** Templates for which it has been tried. */
+  const warmed = new Set<string>();
+  /** Make a warm image of a template if there is none that fits: by an operation of its own, for which nobody waits. */
+  const warm = (template: string): void => {
+    const record = store.findTemplate(template);
+    if (!record || !context.settings.deploy.warm || warmed.has(template) || warmImageOf(context, template)) return;
+    warmed.add(template);
+    operations.start({ kind: 'template-warm', ve: null, requestId: null }, (task) => makeWarmImage(context, record, task));
+  };
+
   const manager: RunningVeManager = {
     list: () => viewVes(context),
     listDetails: () => detailVes(context),
@@ -69,9 +81,10 @@ export function createVeManager(context: VeContext): RunningVeManager {
       const ve = reserveVe(context, request);
       try {
         return begin('create', ve, requestId, async (task) => {
-          const made = await createVe(context, ve, task);
-          if (request.start) await startVe(context, made.uuid, task).catch((error: unknown) => { throw asCreateError(error); });
+          if (request.start) await deployVe(context, ve, task).catch((error: unknown) => { throw asCreateError(error); });
+          else await createVe(context, ve, task);
           task.commit();
+          if (request.start) warm(ve.template);
           context.events.emit('ve.created', { ve: ve.uuid, data: { name: ve.name, number: ve.number } });
           return viewVe(context, reload(store, ve.uuid));
         });
@@ -224,6 +237,17 @@ export function createVeManager(context: VeContext): RunningVeManager {
       checkTemplateName(request.name);
       return operations.start({ kind: 'template-import', ve: null, requestId },
         (task) => makeTemplate(context, (staging) => context.templates.importArchive(request, staging, task), task));
+    },
+
+    warmTemplate(key, requestId) {
+      const template = findTemplate(context, key);
+      context.engine();
+      return operations.start({ kind: 'template-warm', ve: null, requestId }, (task) => makeWarmImage(context, template, task));
+    },
+
+    coolTemplate(key, requestId) {
+      const { fingerprint } = findTemplate(context, key);
+      return operations.start({ kind: 'template-cool', ve: null, requestId }, () => dropWarmImage(context, fingerprint));
     },
 
     deleteTemplate(key, requestId) {

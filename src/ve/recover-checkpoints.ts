@@ -65,7 +65,7 @@ export async function recoverCheckpoint(context: VeContext, ve: VeRecord, entry:
   return true;
 }
 
-/** States and snapshots that no record names, and the snapshots on which clones stood while they were made. */
+/** States, of VEs, snapshots and warm images, that no record names, and the snapshots on which clones stood while they were made. */
 export async function removeStrayStates(context: VeContext): Promise<void> {
   const { store, states } = context;
   for (const uuid of states.list()) {
@@ -75,6 +75,6 @@ export async function removeStrayStates(context: VeContext): Promise<void> {
   }
   for (const snapshot of store.listSnapshots()) if (/^(clone-[0-9a-f-]{36}|archive-[0-9a-f]{12})$/.test(snapshot.name)) await deleteSnapshot(context, snapshot);
   removeIncoming(context);
-  const known = new Set(store.listSnapshots().map(({ id }) => id));
+  const known = new Set([...store.listSnapshots(), ...store.listWarmImages()].map(({ id }) => id));
   for (const id of states.listSnapshots()) if (!known.has(id)) await states.removeSnapshot(id);
 }

@@ -35,8 +35,14 @@ export async function resumeVe(context: VeContext, uuid: string, task: Task): Pr
   context.events.emit('ve.resumed', { ve: uuid, data: { name: ve.name } });
 }
 
-/** The same as a part of another operation. */
-export async function bringBack(context: VeContext, uuid: string, task: Task): Promise<void> {
+/** Whether a VE that has come back works. @throws VeldError `restore.unhealthy` */
+export type Proof = (context: VeContext, ve: VeRecord, init: ProcessId) => Promise<void>;
+
+/**
+ * The same as a part of another operation.
+ * @param how `prove`: how it is seen to work; `part`: the operation may still be undone when it runs
+ */
+export async function bringBack(context: VeContext, uuid: string, task: Task, { prove = proveHealth, part = false }: { prove?: Proof; part?: boolean } = {}): Promise<void> {
   const { settings, resources, network, states } = context;
   const ve = reload(context.store, uuid);
   const folder = runFolder(settings, ve.number);
@@ -58,10 +64,10 @@ export async function bringBack(context: VeContext, uuid: string, task: Task): P
     throw error;
   }
   // Its processes run, and change its disk: the state is of the past.
-  task.commit();
+  if (!part) task.commit();
   const running = finishResume(context, ve);
   task.progress(90, 'proving that it works');
-  await afterRestore(context, running, init);
+  await afterRestore(context, running, init, prove);
 }
 
 /** The VE runs again. Recovery calls it too. @returns its record */
@@ -70,7 +76,7 @@ export function finishResume(context: VeContext, ve: VeRecord): VeRecord {
 }
 
 /** What criu does not bring back as it was, and what has changed meanwhile; then the proof that the VE works. */
-async function afterRestore(context: VeContext, ve: VeRecord, init: ProcessId): Promise<void> {
+async function afterRestore(context: VeContext, ve: VeRecord, init: ProcessId, prove: Proof): Promise<void> {
   await context.states.remove(ve.uuid);
   const properties = resolveProperties(ve.properties);
   // Limits of cpusets come back wider, and files that were the VE's as the host's.
@@ -79,7 +85,7 @@ async function afterRestore(context: VeContext, ve: VeRecord, init: ProcessId): 
     await updateGuestFiles(context, ve, properties, init);
     updateVe(context.store, ve.uuid, { guestDirty: false });
   }
-  await proveHealth(context, ve, init);
+  await prove(context, ve, init);
 }
 
 function restoreFailed({ settings, log }: VeContext, ve: VeRecord, sync: string): VeldError {

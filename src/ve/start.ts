@@ -22,7 +22,7 @@ export async function startVe(context: VeContext, uuid: string, task: Task, disc
   task.undo('desired', () => { updateVe(context.store, uuid, { desired: before }); });
   const wanted = context.store.transaction(() => {
     task.phase('start', { desired: before });
-    return updateVe(context.store, uuid, { desired: 'running' });
+    return updateVe(context.store, uuid, { desired: 'running', deployed: ve.deployed ?? 'cold' });
   });
   const init = await bootVe(context, wanted, task);
   task.commit();

@@ -1,14 +1,14 @@
 /** `template build|import|delete`: a staged tree becomes a layer, and the layer a template. */
 import { VeldError } from '../lib/errors.ts';
 import type { Task } from '../ops/types.ts';
-import type { TemplateRecord } from '../store/types.ts';
+import type { TemplateRecord, WarmImage } from '../store/types.ts';
 import type { Staging } from '../templates/types.ts';
 import type { VeContext } from './context.ts';
+import type { TemplateView } from './types.ts';
+import { dropWarmImage, warmImageOf } from './warm-image.ts';
 
 /** Owners in a template are written as the VE sees them: from uid 0. */
 const TEMPLATE_UID_BASE = 0;
-
-export type TemplateView = TemplateRecord & { uses: number };
 
 /** @throws VeldError `template.not_found` */
 export function findTemplate(context: VeContext, key: string): TemplateRecord {
@@ -17,9 +17,17 @@ export function findTemplate(context: VeContext, key: string): TemplateRecord {
   return template;
 }
 
-/** With the number of VEs that were made from it. */
 export function viewTemplate(context: VeContext, template: TemplateRecord): TemplateView {
-  return { ...template, uses: context.store.listVes().filter((ve) => ve.template === template.fingerprint).length };
+  return { ...template, uses: context.store.listVes().filter((ve) => ve.template === template.fingerprint).length, warm: usableImage(context, template.fingerprint)?.createdAt ?? null };
+}
+
+/** The template's warm image, if it can be used; without an engine none can. */
+function usableImage(context: VeContext, template: string): WarmImage | undefined {
+  try {
+    return warmImageOf(context, template);
+  } catch {
+    return undefined;
+  }
 }
 
 /** Make a template from whatever `fill` puts into a staged layer. */
@@ -63,6 +71,7 @@ export async function deleteTemplate(context: VeContext, fingerprint: string, ta
   }
   task.phase('delete');
   task.commit();
+  await dropWarmImage(context, fingerprint);
   const unused = store.transaction(() => {
     store.deleteTemplate(fingerprint);
     const layers = template.layers.filter((layer) => store.layerUses(layer.id) === 0);

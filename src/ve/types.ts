@@ -29,6 +29,8 @@ export interface VeView {
   lastExit: { code: number; at: string; reason: string } | null;
   /** ISO 8601: since when its processes are on the disk; else null. */
   suspendedAt: string | null;
+  /** How it first came to run: from a warm image of its template, or by a boot; null while it never has, and for clones. */
+  deployed: 'warm' | 'cold' | null;
   /** `init`: an init that announced itself has; null when not running. */
   health: 'ok' | 'unverified' | null;
 }
@@ -198,6 +200,14 @@ export interface ExecSession {
   terminal?: Duplex;
 }
 
+/** A template, and what there is of it. */
+export type TemplateView = TemplateRecord & {
+  /** VEs that were made from it. */
+  uses: number;
+  /** Since when there is a warm image of it that can be used here, ISO 8601; else null. */
+  warm: string | null;
+};
+
 /** `task` answers at once with the operation's record; wait for it through the operations. */
 export interface VeManager {
   list(): VeView[];
@@ -251,8 +261,12 @@ export interface VeManager {
   /** The same, and then each line as it comes, until `signal` is aborted or the VE is destroyed. Throws `ve.not_found` at once. */
   followLogs(key: string, options: { tail?: number; signal: AbortSignal }): AsyncGenerator<string>;
 
-  templates(): (TemplateRecord & { uses: number })[];
-  template(key: string): TemplateRecord & { uses: number };
+  templates(): TemplateView[];
+  template(key: string): TemplateView;
+  /** Make a warm image of a template now, in the place of one that is there. */
+  warmTemplate(key: string, requestId: string | null): OperationRecord;
+  /** Throw it away. */
+  coolTemplate(key: string, requestId: string | null): OperationRecord;
   buildTemplate(request: BuildRequest, requestId: string | null): OperationRecord;
   importTemplate(request: ImportRequest, requestId: string | null): OperationRecord;
   deleteTemplate(key: string, requestId: string | null): OperationRecord;

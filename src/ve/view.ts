@@ -49,6 +49,7 @@ export function viewVe(context: VeContext, ve: VeRecord, nameOf: TemplateName = 
     set: ve.properties,
     lastExit: ve.lastExit,
     suspendedAt: ve.suspended?.at ?? null,
+    deployed: ve.deployed,
     health: run.init ? (status === 'starting' ? 'unverified' : 'ok') : null,
   };
 }

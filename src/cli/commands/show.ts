@@ -47,6 +47,7 @@ function describe(ve: VeDetail, style: { width: number; colour: boolean }): stri
     ...ve.links.map((link): [string, string] => [`Link ${link.name}`, describeLink(link)]),
     ['Uids', `${ve.uidBase} to ${ve.uidBase + 65_535}`],
     ['Created', formatTime(ve.createdAt)],
+    ['First start', ve.deployed === null ? undefined : ve.deployed === 'warm' ? 'from the warm image of its template' : 'by a boot'],
     ['Started', ve.startedAt === null ? undefined : formatTime(ve.startedAt)],
     ['Init', ve.pid === null ? undefined : `process ${ve.pid}`],
     ['Last exit', ve.lastExit === null ? undefined : `${ve.lastExit.reason}, status ${ve.lastExit.code}, ${formatTime(ve.lastExit.at)}`],

@@ -1,5 +1,5 @@
 /** `veld template show` */
-import type { TemplateRecord } from '../../../store/types.ts';
+import type { TemplateView } from '../../../ve/types.ts';
 import { defineCommand } from '../../command.ts';
 import { layoutFacts } from '../../show/table.ts';
 import { formatBytes, formatTime } from '../../show/text.ts';
@@ -14,7 +14,7 @@ export const command = defineCommand<{ template: string }>({
   errors: ['template.not_found'],
   json: 'the template',
   async run(context, { template: key }) {
-    const t = await (await context.client()).request<TemplateRecord & { uses: number }>('GET', `/v1/templates/${segment(key)}`);
+    const t = await (await context.client()).request<TemplateView>('GET', `/v1/templates/${segment(key)}`);
     if (context.json) return context.printJson(t);
     context.out(layoutFacts([
       ['Name', t.name],
@@ -23,6 +23,7 @@ export const command = defineCommand<{ template: string }>({
       ['Size', formatBytes(t.size)],
       ['Layers', t.layers.map((layer) => layer.id).join(', ')],
       ['VEs', String(t.uses)],
+      ['Warm image', t.warm === null ? 'none: VEs of it boot' : `since ${formatTime(t.warm)}`],
       ['Created', formatTime(t.createdAt)],
       ...Object.entries(t.source).map(([name, value]): [string, string] => [`Source ${name}`, plain(value)]),
     ], context));

@@ -1,0 +1,74 @@
+/** `create --start`: a new VE is brought to life from a warm image of its template where there is one, and booted otherwise. */
+import { VeldError } from '../lib/errors.ts';
+import { faultPoint } from '../lib/faults.ts';
+import type { Task } from '../ops/types.ts';
+import { resolveProperties } from '../spec/properties.ts';
+import type { VeRecord, WarmImage } from '../store/types.ts';
+import { cleanUpRun } from './clean-up.ts';
+import { reload, updateVe, type VeContext } from './context.ts';
+import { createVe, makeVolume } from './create.ts';
+import { removeVe } from './destroy.ts';
+import { bringBack } from './resume.ts';
+import { runInVe } from './run-in-ve.ts';
+import { startVe } from './start.ts';
+import { dropWarmImage, suitsWarmImage, warmImageOf } from './warm-image.ts';
+
+/** Create a reserved VE and start it. An image that cannot be brought back is thrown away, and the VE boots. */
+export async function deployVe(context: VeContext, ve: VeRecord, task: Task): Promise<void> {
+  const image = suitsWarmImage(resolveProperties(ve.properties)) ? warmImageOf(context, ve.template) : undefined;
+  if (image) {
+    task.undo('record', () => (context.store.veByUuid(ve.uuid) ? removeVe(context, reload(context.store, ve.uuid)) : undefined));
+    try {
+      await bringToLife(context, ve, image, task);
+      return;
+    } catch (error) {
+      task.signal.throwIfAborted();
+      context.log.warn({ ve: ve.uuid, name: ve.name, err: error }, 'the warm image of its template could not be used: the VE boots');
+      await backToNothing(context, ve);
+    }
+  }
+  await createVe(context, ve, task);
+  await startVe(context, ve.uuid, task);
+}
+
+async function bringToLife(context: VeContext, ve: VeRecord, image: WarmImage, task: Task): Promise<void> {
+  const { store, states } = context;
+  task.phase('volume');
+  task.progress(5, 'making the disk');
+  await makeVolume(context, ve);
+  states.derive(states.snapshot(image.id), ve, { closeTcp: true });
+  faultPoint('deploy.state');
+  updateVe(store, ve.uuid, { layers: [...ve.layers, image.layer], ready: true, deployed: 'warm', suspended: { at: image.createdAt, engine: image.engine } });
+  await bringBack(context, ve.uuid, task, { prove: personalise, part: true });
+}
+
+/** What the attempt has made goes; the record is as it was reserved. */
+async function backToNothing(context: VeContext, ve: VeRecord): Promise<void> {
+  await cleanUpRun(context, ve);
+  await context.states.remove(ve.uuid);
+  await context.volumes.destroyVolume(ve.uuid);
+  updateVe(context.store, ve.uuid, { layers: ve.layers, ready: false, deployed: null, suspended: null, desired: 'stopped' });
+  await dropWarmImage(context, ve.template);
+}
+
+/**
+ * What the model had in memory of who it is begins anew, and what was stopped because it holds keys begins. Host name, machine-id and the files that carry
+ * the VE's network were its own before anything ran. That init does all this is the proof that the VE works. (How much clones share beyond that, such as the
+ * states of random generators in programs that ran on, stands in docs/explanation/checkpoint.md.)
+ */
+const PERSONALISE = `
+systemctl try-restart systemd-journald.service rsyslog.service systemd-networkd.service systemd-resolved.service 2>/dev/null &
+if [ -s /run/veld-start ]; then systemctl start $(cat /run/veld-start); else systemd-run --quiet --collect --wait true; fi || exit 1
+wait
+rm -f /run/veld-start
+read -r id </etc/machine-id
+for journal in /run/log/journal/* /var/log/journal/*; do
+  case $journal in */"$id" | */\\*) ;; *) rm -rf "$journal" ;; esac
+done
+`;
+
+async function personalise(context: VeContext, ve: VeRecord): Promise<void> {
+  const { code, said } = await runInVe(context, ve, ['timeout', '30', 'sh', '-c', PERSONALISE]);
+  if (code !== 0) throw new VeldError('restore.unhealthy', `${ve.name} is there, but its services do not start: ${said.slice(-500) || `status ${code}`}.`);
+}
+
