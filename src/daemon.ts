@@ -37,7 +37,7 @@ import { readRecords } from './store/read-only.ts';
 import { openStore } from './store/sqlite.ts';
 import { createTemplateBuilder } from './templates/builder.ts';
 import { staleVes } from './ve/lxcfs-binds.ts';
-import { createVeManager } from './ve/manager.ts';
+import { createVeManager, type RunningVeManager } from './ve/manager.ts';
 import { promisedRanges, uidBlock } from './ve/uid-ranges.ts';
 
 /** How long operations may take to end or roll back when the daemon stops, in milliseconds. */
@@ -223,10 +223,12 @@ async function open(settings: Settings, log: Logger, closers: Closers, stopping:
   });
   closers.push(() => api.close());
   closers.push(() => operations.close(STOP_TIMEOUT));
+  closers.push(() => suspendWithHost(manager, log));
   await listenOnSocket(api, settings.socket, settings.socketGroup);
   log.info({ socket: settings.socket }, 'veldd is ready');
   await tellSystemd(log);
 
+  await manager.resumeAtBoot();
   if (readIfExists(startedFile)?.trim() === bootId()) return;
   await manager.startAtBoot();
   if (!stopping()) writeFileAtomic(startedFile, `${bootId()}\n`);
@@ -256,6 +258,19 @@ async function close(closers: Closers, log: Logger): Promise<void> {
     }
   }
   log.info('veldd ended');
+}
+
+/** When it is the host that goes down: suspend the VEs that want that. systemd is told to wait meanwhile. */
+async function suspendWithHost(manager: RunningVeManager, log: Logger): Promise<void> {
+  const word = await run('systemctl', ['is-system-running'], { allow: true, timeout: 5000 }).then(({ stdout }) => stdout.trim(), () => 'no systemd');
+  if (process.env.VELD_SHUTDOWN !== 'yes' && word !== 'stopping') return;
+  const extend = (): void => {
+    if (process.env.NOTIFY_SOCKET) void run('systemd-notify', ['EXTEND_TIMEOUT_USEC=60000000'], { env: { NOTIFY_SOCKET: process.env.NOTIFY_SOCKET }, timeout: 5000 }).catch(() => {});
+  };
+  extend();
+  const timer = setInterval(extend, 20_000);
+  const count = await manager.suspendAtShutdown().finally(() => clearInterval(timer));
+  if (count > 0) log.info({ count }, 'VEs have been suspended with the host');
 }
 
 /** Tell systemd that the daemon is ready, when it waits for that (Node has no datagram sockets of the unix kind; the unit needs NotifyAccess=all). */

@@ -268,6 +268,13 @@ export const PROPERTIES: readonly PropertyRow[] = [
     change: 'live',
     help: 'How long a stop waits for the VE to shut down before it is killed.',
   },
+  {
+    name: 'shutdown.action',
+    type: { kind: 'choice', choices: ['stop', 'suspend'] },
+    default: 'stop',
+    change: 'live',
+    help: 'What becomes of the VE when the host goes down: it is stopped, or suspended and brought back as it was at the next boot, whatever boot.start says. What cannot be suspended is stopped.',
+  },
 ];
 
 const BY_NAME: ReadonlyMap<string, PropertyRow> = new Map(PROPERTIES.map((row) => [row.name, row]));

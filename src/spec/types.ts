@@ -89,6 +89,7 @@ export interface Properties {
   /** Seconds. */
   'boot.timeout': number;
   'restart.policy': 'never' | 'on-failure' | 'always';
+  'shutdown.action': 'stop' | 'suspend';
   /** Seconds. */
   'stop.timeout': number;
 }

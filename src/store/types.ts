@@ -51,6 +51,8 @@ export interface Suspension {
   at: string;
   /** Fingerprint of the engine that can read the state. */
   engine: string;
+  /** Because the host went down: it comes back with the host. */
+  byHost?: boolean;
 }
 
 export interface TemplateRecord {

@@ -1,7 +1,7 @@
 /** Suspend and resume: the processes of a VE go to the disk and come back, and nobody who talks to them notices more than a pause. */
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
-import { existsSync, readdirSync } from 'node:fs';
+import { existsSync, readdirSync, writeFileSync } from 'node:fs';
 import { connect } from 'node:net';
 import type { Socket } from 'node:net';
 import { join } from 'node:path';
@@ -250,5 +250,44 @@ describe('a VE that cannot be suspended', () => {
     assert.equal(after.pid, before);
     assert.deepEqual(states(), []);
     assert.match(await askUntil(after.addresses[0]!, 7100), /greetings from held/);
+  });
+});
+
+describe('a host that goes down', () => {
+  test('suspends the VEs that want it, and brings them back as they were', async () => {
+    const kept = await veld.createRunning('kept', { 'shutdown.action': 'suspend' });
+    await veld.createRunning('other');
+    await veld.booted('kept');
+    await serveCount('kept', 7000);
+    const held = await client(kept.addresses[0]!, 7000);
+    assert.equal(await held.ask('a'), '1 a');
+    const { pid } = await veld.show('other');
+    await veld.restart({ VELD_SHUTDOWN: 'yes' });
+    await veld.stop();
+    assert.equal(states().length, 1, 'one is on the disk');
+    await veld.start();
+    await until('kept to be back', async () => (await veld.show('kept')).status === 'running');
+    assert.equal(await held.ask('b'), '2 b', 'over one and the same connection');
+    assert.equal((await veld.show('other')).pid, pid, 'the other one is left to be stopped in order');
+    held.socket.destroy();
+  });
+
+  test('boots one that cannot be brought back', async () => {
+    await veld.restart({ VELD_SHUTDOWN: 'yes' });
+    await veld.stop();
+    const [uuid] = states();
+    writeFileSync(join(veld.settings.stateDir, 'states', uuid!, 'images/pstree.img'), 'nothing of the sort');
+    await veld.start();
+    await until('kept to be back', async () => (await veld.show('kept')).status === 'running');
+    assert.equal(await veld.booted('kept'), 'running');
+    assert.deepEqual(states(), []);
+    for (const ve of ['kept', 'other']) await veld.api.operate('DELETE', `/v1/ves/${ve}?force=true`);
+  });
+
+  test('leaves them alone when only the daemon stops', async () => {
+    const { pid } = await veld.createRunning('kept', { 'shutdown.action': 'suspend' });
+    await veld.restart();
+    assert.equal((await veld.show('kept')).pid, pid);
+    await veld.api.operate('DELETE', '/v1/ves/kept?force=true');
   });
 });

@@ -37,6 +37,10 @@ async function told(host: Host, ve: string): Promise<string> {
   return until('the number', async () => (await host.exec(ve, 'cat', '/run/told')).stdout.trim() || undefined, PATIENCE, 250);
 }
 
+/** Start the unit of {@link told}. */
+const keep = (host: Host, ve: string) =>
+  host.exec(ve, 'systemd-run', '--quiet', '--unit=keeper', 'sh', '-c', 'n=40; tell() { n=$((n+1)); echo $n >/run/told; }; trap tell USR1; while :; do sleep 0.2; done');
+
 /** A boot of the host in order: idle, and with operations under way. */
 export function rebootTests(host: Host): void {
   const { machine } = host;
@@ -44,7 +48,7 @@ export function rebootTests(host: Host): void {
   test('a running VE is suspended and resumed, cloned and rolled back', async () => {
     await host.create('other');
     await host.booted('other');
-    await host.exec('other', 'systemd-run', '--quiet', '--unit=keeper', 'sh', '-c', 'n=40; tell() { n=$((n+1)); echo $n >/run/told; }; trap tell USR1; while :; do sleep 0.2; done');
+    await keep(host, 'other');
     assert.equal(await told(host, 'other'), '41');
     for (let round = 0; round < 2; round++) {
       await host.api.operate('POST', '/v1/ves/other/suspend');
@@ -62,12 +66,20 @@ export function rebootTests(host: Host): void {
     assert.equal(await host.said('other', 'systemctl', 'is-system-running'), 'running');
   });
 
-  test('the host boots again: VEs are shut down in order, boot.start brings back its own, and a suspended one waits to be resumed', async () => {
+  test('the host boots again: VEs are shut down in order, boot.start brings back its own, a suspended one waits to be resumed, and one that shutdown.action suspends is there again', async () => {
     await host.set('demo', { 'boot.start': true });
     await host.exec('demo', 'systemd-run', '--quiet', '--unit=witness', '-p', 'ExecStop=/bin/sh -c "echo in order >/root/stopped"', 'sleep', 'infinity');
     await host.api.operate('POST', '/v1/ves/other/suspend');
+    await host.create('kept');
+    await host.set('kept', { 'shutdown.action': 'suspend' });
+    await host.booted('kept');
+    await keep(host, 'kept');
+    assert.equal(await told(host, 'kept'), '41');
     await machine.reboot();
     await back(host);
+    await until('kept to be back', async () => (await host.show('kept')).status === 'running', PATIENCE, 250);
+    assert.equal(await told(host, 'kept'), '42');
+    await host.destroy('kept');
     assert.equal(await host.said('demo', 'cat', '/root/stopped'), 'in order');
     assert.equal((await host.show('other')).status, 'suspended');
     await host.api.operate('POST', '/v1/ves/other/resume');
