@@ -173,7 +173,9 @@ function runPiped(program: string, args: readonly string[], signal: AbortSignal,
       else reject(new VeldError(/No space left/.test(said) ? 'disk.full' : 'command.failed', `${basename(program)} ended with status ${code ?? 'of a signal'}: ${said.trim().slice(-500)}`));
     });
   });
-  const ended = Promise.all([exit, fed.catch((error: unknown) => exit.then(() => { throw error as Error; }))]).then(() => {});
+  // A program that has ended well has had all that it wanted: that its end came before we saw the last of it taken is no failure.
+  const unfed = (error: NodeJS.ErrnoException): void => { if (error.code !== 'ERR_STREAM_PREMATURE_CLOSE') throw error; };
+  const ended = Promise.all([exit, fed.catch((error: unknown) => exit.then(() => unfed(error as NodeJS.ErrnoException)))]).then(() => {});
   ended.catch(() => {}); // whoever waits hears of it
   return { output: child.stdout!, ended };
 }

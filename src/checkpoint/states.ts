@@ -3,13 +3,19 @@ import { copyFileSync, existsSync, linkSync, mkdirSync, readdirSync, readFileSyn
 import { rm } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { VeldError } from '../lib/errors.ts';
+import { readIfExists } from '../lib/files.ts';
+import { run } from '../lib/run.ts';
+import { bootId } from '../kernel/process.ts';
 import { deriveImages } from './derive.ts';
 import type { Manifest, StateFolder, States } from './types.ts';
 
 const UUID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/;
 const SNAPSHOT = /^[0-9a-f]{32}$/;
 
-/** Written by libexec/veld-criu-hook when all of a dump is on the disk. */
+/**
+ * Written by libexec/veld-criu-hook when all of a dump is there. Empty: it is on the disk. Else it holds the id of the host's boot (boot_id in proc(5)) up to whose
+ * end the state is whole, for it may be in the page cache only.
+ */
 const WHOLE = 'whole';
 const MANIFEST = 'manifest.json';
 
@@ -26,8 +32,8 @@ export function createStates({ stateDir }: { stateDir: string }): States {
     if (!SNAPSHOT.test(id)) throw new VeldError('internal', `${JSON.stringify(id)} is not the id of a snapshot.`);
     return at(join(snapshots, id));
   };
-  const isWholeSnapshot = (id: string): boolean => existsSync(join(snapshot(id).dir, WHOLE));
-  const isWhole = (uuid: string): boolean => existsSync(join(folder(uuid).dir, WHOLE));
+  const isWholeAt = ({ dir }: StateFolder): boolean => ['', bootId()].includes(readIfExists(join(dir, WHOLE))?.trim() ?? 'missing');
+  const isWhole = (uuid: string): boolean => isWholeAt(folder(uuid));
   const drop = ({ dir }: StateFolder): Promise<void> => {
     rmSync(join(dir, WHOLE), { force: true }); // first: what is half gone must not count as whole
     return rm(dir, { recursive: true, force: true }); // gigabytes, perhaps
@@ -44,15 +50,16 @@ export function createStates({ stateDir }: { stateDir: string }): States {
     if (manifest.format !== 1) throw new VeldError('checkpoint.unusable', `The state in ${dir} was written by a version of Veld that this one cannot read.`);
     return manifest;
   };
-  const finish = ({ dir }: StateFolder, manifest: Manifest): void => {
-    writeFileSync(join(dir, MANIFEST), JSON.stringify(manifest), { mode: 0o600, flush: true });
-    writeFileSync(join(dir, WHOLE), '', { flush: true });
+  const finish = ({ dir }: StateFolder, manifest: Manifest, flush = true): void => {
+    writeFileSync(join(dir, MANIFEST), JSON.stringify(manifest), { mode: 0o600, flush });
+    writeFileSync(join(dir, WHOLE), flush ? '' : bootId(), { flush });
   };
   return {
     folder,
     snapshot,
     isWhole,
-    isWholeSnapshot,
+    isSecure: (uuid) => readIfExists(join(folder(uuid).dir, WHOLE)) === '',
+    isWholeSnapshot: (id) => isWholeAt(snapshot(id)),
     remove: (uuid) => drop(folder(uuid)),
     removeSnapshot: (id) => drop(snapshot(id)),
     begin(uuid, manifest) {
@@ -60,11 +67,17 @@ export function createStates({ stateDir }: { stateDir: string }): States {
       writeFileSync(join(made.dir, MANIFEST), JSON.stringify(manifest), { mode: 0o600, flush: true });
       return made;
     },
-    copy(from, to) {
+    copy(from, to, { flush } = { flush: true }) {
       make(to);
       for (const part of ['images', 'runtime'] as const) for (const name of readdirSync(from[part])) linkSync(join(from[part], name), join(to[part], name));
       copyFileSync(from.config, to.config);
-      finish(to, read(from));
+      finish(to, read(from), flush);
+    },
+    async secure({ dir, images, runtime }) {
+      const files = [images, runtime, dir].flatMap((at) => readdirSync(at, { withFileTypes: true }).filter((entry) => entry.isFile()).map(({ name }) => join(at, name)));
+      await run('sync', files);
+      writeFileSync(join(dir, WHOLE), '', { flush: true });
+      await run('sync', [images, dir, dirname(dir)]);
     },
     read,
     derive(from, { uuid, uidBase }, { closeTcp }) {

@@ -50,11 +50,15 @@ export interface States {
   /** The folder of a snapshot's state. */
   snapshot(id: string): StateFolder;
   /** Fill a folder with the same state; the files are the same, nothing is copied. One that is there is thrown away. */
-  copy(from: StateFolder, to: StateFolder): void;
+  copy(from: StateFolder, to: StateFolder, options?: { flush: boolean }): void;
+  /** Bring a state to the disk: until then it is whole only for as long as the host runs. */
+  secure(state: StateFolder): Promise<void>;
   /** Make the state of another VE, in its own uid range, of this one. */
   derive(from: StateFolder, ve: { uuid: string; uidBase: number }, options: { closeTcp: boolean }): void;
   /** @throws VeldError `checkpoint.unusable` for one of another version */
   read(from: StateFolder): Manifest;
+  /** Whether a whole state is on the disk. */
+  isSecure(uuid: string): boolean;
   /** Whether there is a whole state of a snapshot. */
   isWholeSnapshot(id: string): boolean;
   removeSnapshot(id: string): Promise<void>;

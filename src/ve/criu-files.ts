@@ -33,8 +33,12 @@ export function manifestOf({ settings, engine }: VeContext, ve: VeRecord, init: 
   };
 }
 
-/** Write what a dump of a running VE needs. @param everywhere look for watched files in all of the VE */
-export async function writeDumpFiles({ settings, resources }: VeContext, ve: VeRecord, init: ProcessId, state: StateFolder, { engine, mounts }: Manifest, everywhere: boolean): Promise<void> {
+/**
+ * Write what a dump of a running VE needs.
+ * @param everywhere look for watched files in all of the VE
+ * @param brief the VE goes on at once: what is written need not be on the disk before its processes end
+ */
+export async function writeDumpFiles({ settings, resources }: VeContext, ve: VeRecord, init: ProcessId, state: StateFolder, { engine, mounts }: Manifest, { everywhere, brief }: { everywhere: boolean; brief: boolean }): Promise<void> {
   const folder = runFolder(settings, ve.number);
   const used = engineByFingerprint(settings.stateDir, engine);
   copyFileSync(join(folder, 'config.json'), state.config);
@@ -42,7 +46,7 @@ export async function writeDumpFiles({ settings, resources }: VeContext, ve: VeR
   const hybrid = hybridMount();
   putFile(folder, 'fstab.dump', [...(hybrid === null ? [] : [fstabLine(hybrid, '/sys/fs/cgroup', 'none', 'bind')]), await cacheLine(used, settings)].join(''));
   putFile(folder, 'dump.conf', criuConfig(dumpOptions({ state, group: resources.groups(ve.number).path, mounts, pid: init.pid, everywhere })));
-  putFile(folder, 'dump', variables(used, state, { VELD_WALK: everywhere ? '1' : '' }));
+  putFile(folder, 'dump', variables(used, state, { VELD_WALK: everywhere ? '1' : '', VELD_BRIEF: brief ? '1' : '' }));
 }
 
 /** Write what a restore needs, into the run folder of a boot: with the file `restore` there that becomes one. */

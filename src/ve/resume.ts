@@ -40,9 +40,10 @@ export type Proof = (context: VeContext, ve: VeRecord, init: ProcessId) => Promi
 
 /**
  * The same as a part of another operation.
- * @param how `prove`: how it is seen to work; `part`: the operation may still be undone when it runs
+ * @param how `prove`: how it is seen to work; `part`: the operation may still be undone when it runs; `paused`: its network has been
+ *   let in all the time, and its record says that it runs
  */
-export async function bringBack(context: VeContext, uuid: string, task: Task, { prove = proveHealth, part = false }: { prove?: Proof; part?: boolean } = {}): Promise<void> {
+export async function bringBack(context: VeContext, uuid: string, task: Task, { prove = proveHealth, part = false, paused = false }: { prove?: Proof; part?: boolean; paused?: boolean } = {}): Promise<void> {
   const { settings, resources, network, states } = context;
   const ve = reload(context.store, uuid);
   const folder = runFolder(settings, ve.number);
@@ -56,7 +57,7 @@ export async function bringBack(context: VeContext, uuid: string, task: Task, { 
     for (const name of ['stopping', 'hold'] as const) mark(settings, ve.number, name, false);
     faultPoint('resume.folder');
     task.progress(70, 'bringing its processes back');
-    const [boot] = await Promise.all([run(join(settings.libexecDir, 'veld-boot'), [folder], { allow: [1] }), network.admit(ve)]);
+    const [boot] = await Promise.all([run(join(settings.libexecDir, 'veld-boot'), [folder], { allow: [1] }), paused ? undefined : network.admit(ve)]);
     ({ init } = readRunState(settings, ve.number));
     if (boot.code !== 0 || !init) throw restoreFailed(context, ve, boot.stdout);
   } catch (error) {
@@ -65,7 +66,7 @@ export async function bringBack(context: VeContext, uuid: string, task: Task, { 
   }
   // Its processes run, and change its disk: the state is of the past.
   if (!part) task.commit();
-  const running = finishResume(context, ve);
+  const running = paused ? ve : finishResume(context, ve);
   task.progress(90, 'proving that it works');
   await afterRestore(context, running, init, prove);
 }

@@ -12,7 +12,7 @@ import { reload, updateVe, type VeContext } from './context.ts';
 import { dropUnusedLayers } from './layers.ts';
 import { bringBack } from './resume.ts';
 import { readRunState } from './run-folder.ts';
-import { checkSuspendable, suspendNow } from './suspend.ts';
+import { checkSuspendable, goOn, pause } from './suspend.ts';
 
 /** Layers of a disk: their names are to fit into a page of mount options. */
 const MAX_LAYERS = 40;
@@ -50,37 +50,39 @@ export async function createSnapshot(context: VeContext, uuid: string, name: str
   checkSnapshotName(context, before, name);
   checkKeepable(context, before, live);
   const running = readRunState(context.settings, before.number).init !== undefined;
-  if (running) await suspendNow(context, before, task, `A snapshot of ${before.name} is being taken.`);
+  if (running) await pause(context, before, task, `A snapshot of ${before.name} is being taken.`);
   else {
     task.phase('keep');
     task.commit();
   }
+  let snapshot: SnapshotRecord;
   try {
-    const snapshot = await keep(context, uuid, name);
-    context.events.emit('snapshot.created', { ve: uuid, data: { name, live } });
-    return snapshot;
+    snapshot = await keep(context, uuid, name);
   } finally {
     // Whatever became of the snapshot.
-    if (running) await bringBack(context, uuid, task);
+    if (running) await goOn(context, uuid, task);
   }
+  if (running) await context.states.secure(context.states.snapshot(snapshot.id)); // not while the VE stands
+  context.store.insertSnapshot(snapshot);
+  context.events.emit('snapshot.created', { ve: uuid, data: { name, live } });
+  return snapshot;
 }
 
-/** Keep a VE at rest, and its processes on the disk where there are some. */
+/** Keep a VE at rest, and its processes where there is a state of them. @returns the record, which is not in the store yet */
 async function keep(context: VeContext, uuid: string, name: string): Promise<SnapshotRecord> {
   const { store, states, volumes } = context;
   const ve = reload(store, uuid);
   const [id, layer] = [randomBytes(16).toString('hex'), randomBytes(16).toString('hex')];
-  if (ve.suspended) states.copy(states.folder(uuid), states.snapshot(id));
+  const live = states.isWhole(uuid);
+  if (live) states.copy(states.folder(uuid), states.snapshot(id), { flush: states.isSecure(uuid) });
   faultPoint('snapshot.state');
   const frozen = await volumes.freezeUpper(uuid, ve.uidBase, layer);
-  return store.transaction(() => {
+  const layers = [...ve.layers, { id: layer, uidBase: ve.uidBase }];
+  store.transaction(() => {
     store.insertLayer(frozen);
-    const layers = [...ve.layers, { id: layer, uidBase: ve.uidBase }];
     updateVe(store, uuid, { layers });
-    const record: SnapshotRecord = { id, ve: uuid, name, createdAt: new Date().toISOString(), layers, properties: ve.properties, engine: ve.suspended?.engine ?? null };
-    store.insertSnapshot(record);
-    return record;
   });
+  return { id, ve: uuid, name, createdAt: new Date().toISOString(), layers, properties: ve.properties, engine: live ? states.manifest(uuid).engine : null };
 }
 
 /** Remove a snapshot, and what only it has kept. The VE is not touched. */

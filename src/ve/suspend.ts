@@ -16,6 +16,7 @@ import { reload, updateVe, type VeContext } from './context.ts';
 import { manifestOf, mountsOf, writeDumpFiles } from './criu-files.ts';
 import { endVisitors, visitors } from './end-sessions.ts';
 import { recallWatched } from './recall.ts';
+import { bringBack } from './resume.ts';
 import { readRunState, runFolder } from './run-folder.ts';
 
 /** What passes by itself, most often: systemd has the console open while it boots. */
@@ -63,6 +64,33 @@ export async function suspendVe(context: VeContext, uuid: string, task: Task): P
 
 /** The same as a part of another operation; the caller has seen that no script is at work. @param why told to whoever has a command in it */
 export async function suspendNow(context: VeContext, ve: VeRecord, task: Task, why: string): Promise<void> {
+  await finishSuspend(context, ve, await dumpNow(context, ve, task, why, false));
+}
+
+/**
+ * The same for a VE that goes on in a moment, with {@link goOn}: what a boot makes and an end takes away stays, its record too, and its state is whole only
+ * for as long as the host runs.
+ */
+export async function pause(context: VeContext, ve: VeRecord, task: Task, why: string): Promise<void> {
+  const init = await dumpNow(context, ve, task, why, true);
+  await waitProcessEnd(init, AbortSignal.timeout(10_000));
+  await settled(context, ve.number);
+  if (context.resources.pids(ve.number).length > 0) await context.resources.kill(ve.number);
+}
+
+/** Bring a paused VE back. When that fails it is suspended, as if it had been asked for. */
+export async function goOn(context: VeContext, uuid: string, task: Task): Promise<void> {
+  try {
+    await bringBack(context, uuid, task, { paused: true });
+  } catch (error) {
+    const { init } = readRunState(context.settings, reload(context.store, uuid).number);
+    if (!init && context.states.isWhole(uuid)) await noteSuspended(context, uuid);
+    throw error;
+  }
+}
+
+/** @returns what was its init */
+async function dumpNow(context: VeContext, ve: VeRecord, task: Task, why: string, brief: boolean): Promise<ProcessId> {
   const { uuid } = ve;
   const init = checkSuspendable(context, ve);
   task.progress(5, 'looking for what cannot be kept');
@@ -78,29 +106,34 @@ export async function suspendNow(context: VeContext, ve: VeRecord, task: Task, w
   task.commit();
   task.progress(20, 'writing its processes to the disk');
   try {
-    await dump(context, ve, init, state, manifest);
+    await dump(context, ve, init, state, manifest, brief);
   } catch (error) {
     await context.states.remove(uuid);
     context.store.clearJournal(task.id);
     throw error;
   }
   task.progress(80, 'cleaning up');
-  await finishSuspend(context, ve, init);
+  return init;
 }
 
 /** The state is whole: the VE is suspended, whoever of it may still be there. Recovery calls it too. */
 export async function finishSuspend(context: VeContext, ve: VeRecord, init?: ProcessId): Promise<void> {
-  const { engine, createdAt } = context.states.manifest(ve.uuid);
-  updateVe(context.store, ve.uuid, { desired: 'stopped', suspended: { at: createdAt, engine } });
+  await noteSuspended(context, ve.uuid);
   if (init) await waitProcessEnd(init, AbortSignal.timeout(10_000));
   await cleanUpRun(context, ve);
 }
 
-async function dump(context: VeContext, ve: VeRecord, init: ProcessId, state: StateFolder, manifest: Manifest): Promise<void> {
+async function noteSuspended({ store, states }: VeContext, uuid: string): Promise<void> {
+  const { engine, createdAt } = states.manifest(uuid);
+  if (!states.isSecure(uuid)) await states.secure(states.folder(uuid));
+  updateVe(store, uuid, { desired: 'stopped', suspended: { at: createdAt, engine } });
+}
+
+async function dump(context: VeContext, ve: VeRecord, init: ProcessId, state: StateFolder, manifest: Manifest, brief: boolean): Promise<void> {
   const end = performance.now() + RETRIES;
   for (let attempt = 0; ; attempt++) {
     const everywhere = attempt > 0;
-    await writeDumpFiles(context, ve, init, state, manifest, everywhere);
+    await writeDumpFiles(context, ve, init, state, manifest, { everywhere, brief });
     const { code, stderr } = await run(join(context.settings.libexecDir, 'veld-dump'), [runFolder(context.settings, ve.number)], { allow: true });
     if (code === 0) return;
     const errors = criuErrors(readIfExists(join(state.images, 'dump.log')) ?? '');
