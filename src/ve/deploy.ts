@@ -33,6 +33,7 @@ export async function deployVe(context: VeContext, ve: VeRecord, task: Task): Pr
 
 async function bringToLife(context: VeContext, ve: VeRecord, image: WarmImage, task: Task): Promise<void> {
   const { store, states } = context;
+  context.resources.expectMoves(500); // in milliseconds, at least
   task.phase('volume');
   task.progress(5, 'making the disk');
   await makeVolume(context, ve);

@@ -28,12 +28,16 @@ export function checkResumable({ settings, states }: VeContext, ve: VeRecord): v
 /** Resume a suspended VE. When it cannot be restored it stays suspended, and nothing of the attempt is left. */
 export async function resumeVe(context: VeContext, uuid: string, task: Task): Promise<void> {
   const ve = reload(context.store, uuid);
+  context.resources.expectMoves(EXPECTED);
   await settled(context, ve.number);
   checkResumable(context, ve);
   task.phase('resume');
   await bringBack(context, uuid, task);
   context.events.emit('ve.resumed', { ve: uuid, data: { name: ve.name } });
 }
+
+/** For how long after a resume was asked for processes enter groups, in milliseconds, at least. */
+const EXPECTED = 500;
 
 /** Whether a VE that has come back works. @throws VeldError `restore.unhealthy` */
 export type Proof = (context: VeContext, ve: VeRecord, init: ProcessId) => Promise<void>;
@@ -86,7 +90,9 @@ async function afterRestore(context: VeContext, ve: VeRecord, init: ProcessId, p
     await updateGuestFiles(context, ve, properties, init);
     updateVe(context.store, ve.uuid, { guestDirty: false });
   }
-  await prove(context, ve, init);
+  const folder = runFolder(context.settings, ve.number);
+  const [opened] = await Promise.all([run('flock', [join(folder, 'opening'), 'test', '-s', join(folder, 'opened')], { allow: true }), prove(context, ve, init)]);
+  if (opened.code !== 0) throw new VeldError('restore.unhealthy', `${ve.name} is back, but its network could not be opened again.`);
 }
 
 function restoreFailed({ settings, log }: VeContext, ve: VeRecord, sync: string): VeldError {

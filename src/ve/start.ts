@@ -16,6 +16,7 @@ export function checkStopped(context: VeContext, ve: VeRecord, discardState = fa
 /** Boot a stopped VE. @param discardState a suspended one, too: its state is thrown away when the boot has succeeded */
 export async function startVe(context: VeContext, uuid: string, task: Task, discardState = false): Promise<void> {
   const ve = reload(context.store, uuid);
+  context.resources.expectMoves();
   await settled(context, ve.number); // it may be rebooting itself just now
   checkStopped(context, ve, discardState);
   const before = ve.desired;

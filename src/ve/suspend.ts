@@ -105,6 +105,7 @@ async function dumpNow(context: VeContext, ve: VeRecord, task: Task, why: string
   task.phase('suspend');
   task.commit();
   task.progress(20, 'writing its processes to the disk');
+  if (brief) context.resources.expectMoves(1000); // in milliseconds: they come back soon
   try {
     await dump(context, ve, init, state, manifest, brief);
   } catch (error) {
