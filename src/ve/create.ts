@@ -7,6 +7,7 @@ import { checkName } from '../spec/names.ts';
 import { parseProperties, resolveProperties } from '../spec/properties.ts';
 import type { LayerRef, TemplateRecord, VeRecord } from '../store/types.ts';
 import { updateVe, type VeContext } from './context.ts';
+import { sshHostKeys } from './host-keys.ts';
 import { filesOf, isWanted } from './identity-files.ts';
 import { removeLogs } from './logs.ts';
 import type { CreateRequest } from './types.ts';
@@ -81,16 +82,26 @@ export async function makeVolume(context: VeContext, ve: VeRecord): Promise<void
   await volumes.seedVolume(ve.uuid, ve.uidBase, await seedFiles(context, ve, template));
 }
 
+interface SeedFile {
+  path: string;
+  content: string;
+  mode: number;
+}
+
+/** A template that has a key of its own keeps it. */
+const HOST_KEY = '/etc/ssh/ssh_host_ed25519_key';
+
 /** The identity files of a new VE: they can be laid into the fresh upper, nobody else has touched it. */
-async function seedFiles(context: VeContext, ve: VeRecord, template: TemplateRecord): Promise<{ path: string; content: string; mode: number }[]> {
+async function seedFiles(context: VeContext, ve: VeRecord, template: TemplateRecord): Promise<SeedFile[]> {
   const top = template.layers.at(-1);
   if (!top) throw new VeldError('template.invalid', `The template ${template.name} has no layer.`);
   const root = await openGuestRoot(context.volumes.layerPath(top.id));
   try {
-    const files = [];
+    const files: SeedFile[] = [];
     for (const file of filesOf(context, ve, resolveProperties(ve.properties))) {
       if (await isWanted(file, root)) files.push({ path: file.path, content: file.content, mode: 0o644 });
     }
+    if (await root.folderExists('/etc/ssh') && await root.exists('/usr/sbin/sshd') && !(await root.exists(HOST_KEY))) files.push(...sshHostKeys(`root@${ve.name}`));
     if (await isEmptyFile(root, MACHINE_ID)) files.push({ path: MACHINE_ID, content: `${ve.uuid.replaceAll('-', '')}\n`, mode: 0o444 });
     return files;
   } finally {
