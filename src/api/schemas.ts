@@ -71,11 +71,16 @@ const nodePath = Type.String({ maxLength: 4095, pattern: '^/[^\\u0000]*$', descr
 export const CheckpointBody = Type.Object({
   file: nodePath,
   keepRunning: Type.Optional(Type.Boolean({ description: 'It runs on after a pause; else it is suspended' })),
+  tcp: Type.Optional(Type.Enum(['established', 'close'], { description: 'Whether its TCP connections go on when it is restored; default established' })),
+  compress: Type.Optional(Type.Enum(['zstd', 'none'], { description: 'Default zstd' })),
+  encrypt: Type.Optional(Type.String({ maxLength: 2300, description: 'For whom: a recipient of age, or the id or address of a gpg key that root on the node has' })),
 }, { ...closed, title: 'CheckpointRequest', examples: [{ file: '/srv/web.veld', keepRunning: true }] });
 export const RestoreBody = Type.Object({
   file: nodePath,
   name: Type.Optional(newName),
   addresses: Type.Optional(Type.Array(printable(64), { maxItems: 64, description: 'Default: those that it had, where they are free' })),
+  tcp: Type.Optional(Type.Enum(['established', 'close'], { description: 'close: its TCP connections are closed in any case' })),
+  identity: Type.Optional(nodePath),
 }, { ...closed, title: 'RestoreRequest', examples: [{ file: '/srv/web.veld', name: 'web2' }] });
 export const SnapshotBody = Type.Object({
   name: newName,

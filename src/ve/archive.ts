@@ -2,7 +2,7 @@
 import { existsSync, readFileSync, readdirSync, renameSync, rmSync, rmdirSync, writeFileSync } from 'node:fs';
 import { rm } from 'node:fs/promises';
 import { isAbsolute, join } from 'node:path';
-import { archiveKey, readArchive, writeArchive } from '../checkpoint/archive.ts';
+import { archiveKey, readArchive, recipient, writeArchive } from '../checkpoint/archive.ts';
 import { VeldError } from '../lib/errors.ts';
 import { engineByFingerprint } from '../kernel/engine.ts';
 import type { Task } from '../ops/types.ts';
@@ -16,7 +16,7 @@ import { bringBack } from './resume.ts';
 import { removeVe } from './destroy.ts';
 import { createSnapshot, deleteSnapshot } from './snapshot.ts';
 import { checkSuspendable, suspendNow } from './suspend.ts';
-import type { RestoreRequest } from './types.ts';
+import type { CheckpointRequest, RestoreRequest } from './types.ts';
 
 /** What stands in an archive beside the state and the disk: `archive.json`. */
 interface Contents {
@@ -30,6 +30,8 @@ interface Contents {
   properties: Record<string, unknown>;
   addresses: string[];
   mac: string;
+  /** Absent: `established`. */
+  tcp?: 'established' | 'close';
 }
 
 const ENTRY = 'archive.json';
@@ -41,8 +43,8 @@ export function checkArchiveFile(file: string): void {
 
 const keyFile = ({ settings }: VeContext): string => join(settings.stateDir, 'checkpoint.key');
 
-/** Write a VE into a file. @param keepRunning it runs on after a pause; else it is suspended afterwards */
-export async function checkpointVe(context: VeContext, uuid: string, file: string, keepRunning: boolean, task: Task): Promise<{ file: string; bytes: number }> {
+/** Write a VE into a file. */
+export async function checkpointVe(context: VeContext, uuid: string, { file, keepRunning, tcp, compress = 'zstd', encrypt }: CheckpointRequest, task: Task): Promise<{ file: string; bytes: number }> {
   const { settings, states, store } = context;
   const ve = reload(store, uuid);
   if (existsSync(file)) throw new VeldError('checkpoint.file', `${file} is there already.`, { hint: 'Choose another name, or remove it first.' });
@@ -55,13 +57,13 @@ export async function checkpointVe(context: VeContext, uuid: string, file: strin
   const snapshot = await createSnapshot(context, uuid, `archive-${task.id}`, true, task);
   try {
     const contents: Contents = {
-      format: 1, name: ve.name, template: ve.template, templateLayers: template.layers.length, layers: snapshot.layers, properties: ve.properties, addresses: ve.addresses, mac: ve.mac,
+      format: 1, name: ve.name, template: ve.template, templateLayers: template.layers.length, layers: snapshot.layers, properties: ve.properties, addresses: ve.addresses, mac: ve.mac, ...tcp && { tcp },
     };
     const state = states.snapshot(snapshot.id);
     writeFileSync(join(state.dir, ENTRY), JSON.stringify(contents), { mode: 0o600 });
     const own = snapshot.layers.slice(template.layers.length).map(({ id }) => `layers/${id}/fs`);
     const bytes = await writeArchive({
-      file, folder: settings.stateDir, paths: [`snapshots/${snapshot.id}/${ENTRY}`, `snapshots/${snapshot.id}`, ...own], key: archiveKey(keyFile(context)), tar: context.engine().tar,
+      file, folder: settings.stateDir, paths: [`snapshots/${snapshot.id}/${ENTRY}`, `snapshots/${snapshot.id}`, ...own], key: archiveKey(keyFile(context)), tar: context.engine().tar, packing: { compress, ...encrypt !== undefined && { encrypt: recipient(encrypt) } },
       signal: task.signal, onProgress: (size) => task.progress(95, `${Math.round(size / (1 << 20))} MiB written`),
     });
     return { file, bytes };
@@ -79,7 +81,7 @@ export async function restoreVe(context: VeContext, request: RestoreRequest, tas
   const incoming = join(settings.stateDir, 'incoming', task.id);
   task.undo('incoming', () => rm(incoming, { recursive: true, force: true }));
   task.progress(5, 'verifying');
-  await readArchive(request.file, incoming, [archiveKey(keyFile(context))], context.engine().tar, task.signal);
+  await readArchive(request.file, incoming, [archiveKey(keyFile(context))], context.engine().tar, task.signal, request.identity);
   const { contents, state } = readContents(incoming);
   const template = store.findTemplate(contents.template);
   if (!template || template.layers.length !== contents.templateLayers) {
@@ -105,7 +107,7 @@ export async function restoreVe(context: VeContext, request: RestoreRequest, tas
   const moved = request.name !== undefined && request.name !== contents.name;
   if (moved) await volumes.seedVolume(ve.uuid, ve.uidBase, [{ path: '/etc/machine-id', content: `${ve.uuid.replaceAll('-', '')}\n`, mode: 0o444 }]);
   const sameAddresses = JSON.stringify(ve.addresses) === JSON.stringify(contents.addresses);
-  states.derive(state, ve, { closeTcp: !sameAddresses });
+  states.derive(state, ve, { closeTcp: !sameAddresses || contents.tcp === 'close' || request.tcp === 'close' });
   updateVe(store, ve.uuid, { guestDirty: moved || !sameAddresses, ready: true, suspended: { at: new Date().toISOString(), engine } });
   await bringBack(context, ve.uuid, task);
   if (moved) await personalise(context, reload(store, ve.uuid));

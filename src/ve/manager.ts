@@ -1,4 +1,5 @@
 /** The manager of VEs: turns each wish into an operation on a locked VE. What the verbs do is in their own files. */
+import { recipient } from '../checkpoint/archive.ts';
 import { engineByFingerprint } from '../kernel/engine.ts';
 import { VeldError } from '../lib/errors.ts';
 import type { OperationRecord, VeRecord } from '../store/types.ts';
@@ -137,17 +138,19 @@ export function createVeManager(context: VeContext): RunningVeManager {
       }
     },
 
-    checkpoint(key, { file, keepRunning }, requestId) {
+    checkpoint(key, request, requestId) {
       const ve = findVe(store, key);
       context.engine();
-      checkArchiveFile(file);
+      checkArchiveFile(request.file);
+      if (request.encrypt !== undefined) recipient(request.encrypt);
       if (!ve.suspended) checkSuspendable(context, ve);
-      return begin('checkpoint', ve, requestId, (task) => checkpointVe(context, ve.uuid, file, keepRunning === true, task));
+      return begin('checkpoint', ve, requestId, (task) => checkpointVe(context, ve.uuid, request, task));
     },
 
     restore(request, requestId) {
       context.engine();
       checkArchiveFile(request.file);
+      if (request.identity !== undefined) checkArchiveFile(request.identity);
       if (request.name !== undefined) checkNewName(context, { name: '' } as VeRecord, request.name);
       return operations.start({ kind: 'restore', ve: null, requestId }, async (task) => {
         const ve = await restoreVe(context, request, task);

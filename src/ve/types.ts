@@ -120,6 +120,12 @@ export interface CheckpointRequest {
   file: string;
   /** The VE runs on after a pause; else it is suspended. */
   keepRunning?: boolean;
+  /** Whether its TCP connections go on when it is restored; default `established`. */
+  tcp?: 'established' | 'close';
+  /** Default `zstd`. */
+  compress?: 'zstd' | 'none';
+  /** For whom: a recipient of age, or a key of gpg. */
+  encrypt?: string;
 }
 
 export interface RestoreRequest {
@@ -129,6 +135,10 @@ export interface RestoreRequest {
   name?: string;
   /** Default: those that it had, where they are free. */
   addresses?: string[];
+  /** `close`: its TCP connections are closed in any case. */
+  tcp?: 'established' | 'close';
+  /** File on the node with the identity of age that can read the file. */
+  identity?: string;
 }
 
 export interface SnapshotRequest {

@@ -1,6 +1,7 @@
 /** A VE in one file: written while it runs on, verified, and made a VE again. */
 import assert from 'node:assert/strict';
-import { copyFileSync, existsSync, mkdtempSync, readFileSync, readdirSync, rmSync, statSync, truncateSync, writeFileSync } from 'node:fs';
+import { execFileSync, spawnSync } from 'node:child_process';
+import { copyFileSync, existsSync, mkdirSync, mkdtempSync, readFileSync, readdirSync, rmSync, statSync, truncateSync, writeFileSync } from 'node:fs';
 import { connect } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -8,9 +9,10 @@ import { after, test } from 'node:test';
 import { fileInstance } from '../lib/instance.ts';
 import { until } from '../lib/wait.ts';
 
-const veld = await fileInstance();
 const folder = mkdtempSync(join(tmpdir(), 'veld-checkpoint-'));
 after(() => rmSync(folder, { recursive: true, force: true }));
+const GNUPGHOME = join(folder, 'gnupg');
+const veld = await fileInstance({ env: { GNUPGHOME } });
 const file = join(folder, 'web.veld');
 
 const ok = async (...args: string[]): Promise<string> => {
@@ -36,7 +38,7 @@ test('a running VE is written, and runs on', async () => {
   assert.equal(statSync(file).mode & 0o777, 0o600);
   assert.equal((await veld.show('web')).status, 'running');
   assert.equal(await said('web', 'systemctl is-system-running'), 'running');
-  assert.deepEqual(readdirSync(folder), ['web.veld'], 'nothing half written stays');
+  assert.deepEqual(readdirSync(folder).filter((name) => name.includes('veld')), ['web.veld'], 'nothing half written stays');
   const again = await veld.cli('checkpoint', 'web', '--file', file);
   assert.equal(again.code, 42);
   assert.match(again.stderr, /is there already/);
@@ -105,4 +107,56 @@ test('the same VE comes back after it was destroyed, and its connections go on',
   await veld.exec('web', 'systemctl', 'reboot');
   await until('another init', async () => ![web.pid, null].includes((await veld.show('web')).pid));
   assert.equal(await veld.booted('web'), 'running');
+});
+
+test('encrypted for age or gpg: nobody else reads it, and nobody changes it; uncompressed; connections closed when that is wished', async () => {
+  const run = (command: string, ...args: string[]): string => execFileSync(command, args, { encoding: 'utf8', env: { ...process.env, GNUPGHOME }, stdio: ['ignore', 'pipe', 'pipe'] });
+  const identity = join(folder, 'identity');
+  run('age-keygen', '-o', identity);
+  const age = run('age-keygen', '-y', identity).trim();
+  mkdirSync(GNUPGHOME, { mode: 0o700 });
+  try {
+    run('gpg', '--batch', '--quiet', '--passphrase', '', '--quick-generate-key', 'veld@test.invalid', 'default', 'default', 'never');
+    const { addresses } = await veld.createRunning('secret');
+    await veld.booted('secret');
+    await veld.exec('secret', 'systemd-run', '--quiet', '--unit=server', 'perl', '-e', SERVER);
+    await said('secret', 'echo not-for-everybody-to-read >/root/file');
+    const files = { age: join(folder, 'age.bin'), gpg: join(folder, 'gpg.bin'), plain: join(folder, 'plain.bin') };
+    await ok('checkpoint', 'secret', '--file', files.plain, '--keep-running', '--compress', 'none');
+    await ok('checkpoint', 'secret', '--file', files.gpg, '--keep-running', '--encrypt', 'veld@test.invalid', '--compress', 'none');
+    const talk = connect(7000, addresses[0]!);
+    let [text, closed] = ['', false];
+    talk.setEncoding('utf8').on('data', (chunk: string) => { text += chunk; }).on('close', () => { closed = true; }).on('error', () => {});
+    talk.write('a\n');
+    await until('an answer', () => text === '1\n');
+    await ok('checkpoint', 'secret', '--file', files.age, '--encrypt', age, '--compress', 'none', '--tcp', 'close');
+    await veld.api.operate('DELETE', '/v1/ves/secret?force=true');
+    for (const [name, path] of Object.entries(files)) assert.equal(readFileSync(path).includes('not-for-everybody-to-read'), name === 'plain', name);
+
+    const refused = await veld.cli('restore', '--file', files.age);
+    assert.match(refused.stderr, /is encrypted by age/);
+    assert.match(refused.stderr, /--identity/);
+    const stranger = join(folder, 'stranger');
+    run('age-keygen', '-o', stranger);
+    const unread = await veld.cli('restore', '--file', files.age, '--identity', stranger);
+    assert.notEqual(unread.code, 0);
+    assert.match(unread.stderr, /no identity matched/);
+    assert.deepEqual((await veld.list()).filter(({ name }) => name === 'secret'), [], 'nothing came of it');
+
+    await ok('restore', '--file', files.age, '--identity', identity);
+    talk.write('b\n');
+    await until('the connection to be closed', () => closed, 20_000);
+    assert.equal(await said('secret', 'cat /root/file'), 'not-for-everybody-to-read');
+    await ok('restore', '--file', files.gpg, '--as', 'second');
+    assert.equal(await said('second', 'cat /root/file'), 'not-for-everybody-to-read');
+    const nobody = await veld.cli('checkpoint', 'secret', '--file', join(folder, 'x.bin'), '--encrypt', 'no one');
+    assert.match(nobody.stderr, /names nobody/);
+    const unknown = await veld.cli('checkpoint', 'secret', '--file', join(folder, 'x.bin'), '--keep-running', '--encrypt', 'other@test.invalid');
+    assert.match(unknown.stderr, /gpg ended with/);
+    assert.equal((await veld.show('secret')).status, 'running');
+    assert.ok(!existsSync(join(folder, 'x.bin')));
+    for (const ve of ['secret', 'second']) await veld.api.operate('DELETE', `/v1/ves/${ve}?force=true`);
+  } finally {
+    spawnSync('gpgconf', ['--kill', 'all'], { env: { ...process.env, GNUPGHOME } });
+  }
 });

@@ -12,6 +12,9 @@ interface Options {
   check?: boolean;
   file?: string;
   keepRunning?: boolean;
+  tcp?: string;
+  compress?: string;
+  encrypt?: string;
   wait?: boolean;
 }
 
@@ -27,21 +30,24 @@ export const command = defineCommand<{ ve: string }, Options>({
   options: [
     { flags: '-f, --file <file>', completes: 'file', help: 'Write it there; the name must be free' },
     { flags: '--keep-running', help: 'With --file: the VE runs on' },
+    { flags: '--tcp <what>', choices: ['established', 'close'], help: 'With --file: whether TCP connections go on when it is restored (default: established)' },
+    { flags: '--compress <how>', choices: ['zstd', 'none'], help: 'With --file (default: zstd)' },
+    { flags: '--encrypt <for>', help: 'With --file: for a recipient of age (age1..., ssh-ed25519 ...), or for a gpg key that root on the node has, by its id or address' },
     { flags: '--check', help: 'Look only' },
     NO_WAIT,
   ],
-  examples: [['checkpoint --check web', 'Can it be done?'], ['checkpoint web --file web.veld --keep-running', 'Into a file, and on']],
+  examples: [['checkpoint --check web', 'Can it be done?'], ['checkpoint web --file web.veld --keep-running', 'Into a file, and on'], ['checkpoint web --file web.veld --encrypt age1...', 'For nobody else']],
   errors: ['ve.not_found', 've.busy', 've.not_running', 've.frozen', 've.suspended', 'checkpoint.refused', 'checkpoint.failed', 'checkpoint.file', 'template.not_found', 'disk.full', 'storage.failed', 'engine.missing',
     'operation.cancelled', 'operation.interrupted'],
   json: 'an array with the operation; with --check of obstacles: kind, process, text, remedy',
-  async run(context, { ve }, { check, file, keepRunning, wait }) {
+  async run(context, { ve }, { check, file, keepRunning, tcp, compress, encrypt, wait }) {
     const hint = 'See `veld help checkpoint`.';
     if (check) {
-      if (file !== undefined || keepRunning) throw new VeldError('usage', 'checkpoint: --check goes alone.', { hint });
+      if ([file, keepRunning, tcp, compress, encrypt].some((option) => option !== undefined)) throw new VeldError('usage', 'checkpoint: --check goes alone.', { hint });
       return look(context, ve);
     }
     if (file === undefined) throw new VeldError('usage', 'checkpoint: --file or --check is missing.', { hint: '`veld suspend` keeps the state with the VE; a file needs --file.' });
-    const body = { file: resolve(file), keepRunning: Boolean(keepRunning) };
+    const body = { file: resolve(file), keepRunning: Boolean(keepRunning), ...tcp && { tcp }, ...compress && { compress }, ...encrypt !== undefined && { encrypt } };
     return runForEach(context, [{ label: ve, method: 'POST', path: `/v1/ves/${segment(ve)}/checkpoint`, body }], { ...wait === false && { wait } }, () => `${ve} written to ${sanitise(file)}`);
   },
 });
