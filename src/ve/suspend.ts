@@ -139,7 +139,8 @@ async function dump(context: VeContext, ve: VeRecord, init: ProcessId, state: St
     if (code === 0) return;
     const errors = criuErrors(readIfExists(join(state.images, 'dump.log')) ?? '');
     context.log.warn({ ve: ve.uuid, name: ve.name, everywhere, errors, stderr }, 'criu could not dump a VE');
-    if (performance.now() < end && errors.some((line) => PASSING_ERRORS.test(line))) {
+    // Once again in any case: the first look was not everywhere, and of a large VE it may have taken all the time.
+    if ((attempt === 0 || performance.now() < end) && errors.some((line) => PASSING_ERRORS.test(line))) {
       await sleep(100);
       await recallWatched(context, ve);
       await endVisitors(context, ve, init, `${ve.name} is being suspended.`);

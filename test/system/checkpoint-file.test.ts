@@ -124,7 +124,7 @@ test('encrypted for age or gpg: nobody else reads it, and nobody changes it; unc
     const files = { age: join(folder, 'age.bin'), gpg: join(folder, 'gpg.bin'), plain: join(folder, 'plain.bin') };
     await ok('checkpoint', 'secret', '--file', files.plain, '--keep-running', '--compress', 'none');
     await ok('checkpoint', 'secret', '--file', files.gpg, '--keep-running', '--encrypt', 'veld@test.invalid', '--compress', 'none');
-    const talk = connect(7000, addresses[0]!);
+    const talk = connect(7000, addresses[0]);
     let [text, closed] = ['', false];
     talk.setEncoding('utf8').on('data', (chunk: string) => { text += chunk; }).on('close', () => { closed = true; }).on('error', () => {});
     talk.write('a\n');
