@@ -25,6 +25,8 @@ export interface Manifest {
   /** `uname -r` and architecture of the kernel under which it was dumped. */
   kernel: string;
   architecture: string;
+  /** Extensions of the instruction set that there were: its programs may use them. Absent in states of earlier versions. */
+  processor?: string[];
   mounts: ExternalMount[];
   /** The state of another VE: it gets a configuration of its own. */
   derived?: { closeTcp: boolean };

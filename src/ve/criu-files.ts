@@ -6,11 +6,13 @@ import { criuCacheFolder, criuConfig, CRIU_CACHE, prepareCriuCache } from '../ke
 import { engineByFingerprint, type Engine } from '../kernel/engine.ts';
 import { lxcfsSource, parseMountTable, type MountLine } from '../kernel/lxcfs-mounts.ts';
 import type { ProcessId } from '../kernel/process.ts';
+import { processorExtensions } from '../kernel/processor.ts';
 import { dropGroupProperties } from '../checkpoint/derive.ts';
 import { dumpOptions, restoreOptions } from '../checkpoint/criu-options.ts';
 import { externalMounts } from '../checkpoint/external-mounts.ts';
 import { mendImages } from '../checkpoint/mend-images.ts';
 import type { Manifest, StateFolder } from '../checkpoint/types.ts';
+import { VeldError } from '../lib/errors.ts';
 import type { Settings } from '../lib/settings.ts';
 import { resolveProperties } from '../spec/properties.ts';
 import type { VeRecord } from '../store/types.ts';
@@ -28,7 +30,7 @@ export function manifestOf({ settings, engine }: VeContext, ve: VeRecord, init: 
   const { mounts } = JSON.parse(readFileSync(join(runFolder(settings, ve.number), 'config.json'), 'utf8')) as { mounts: { destination: string; source?: string }[] };
   const covered = mounts.filter(({ source }) => source === emptyFolder(settings)).map(({ destination }) => destination);
   return {
-    format: 1, ve: ve.uuid, uidBase: ve.uidBase, engine: engine().fingerprint, kernel: release(), architecture: process.arch,
+    format: 1, ve: ve.uuid, uidBase: ve.uidBase, engine: engine().fingerprint, kernel: release(), architecture: process.arch, processor: processorExtensions(),
     mounts: externalMounts(mountsOf(init), lxcfsSource(settings.instance), covered), createdAt: new Date().toISOString(),
   };
 }
@@ -50,7 +52,9 @@ export async function writeDumpFiles({ settings, resources }: VeContext, ve: VeR
 }
 
 /** Write what a restore needs, into the run folder of a boot: with the file `restore` there that becomes one. */
-export async function writeRestoreFiles({ settings, resources, lxcfs }: VeContext, ve: VeRecord, state: StateFolder, { engine, mounts, derived }: Manifest): Promise<void> {
+export async function writeRestoreFiles({ settings, resources, lxcfs }: VeContext, ve: VeRecord, state: StateFolder, manifest: Manifest): Promise<void> {
+  checkProcessor(manifest);
+  const { engine, mounts, derived } = manifest;
   mendImages(state);
   const folder = runFolder(settings, ve.number);
   const used = engineByFingerprint(settings.stateDir, engine);
@@ -67,6 +71,15 @@ export async function writeRestoreFiles({ settings, resources, lxcfs }: VeContex
     state, group: resources.groups(ve.number).path, mounts, work: folder, closeTcp: derived?.closeTcp ?? false, sources: { lxcfs: lxcfs(), empty: emptyFolder(settings) },
   })));
   putFile(folder, 'restore', variables(used, state, derived ? { VELD_HOSTNAME: resolveProperties(ve.properties).hostname ?? ve.name } : {}));
+}
+
+/** @throws VeldError `checkpoint.unusable` when this processor cannot do what that could under which the programs began */
+function checkProcessor({ architecture, processor = [] }: Manifest): void {
+  const here = new Set(processorExtensions());
+  const missing = processor.filter((name) => !here.has(name));
+  if (architecture === process.arch && missing.length === 0) return;
+  const what = architecture === process.arch ? `has not ${missing.join(', ')}` : `is ${process.arch}, not ${architecture}`;
+  throw new VeldError('checkpoint.unusable', `The state comes from another processor: this one ${what}, which its programs may use.`, { hint: 'Bring it back where it was made, or on a host with the like.', details: { missing } });
 }
 
 /** Of another VE's state: crun is to know this one, with its own configuration. */

@@ -146,6 +146,9 @@ async function dump(context: VeContext, ve: VeRecord, init: ProcessId, state: St
       await endVisitors(context, ve, init, `${ve.name} is being suspended.`);
       continue;
     }
+    if (errors.some((line) => /No space left on device/.test(line)) || /No space left on device/.test(stderr)) {
+      throw new VeldError('disk.full', `${ve.name} could not be suspended, and runs on: there is no space for its memory in ${context.settings.stateDir}.`, { details: { criu: errors.slice(0, 20) } });
+    }
     throw new VeldError('checkpoint.failed', `${ve.name} could not be suspended, and runs on: ${errors[0] ?? (stderr.trim() || 'criu said nothing')}.`, { details: { criu: errors.slice(0, 20) } });
   }
 }

@@ -1,0 +1,14 @@
+/** What the processor can do, as far as programs notice it: what they have found out once they use for as long as they live. */
+import { readFileSync } from 'node:fs';
+
+/**
+ * Extensions of the instruction set, by their names in /proc/cpuinfo (arch/x86/include/asm/cpufeatures.h). Other flags tell of the kernel and of virtual
+ * machines, and come and go with versions of the kernel. Where there is a line `Features` (arm64) all of them count.
+ */
+const EXTENSIONS = /^(mmx|sse\d?|sse4_[12a]|ssse3|pni|avx\w*|aes|vaes|pclmulqdq|vpclmulqdq|fma|f16c|popcnt|movbe|bmi[12]|abm|adx|sha_ni|sha512|sm[34]|gfni|rdrand|rdseed|fsgsbase|erms|fsrm|xsave\w*|clflushopt|clwb|amx_\w+|rtm|hle|3dnow\w*|xop|fma4|tbm|cx16|lahf_lm|movdir\w+|serialize|waitpkg|pku|user_shstk)$/;
+
+/** Names of the extensions, sorted. @param cpuinfo replaced in tests */
+export function processorExtensions(cpuinfo = readFileSync('/proc/cpuinfo', 'utf8')): string[] {
+  const [, kind, words = ''] = /^(flags|Features)\s*:(.*)$/m.exec(cpuinfo) ?? [];
+  return words.split(' ').filter((word) => word !== '' && (kind === 'Features' || EXTENSIONS.test(word))).sort();
+}

@@ -1,0 +1,139 @@
+/** What goes wrong around a dump and a restore: the VE runs on, or stays suspended with its state, and whoever asked is told why. */
+import assert from 'node:assert/strict';
+import { execFileSync } from 'node:child_process';
+import { mkdirSync, readFileSync, readdirSync, readlinkSync, renameSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { after, test, type TestContext } from 'node:test';
+import { fileInstance } from '../lib/instance.ts';
+import { SEED, randomFrom } from '../lib/random.ts';
+import { assertSame } from '../lib/same.ts';
+import { until } from '../lib/wait.ts';
+import { openLine, untilText, type Line } from './workloads/clients/talk.ts';
+
+const veld = await fileInstance();
+const { stateDir } = veld.settings;
+const random = randomFrom(SEED);
+
+/** Answers each line with how many there were. */
+const SERVER = 'use IO::Socket::IP; my $s = IO::Socket::IP->new(LocalHost => "::", LocalPort => 7000, Listen => 9, ReuseAddr => 1, V6Only => 0) or die $@; '
+  + 'my $n = 0; while (my $c = $s->accept) { $c->autoflush(1); while (<$c>) { $n++; print $c "$n\\n" } }';
+
+let line: Line | undefined;
+after(() => line?.end());
+let asked = 0;
+/** The same process answers over the same connection, and systemd starts a unit. */
+async function assertRuns(): Promise<void> {
+  line!.send('a\n');
+  asked += 1;
+  assert.equal(await line!.receive(untilText('\n')), String(asked));
+  const { exitCode, stderr } = await veld.exec('web', 'systemd-run', '--quiet', '--collect', '--wait', 'true');
+  assert.equal(exitCode, 0, stderr);
+}
+
+let running: string[];
+
+test('a VE with a client', async () => {
+  const { addresses } = await veld.createRunning('web');
+  assert.equal(await veld.booted('web'), 'running');
+  await veld.exec('web', 'systemd-run', '--quiet', '--unit=server', 'perl', '-e', SERVER);
+  line = await until('the server', () => openLine(addresses[0]!, 7000).catch(() => undefined));
+  await assertRuns();
+  running = veld.outline();
+});
+
+test('the disk is full in the middle of a dump: said so, and the VE runs on', async (t) => {
+  const states = join(stateDir, 'states');
+  mkdirSync(states, { recursive: true });
+  execFileSync('mount', ['-t', 'tmpfs', '-o', 'size=3m,mode=700', 'veld-test', states]);
+  let mounted = true;
+  const free = (): void => {
+    if (mounted) execFileSync('umount', [states]);
+    mounted = false;
+  };
+  t.after(free);
+  const result = await veld.cli('suspend', 'web');
+  assert.match(result.stderr, /no space/);
+  assert.equal(result.code, 21);
+  await assertRuns();
+  assert.deepEqual(readdirSync(states), []);
+  free();
+  assertSame(veld.outline(), running, 'traces');
+});
+
+/** Pid of the criu that works on this instance, once there is one. */
+const findCriu = (): Promise<number> => until('criu', () => readdirSync('/proc').filter((name) => /^\d+$/.test(name)).map(Number).find((pid) => {
+  try {
+    return readlinkSync(`/proc/${pid}/exe`).endsWith('/criu') && readFileSync(`/proc/${pid}/cmdline`, 'utf8').includes(veld.name);
+  } catch {
+    return false; // it has ended
+  }
+}), 20_000, 1);
+
+/** Begin an operation, and kill criu in the middle of it. @returns whether that was before it had ended */
+async function killedIn(verb: string, delay: number, t: TestContext): Promise<boolean> {
+  const ended = veld.api.operate('POST', `/v1/ves/web/${verb}`).then(() => true, () => false);
+  const pid = await findCriu();
+  await sleep(delay);
+  try {
+    process.kill(pid, 'SIGKILL');
+  } catch { /* it was quicker */ }
+  const done = await ended;
+  t.diagnostic(`${verb}: killed after ${delay} ms, ${done ? 'which was too late' : 'in the middle'}`);
+  return !done;
+}
+
+test('criu is killed in the middle of a dump: the VE runs on', async (t) => {
+  let hits = 0;
+  for (let i = 0; i < 8; i++) {
+    if (await killedIn('suspend', Math.floor(random() * 120), t)) {
+      hits += 1;
+      assert.equal((await veld.show('web')).status, 'running');
+    } else await veld.api.operate('POST', '/v1/ves/web/resume');
+    await assertRuns();
+  }
+  assert.ok(hits > 0, 'never in the middle');
+  assertSame(veld.outline(), running, 'traces');
+});
+
+test('criu is killed in the middle of a restore: the VE stays suspended, and comes back after that', async (t) => {
+  let hits = 0;
+  for (let i = 0; i < 8; i++) {
+    await veld.api.operate('POST', '/v1/ves/web/suspend');
+    if (await killedIn('resume', Math.floor(random() * 80), t)) {
+      hits += 1;
+      assert.equal((await veld.show('web')).status, 'suspended');
+      await veld.api.operate('POST', '/v1/ves/web/resume');
+    }
+    await assertRuns();
+  }
+  assert.ok(hits > 0, 'never in the middle');
+  assertSame(veld.outline(), running, 'traces');
+});
+
+test('without its engine, or on a processor that can do less, a state is refused in words, and waits', async () => {
+  await veld.api.operate('POST', '/v1/ves/web/suspend');
+  const { uuid } = await veld.show('web');
+  const file = join(stateDir, 'states', uuid, 'manifest.json');
+  const manifest = JSON.parse(readFileSync(file, 'utf8')) as { engine: string; processor: string[] };
+  const engine = join(stateDir, 'engine', manifest.engine);
+  renameSync(engine, `${engine}.away`);
+  try {
+    const result = await veld.cli('resume', 'web');
+    assert.equal(result.code, 23);
+    assert.match(result.stderr, /engine/);
+  } finally {
+    renameSync(`${engine}.away`, engine);
+  }
+  assert.ok(manifest.processor.length > 0);
+  writeFileSync(file, JSON.stringify({ ...manifest, processor: [...manifest.processor, 'avx9000'] }));
+  const other = await veld.cli('resume', 'web');
+  assert.equal(other.code, 39);
+  assert.match(other.stderr, /another processor: this one has not avx9000/);
+  assert.equal((await veld.show('web')).status, 'suspended');
+  writeFileSync(file, JSON.stringify(manifest));
+  await veld.api.operate('POST', '/v1/ves/web/resume');
+  await assertRuns();
+
+  await veld.api.operate('DELETE', '/v1/ves/web?force=true');
+});
