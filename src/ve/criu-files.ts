@@ -20,9 +20,15 @@ import { hybridMount } from './boot.ts';
 import type { VeContext } from './context.ts';
 import { emptyFolder, fstabLine, putFile, runFolder, runtimeId, shellVariables } from './run-folder.ts';
 
-/** Mounts of a running VE. */
+/** Mounts of a running VE. @throws VeldError `ve.not_running` when its init is ending just now */
 export function mountsOf(init: ProcessId): MountLine[] {
-  return parseMountTable(readFileSync(`/proc/${init.pid}/mountinfo`, 'utf8'));
+  try {
+    return parseMountTable(readFileSync(`/proc/${init.pid}/mountinfo`, 'utf8'));
+  } catch (error) {
+    // EINVAL: it has given up its mounts already.
+    if (!['EINVAL', 'ENOENT', 'ESRCH'].includes((error as NodeJS.ErrnoException).code ?? '')) throw error;
+    throw new VeldError('ve.not_running', 'The VE has just ended.', { cause: error });
+  }
 }
 
 /** Describe a running VE's state to be. */
