@@ -66,7 +66,7 @@ export function createVeManager(context: VeContext): RunningVeManager {
       }
     });
 
-  /** Templates for which it has been tried. */
+  /** Templates for which it has been tried, or is not wanted. */
   const warmed = new Set<string>();
   /** Make a warm image of a template if there is none that fits: by an operation of its own, for which nobody waits. */
   const warm = (template: string): void => {
@@ -257,6 +257,7 @@ export function createVeManager(context: VeContext): RunningVeManager {
 
     coolTemplate(key, requestId) {
       const { fingerprint } = findTemplate(context, key);
+      warmed.add(fingerprint); // whoever throws it away does not want the next one at once
       return operations.start({ kind: 'template-cool', ve: null, requestId }, () => dropWarmImage(context, fingerprint));
     },
 

@@ -12,7 +12,7 @@ export const command = defineCommand<{ template: string[] }, { wait: boolean; dr
     'A new VE that is brought to life from the image has its own name, machine-id, host keys, addresses and uids, and all services running.',
   ],
   args: [{ name: 'template', completes: 'template', help: 'Names or fingerprints', variadic: true }],
-  options: [{ flags: '--drop', help: 'Throw the image away instead' }, NO_WAIT],
+  options: [{ flags: '--drop', help: 'Throw the image away instead; the daemon makes no other one by itself before it is started again' }, NO_WAIT],
   examples: [['template warm debian-12', 'Make one now, or anew'], ['template warm --drop debian-12', 'Let new VEs boot']],
   errors: ['template.not_found', 'template.cold', 'engine.missing', 'checkpoint.refused', 'checkpoint.failed', 've.start_failed', 'operation.cancelled', 'operation.interrupted'],
   json: 'an array of the operations',
