@@ -12,11 +12,13 @@ import type { Manifest, StateFolder, States } from './types.ts';
 const UUID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/;
 const SNAPSHOT = /^[0-9a-f]{32}$/;
 
-/**
- * Written by libexec/veld-criu-hook when all of a dump is there. Empty: it is on the disk. Else it holds the id of the host's boot (boot_id in proc(5)) up to whose
- * end the state is whole, for it may be in the page cache only.
- */
+/** Written by libexec/veld-criu-hook when all of a dump is on the disk. */
 const WHOLE = 'whole';
+/**
+ * When all of it is there, but perhaps in the page cache only: the id of the host's boot (boot_id in proc(5)), up to whose end the state is whole. A file of
+ * another name, for after a power cut it may be empty.
+ */
+const BRIEFLY_WHOLE = 'whole.boot';
 const MANIFEST = 'manifest.json';
 
 /** Open the states below a state folder. */
@@ -32,10 +34,10 @@ export function createStates({ stateDir }: { stateDir: string }): States {
     if (!SNAPSHOT.test(id)) throw new VeldError('internal', `${JSON.stringify(id)} is not the id of a snapshot.`);
     return at(join(snapshots, id));
   };
-  const isWholeAt = ({ dir }: StateFolder): boolean => ['', bootId()].includes(readIfExists(join(dir, WHOLE))?.trim() ?? 'missing');
+  const isWholeAt = ({ dir }: StateFolder): boolean => existsSync(join(dir, WHOLE)) || readIfExists(join(dir, BRIEFLY_WHOLE))?.trim() === bootId();
   const isWhole = (uuid: string): boolean => isWholeAt(folder(uuid));
   const drop = ({ dir }: StateFolder): Promise<void> => {
-    rmSync(join(dir, WHOLE), { force: true }); // first: what is half gone must not count as whole
+    for (const mark of [WHOLE, BRIEFLY_WHOLE]) rmSync(join(dir, mark), { force: true }); // first: what is half gone must not count as whole
     return rm(dir, { recursive: true, force: true }); // gigabytes, perhaps
   };
   const make = (made: StateFolder): StateFolder => {
@@ -52,13 +54,13 @@ export function createStates({ stateDir }: { stateDir: string }): States {
   };
   const finish = ({ dir }: StateFolder, manifest: Manifest, flush = true): void => {
     writeFileSync(join(dir, MANIFEST), JSON.stringify(manifest), { mode: 0o600, flush });
-    writeFileSync(join(dir, WHOLE), flush ? '' : bootId(), { flush });
+    writeFileSync(join(dir, flush ? WHOLE : BRIEFLY_WHOLE), flush ? '' : bootId(), { flush });
   };
   return {
     folder,
     snapshot,
     isWhole,
-    isSecure: (uuid) => readIfExists(join(folder(uuid).dir, WHOLE)) === '',
+    isSecure: (uuid) => existsSync(join(folder(uuid).dir, WHOLE)),
     isWholeSnapshot: (id) => isWholeAt(snapshot(id)),
     remove: (uuid) => drop(folder(uuid)),
     removeSnapshot: (id) => drop(snapshot(id)),

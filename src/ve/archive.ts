@@ -109,7 +109,7 @@ export async function restoreVe(context: VeContext, request: RestoreRequest, tas
   const sameAddresses = JSON.stringify(ve.addresses) === JSON.stringify(contents.addresses);
   states.derive(state, ve, { closeTcp: !sameAddresses || contents.tcp === 'close' || request.tcp === 'close' });
   updateVe(store, ve.uuid, { guestDirty: moved || !sameAddresses, ready: true, suspended: { at: new Date().toISOString(), engine } });
-  await bringBack(context, ve.uuid, task);
+  await bringBack(context, ve.uuid, task, { part: true });
   if (moved) await personalise(context, reload(store, ve.uuid));
   await rm(incoming, { recursive: true, force: true });
   context.events.emit('ve.created', { ve: ve.uuid, data: { name: ve.name, number: ve.number } });

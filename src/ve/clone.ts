@@ -40,7 +40,7 @@ export async function cloneVe(context: VeContext, uuid: string, clone: VeRecord,
     });
     if (snapshot.engine !== null) {
       task.progress(60, 'bringing its processes to life');
-      await bringBack(context, clone.uuid, task);
+      await bringBack(context, clone.uuid, task, { part: true });
       await personalise(context, reload(store, clone.uuid));
     }
   } catch (error) {

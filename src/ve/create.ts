@@ -73,13 +73,13 @@ export async function createVe(context: VeContext, ve: VeRecord, task: Task): Pr
   });
 }
 
-/** Make the disk of a new VE, with its identity on it. */
-export async function makeVolume(context: VeContext, ve: VeRecord): Promise<void> {
+/** Make the disk of a new VE, with its identity on it. @param anew in the place of another VE's, which the layers below it may hold */
+export async function makeVolume(context: VeContext, ve: VeRecord, anew = false): Promise<void> {
   const { store, volumes } = context;
   await volumes.createVolume(ve.uuid, ve.uidBase);
   const template = store.findTemplate(ve.template);
   if (!template) throw new VeldError('template.not_found', 'The template was deleted meanwhile.');
-  await volumes.seedVolume(ve.uuid, ve.uidBase, await seedFiles(context, ve, template));
+  await volumes.seedVolume(ve.uuid, ve.uidBase, await seedFiles(context, ve, template, anew));
 }
 
 interface SeedFile {
@@ -92,7 +92,7 @@ interface SeedFile {
 const HOST_KEY = '/etc/ssh/ssh_host_ed25519_key';
 
 /** The identity files of a new VE: they can be laid into the fresh upper, nobody else has touched it. */
-async function seedFiles(context: VeContext, ve: VeRecord, template: TemplateRecord): Promise<SeedFile[]> {
+async function seedFiles(context: VeContext, ve: VeRecord, template: TemplateRecord, anew: boolean): Promise<SeedFile[]> {
   const top = template.layers.at(-1);
   if (!top) throw new VeldError('template.invalid', `The template ${template.name} has no layer.`);
   const root = await openGuestRoot(context.volumes.layerPath(top.id));
@@ -101,8 +101,8 @@ async function seedFiles(context: VeContext, ve: VeRecord, template: TemplateRec
     for (const file of filesOf(context, ve, resolveProperties(ve.properties))) {
       if (await isWanted(file, root)) files.push({ path: file.path, content: file.content, mode: 0o644 });
     }
-    if (await root.folderExists('/etc/ssh') && await root.exists('/usr/sbin/sshd') && !(await root.exists(HOST_KEY))) files.push(...sshHostKeys(`root@${ve.name}`));
-    if (await isEmptyFile(root, MACHINE_ID)) files.push({ path: MACHINE_ID, content: `${ve.uuid.replaceAll('-', '')}\n`, mode: 0o444 });
+    if (await root.folderExists('/etc/ssh') && await root.exists('/usr/sbin/sshd') && (anew || !(await root.exists(HOST_KEY)))) files.push(...sshHostKeys(`root@${ve.name}`));
+    if (anew || await isEmptyFile(root, MACHINE_ID)) files.push({ path: MACHINE_ID, content: `${ve.uuid.replaceAll('-', '')}\n`, mode: 0o444 });
     return files;
   } finally {
     root.close();

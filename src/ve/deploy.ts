@@ -24,7 +24,7 @@ export async function deployVe(context: VeContext, ve: VeRecord, task: Task): Pr
     } catch (error) {
       task.signal.throwIfAborted();
       context.log.warn({ ve: ve.uuid, name: ve.name, err: error }, 'the warm image of its template could not be used: the VE boots');
-      await backToNothing(context, ve);
+      await backToNothing(context, ve, image, error);
     }
   }
   await createVe(context, ve, task);
@@ -36,20 +36,21 @@ async function bringToLife(context: VeContext, ve: VeRecord, image: WarmImage, t
   context.resources.expectMoves(500); // in milliseconds, at least
   task.phase('volume');
   task.progress(5, 'making the disk');
-  await makeVolume(context, ve);
+  await makeVolume(context, ve, true);
   states.derive(states.snapshot(image.id), ve, { closeTcp: true });
   faultPoint('deploy.state');
   updateVe(store, ve.uuid, { layers: [...ve.layers, image.layer], ready: true, deployed: 'warm', suspended: { at: image.createdAt, engine: image.engine } });
   await bringBack(context, ve.uuid, task, { prove: personalise, part: true });
 }
 
-/** What the attempt has made goes; the record is as it was reserved. */
-async function backToNothing(context: VeContext, ve: VeRecord): Promise<void> {
+/** What the attempt has made goes; the record is as it was reserved. The image goes, too, where it is to blame. */
+async function backToNothing(context: VeContext, ve: VeRecord, image: WarmImage, error: unknown): Promise<void> {
   await cleanUpRun(context, ve);
   await context.states.remove(ve.uuid);
   await context.volumes.destroyVolume(ve.uuid);
   updateVe(context.store, ve.uuid, { layers: ve.layers, ready: false, deployed: null, suspended: null, desired: 'stopped' });
-  await dropWarmImage(context, ve.template);
+  const code = error instanceof VeldError ? error.code : undefined;
+  if ((code === 'restore.failed' || code === 'restore.unhealthy') && context.store.listWarmImages().some(({ id }) => id === image.id)) await dropWarmImage(context, ve.template);
 }
 
 /**

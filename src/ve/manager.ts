@@ -7,7 +7,7 @@ import type { Task } from '../ops/types.ts';
 import { checkTemplateName } from '../spec/names.ts';
 import { checkArchiveFile, checkpointVe, restoreVe } from './archive.ts';
 import { attachConsole } from './console.ts';
-import { findVe, reload, updateVe, type VeContext } from './context.ts';
+import { findVe, reload, type VeContext } from './context.ts';
 import { readFromVe, writeToVe } from './copy.ts';
 import { cloneVe, inherited } from './clone.ts';
 import { createVe, forgetRecord, reserveVe } from './create.ts';
@@ -70,10 +70,14 @@ export function createVeManager(context: VeContext): RunningVeManager {
   const warmed = new Set<string>();
   /** Make a warm image of a template if there is none that fits: by an operation of its own, for which nobody waits. */
   const warm = (template: string): void => {
-    const record = store.findTemplate(template);
-    if (!record || !context.settings.deploy.warm || warmed.has(template) || warmImageOf(context, template)) return;
-    warmed.add(template);
-    operations.start({ kind: 'template-warm', ve: null, requestId: null }, (task) => makeWarmImage(context, record, task));
+    try {
+      const record = store.findTemplate(template);
+      if (!record || !context.settings.deploy.warm || warmed.has(template) || warmImageOf(context, template)) return;
+      warmed.add(template);
+      operations.start({ kind: 'template-warm', ve: null, requestId: null }, (task) => makeWarmImage(context, record, task));
+    } catch (error) {
+      log.error({ template, err: error }, 'no warm image can be made'); // which must not harm whoever came by
+    }
   };
 
   const manager: RunningVeManager = {
@@ -283,10 +287,8 @@ export function createVeManager(context: VeContext): RunningVeManager {
       const work = async (): Promise<void> => { for (const ve of waiting) await suspendWithHost(ve); };
       const suspendWithHost = async ({ uuid, name }: VeRecord): Promise<void> => {
         try {
-          const ended = await operations.wait(manager.suspend(uuid, null).id);
-          const { suspended } = reload(store, uuid);
-          if (suspended) updateVe(store, uuid, { suspended: { ...suspended, byHost: true } });
-          else log.error({ ve: uuid, name, error: ended.error }, 'a VE could not be suspended for the shutdown of the host: it will be stopped');
+          const ended = await operations.wait(begin('suspend', findVe(store, uuid), null, (task) => suspendVe(context, uuid, task, { byHost: true })).id);
+          if (!reload(store, uuid).suspended) log.error({ ve: uuid, name, error: ended.error }, 'a VE could not be suspended for the shutdown of the host: it will be stopped');
         } catch (error) {
           log.error({ ve: uuid, name, err: error }, 'a VE could not be suspended for the shutdown of the host: it will be stopped');
         }
@@ -298,7 +300,7 @@ export function createVeManager(context: VeContext): RunningVeManager {
     async resumeAtBoot() {
       for (const ve of store.listVes().filter(({ suspended }) => suspended?.byHost).sort(byBootOrder)) {
         try {
-          let ended = await operations.wait(manager.resume(ve.uuid, null).id);
+          let ended: Pick<OperationRecord, 'state' | 'error'> = await operations.wait(begin('resume', ve, null, (task) => resumeVe(context, ve.uuid, task)).id);
           if (ended.state !== 'succeeded' && reload(store, ve.uuid).suspended) {
             // Its administrator wants it to run; and without this setting there would be no state, either.
             log.error({ ve: ve.uuid, name: ve.name, error: ended.error }, 'a VE that was suspended with the host could not be brought back: it boots');

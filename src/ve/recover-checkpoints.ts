@@ -57,10 +57,14 @@ export async function recoverCheckpoint(context: VeContext, ve: VeRecord, entry:
     if (ve.suspended) finishResume(context, ve);
     return false;
   }
-  if (!ve.suspended && !states.isWhole(ve.uuid)) return false; // it died, and that was not us
+  if (!states.isWhole(ve.uuid)) {
+    // It died, and that was not us; or it has run again since, and has ended.
+    if (ve.suspended) finishResume(context, ve);
+    return false;
+  }
   log.info(about, 'the VE is suspended');
   if (ve.suspended) await cleanUpRun(context, ve);
-  else await finishSuspend(context, ve);
+  else await finishSuspend(context, ve, { byHost: entry.data.byHost === true });
   if (momentary) unfinished.resume.push(reload(store, ve.uuid));
   return true;
 }

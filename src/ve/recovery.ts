@@ -12,8 +12,10 @@ import { cleanUpRun, settled } from './clean-up.ts';
 import { updateVe, type VeContext } from './context.ts';
 import { removeVe } from './destroy.ts';
 import type { ExitWatcher } from './exits.ts';
+import { finishResume } from './resume.ts';
 import { listRunFolders, makeSharedRunFolders, readRunState, removeRunFolder, runFolder } from './run-folder.ts';
 import { dumpEnded, mayDump, recoverCheckpoint, removeStrayStates, type UnfinishedCheckpoints } from './recover-checkpoints.ts';
+import { dropUnusedLayers } from './layers.ts';
 import { follow } from './set.ts';
 
 /** What is left to do by ordinary operations, once the daemon serves. */
@@ -71,6 +73,11 @@ async function recoverVe(context: VeContext, ve: VeRecord, entry: JournalRecord 
   await settled(context, ve.number);
   const state = readRunState(settings, ve.number);
   const kind = entry?.kind;
+  if (state.init && ve.suspended && !entry) {
+    // An operation that was given up in the moment in which the VE came back.
+    if (existsSync(join(runFolder(settings, ve.number), 'restore'))) return cleanUpRun(context, ve);
+    finishResume(context, ve);
+  }
   // After a boot of the host boot.start decides what runs, not what ran.
   if (!sameBoot && ve.desired === 'running' && !resolveProperties(ve.properties)['boot.start']) updateVe(store, ve.uuid, { desired: 'stopped' });
 
@@ -122,8 +129,9 @@ async function renewRun(context: VeContext, ve: VeRecord): Promise<void> {
   }
 }
 
-/** Volumes and layers that no record names. */
+/** Volumes and layers that no record names, and layers that nothing stands on. */
 async function removeOrphans({ store, volumes, settings, log }: VeContext): Promise<void> {
+  await dropUnusedLayers({ store, volumes }, store.listLayers());
   const orphans = volumes.orphans({
     volumes: new Set(store.listVes().map((ve) => ve.uuid)),
     layers: new Set(store.listLayers().map((layer) => layer.id)),

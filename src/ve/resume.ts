@@ -18,9 +18,10 @@ import { proveHealth } from './health.ts';
 import { updateGuestFiles } from './identity-files.ts';
 import { mark, readRunState, runFolder } from './run-folder.ts';
 
-/** @throws VeldError `ve.not_suspended`, `checkpoint.unusable`, `engine.missing` */
+/** @throws VeldError `ve.not_suspended`, `ve.running`, `checkpoint.unusable`, `engine.missing` */
 export function checkResumable({ settings, states }: VeContext, ve: VeRecord): void {
   if (!ve.suspended) throw new VeldError('ve.not_suspended', `${ve.name} is not suspended.`);
+  if (readRunState(settings, ve.number).init) throw new VeldError('ve.running', `${ve.name} is running already.`, { hint: 'Start the daemon again: it will notice.' });
   states.manifest(ve.uuid);
   engineByFingerprint(settings.stateDir, ve.suspended.engine);
 }
@@ -61,6 +62,7 @@ export async function bringBack(context: VeContext, uuid: string, task: Task, { 
     for (const name of ['stopping', 'hold'] as const) mark(settings, ve.number, name, false);
     faultPoint('resume.folder');
     task.progress(70, 'bringing its processes back');
+    if (!part) task.commit(); // nobody can call it back from here on
     const [boot] = await Promise.all([run(join(settings.libexecDir, 'veld-boot'), [folder], { allow: [1] }), paused ? undefined : network.admit(ve)]);
     ({ init } = readRunState(settings, ve.number));
     if (boot.code !== 0 || !init) throw restoreFailed(context, ve, boot.stdout);
@@ -69,7 +71,6 @@ export async function bringBack(context: VeContext, uuid: string, task: Task, { 
     throw error;
   }
   // Its processes run, and change its disk: the state is of the past.
-  if (!part) task.commit();
   const running = paused ? ve : finishResume(context, ve);
   task.progress(90, 'proving that it works');
   await afterRestore(context, running, init, prove);

@@ -127,7 +127,7 @@ export function writeRunFolder(settings: Settings, plan: BootPlan): string {
   put('config.template', JSON.stringify(plan.config));
   put('config.plain', JSON.stringify(plan.plainConfig));
   // Made here, or any user of the host could hold the lock that the scripts make; never by rename: another inode would be another lock.
-  closeSync(openSync(join(folder, 'lock'), 'a', 0o600));
+  for (const name of ['lock', 'saving', 'opening']) closeSync(openSync(join(folder, name), 'a', 0o600));
   const { binds, root, long } = mountTable(folder, runtimeId(settings, plan.ve.number), plan);
   put('fstab', long ? binds : binds + root);
   if (long) put('fstab.root', root);

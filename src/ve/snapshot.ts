@@ -12,7 +12,7 @@ import { reload, updateVe, type VeContext } from './context.ts';
 import { dropUnusedLayers } from './layers.ts';
 import { bringBack } from './resume.ts';
 import { readRunState } from './run-folder.ts';
-import { checkSuspendable, goOn, pause } from './suspend.ts';
+import { checkSuspendable, goOn, pause, paused } from './suspend.ts';
 
 /** Layers of a disk: their names are to fit into a page of mount options. */
 const MAX_LAYERS = 40;
@@ -50,30 +50,36 @@ export async function createSnapshot(context: VeContext, uuid: string, name: str
   checkSnapshotName(context, before, name);
   checkKeepable(context, before, live);
   const running = readRunState(context.settings, before.number).init !== undefined;
-  if (running) await pause(context, before, task, `A snapshot of ${before.name} is being taken.`);
-  else {
+  const init = running ? await pause(context, before, task, `A snapshot of ${before.name} is being taken.`) : undefined;
+  if (!init) {
     task.phase('keep');
     task.commit();
   }
+  const id = randomBytes(16).toString('hex');
   let snapshot: SnapshotRecord;
   try {
-    snapshot = await keep(context, uuid, name);
-  } finally {
-    // Whatever became of the snapshot.
-    if (running) await goOn(context, uuid, task);
+    try {
+      if (init) await paused(context, before, init);
+      snapshot = await keep(context, uuid, { id, name, live: init !== undefined || before.suspended !== null });
+    } finally {
+      // Whatever became of the snapshot.
+      if (init) await goOn(context, uuid, task);
+    }
+    if (init) await context.states.secure(context.states.snapshot(id)); // not while the VE stands
+    context.store.insertSnapshot(snapshot);
+  } catch (error) {
+    await context.states.removeSnapshot(id);
+    throw error;
   }
-  if (running) await context.states.secure(context.states.snapshot(snapshot.id)); // not while the VE stands
-  context.store.insertSnapshot(snapshot);
   context.events.emit('snapshot.created', { ve: uuid, data: { name, live } });
   return snapshot;
 }
 
 /** Keep a VE at rest, and its processes where there is a state of them. @returns the record, which is not in the store yet */
-async function keep(context: VeContext, uuid: string, name: string): Promise<SnapshotRecord> {
+async function keep(context: VeContext, uuid: string, { id, name, live }: { id: string; name: string; live: boolean }): Promise<SnapshotRecord> {
   const { store, states, volumes } = context;
   const ve = reload(store, uuid);
-  const [id, layer] = [randomBytes(16).toString('hex'), randomBytes(16).toString('hex')];
-  const live = states.isWhole(uuid);
+  const layer = randomBytes(16).toString('hex');
   if (live) states.copy(states.folder(uuid), states.snapshot(id), { flush: states.isSecure(uuid) });
   faultPoint('snapshot.state');
   const frozen = await volumes.freezeUpper(uuid, ve.uidBase, layer);

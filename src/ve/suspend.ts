@@ -54,26 +54,33 @@ export async function obstaclesOf(context: VeContext, ve: VeRecord): Promise<Obs
   ];
 }
 
-/** Suspend a running VE. On failure it runs on, its connections intact. */
-export async function suspendVe(context: VeContext, uuid: string, task: Task): Promise<void> {
+/** Suspend a running VE. On failure it runs on, its connections intact. @param options `byHost`: because the host goes down */
+export async function suspendVe(context: VeContext, uuid: string, task: Task, options: { byHost?: boolean } = {}): Promise<void> {
   const ve = reload(context.store, uuid);
   await settled(context, ve.number); // it may be rebooting itself just now
-  await suspendNow(context, ve, task, `${ve.name} is being suspended.`);
+  await finishSuspend(context, ve, options, await dumpNow(context, ve, task, `${ve.name} is being suspended.`, options));
   context.events.emit('ve.suspended', { ve: uuid, data: { name: ve.name } });
 }
 
 /** The same as a part of another operation; the caller has seen that no script is at work. @param why told to whoever has a command in it */
 export async function suspendNow(context: VeContext, ve: VeRecord, task: Task, why: string): Promise<void> {
-  await finishSuspend(context, ve, await dumpNow(context, ve, task, why, false));
+  await finishSuspend(context, ve, {}, await dumpNow(context, ve, task, why, {}));
 }
 
 /**
- * The same for a VE that goes on in a moment, with {@link goOn}: what a boot makes and an end takes away stays, its record too, and its state is whole only
- * for as long as the host runs.
+ * The same for a VE that goes on in a moment, in any case by {@link goOn}: what a boot makes and an end takes away stays, its record too, and its state is
+ * whole only for as long as the host runs.
+ * @returns what was its init
  */
-export async function pause(context: VeContext, ve: VeRecord, task: Task, why: string): Promise<void> {
-  const init = await dumpNow(context, ve, task, why, true);
-  await waitProcessEnd(init, AbortSignal.timeout(10_000));
+export function pause(context: VeContext, ve: VeRecord, task: Task, why: string): Promise<ProcessId> {
+  return dumpNow(context, ve, task, why, { brief: true });
+}
+
+/** Wait until nothing of a paused VE is there any more. */
+export async function paused(context: VeContext, ve: VeRecord, init: ProcessId): Promise<void> {
+  // Its links go with its namespace, some time or other; the next ones have their names.
+  const links = context.network.plan(ve).links.map(({ link }) => run('ip', ['link', 'del', link], { allow: true }));
+  await Promise.all([waitProcessEnd(init, AbortSignal.timeout(10_000)), ...links]);
   await settled(context, ve.number);
   if (context.resources.pids(ve.number).length > 0) await context.resources.kill(ve.number);
 }
@@ -84,13 +91,13 @@ export async function goOn(context: VeContext, uuid: string, task: Task): Promis
     await bringBack(context, uuid, task, { paused: true });
   } catch (error) {
     const { init } = readRunState(context.settings, reload(context.store, uuid).number);
-    if (!init && context.states.isWhole(uuid)) await noteSuspended(context, uuid);
+    if (!init && context.states.isWhole(uuid)) await noteSuspended(context, uuid, {});
     throw error;
   }
 }
 
 /** @returns what was its init */
-async function dumpNow(context: VeContext, ve: VeRecord, task: Task, why: string, brief: boolean): Promise<ProcessId> {
+async function dumpNow(context: VeContext, ve: VeRecord, task: Task, why: string, { brief = false, byHost = false }: { brief?: boolean; byHost?: boolean }): Promise<ProcessId> {
   const { uuid } = ve;
   const init = checkSuspendable(context, ve);
   task.progress(5, 'looking for what cannot be kept');
@@ -102,7 +109,7 @@ async function dumpNow(context: VeContext, ve: VeRecord, task: Task, why: string
   const manifest = manifestOf(context, ve, init);
   const state = context.states.begin(uuid, manifest);
   // From here on criu alone decides: the processes end in the moment in which all of them are on the disk.
-  task.phase('suspend');
+  task.phase('suspend', { byHost });
   task.commit();
   task.progress(20, 'writing its processes to the disk');
   if (brief) context.resources.expectMoves(1000); // in milliseconds: they come back soon
@@ -118,16 +125,16 @@ async function dumpNow(context: VeContext, ve: VeRecord, task: Task, why: string
 }
 
 /** The state is whole: the VE is suspended, whoever of it may still be there. Recovery calls it too. */
-export async function finishSuspend(context: VeContext, ve: VeRecord, init?: ProcessId): Promise<void> {
-  await noteSuspended(context, ve.uuid);
+export async function finishSuspend(context: VeContext, ve: VeRecord, options: { byHost?: boolean }, init?: ProcessId): Promise<void> {
+  await noteSuspended(context, ve.uuid, options);
   if (init) await waitProcessEnd(init, AbortSignal.timeout(10_000));
   await cleanUpRun(context, ve);
 }
 
-async function noteSuspended({ store, states }: VeContext, uuid: string): Promise<void> {
+async function noteSuspended({ store, states }: VeContext, uuid: string, { byHost = false }: { byHost?: boolean }): Promise<void> {
   const { engine, createdAt } = states.manifest(uuid);
   if (!states.isSecure(uuid)) await states.secure(states.folder(uuid));
-  updateVe(store, uuid, { desired: 'stopped', suspended: { at: createdAt, engine } });
+  updateVe(store, uuid, { desired: 'stopped', suspended: { at: createdAt, engine, ...byHost && { byHost } } });
 }
 
 async function dump(context: VeContext, ve: VeRecord, init: ProcessId, state: StateFolder, manifest: Manifest, brief: boolean): Promise<void> {

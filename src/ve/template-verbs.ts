@@ -65,14 +65,17 @@ export async function makeTemplate(
 export async function deleteTemplate(context: VeContext, fingerprint: string, task: Task): Promise<void> {
   const { store, volumes } = context;
   const template = findTemplate(context, fingerprint);
-  const users = store.listVes().filter((ve) => ve.template === fingerprint || ve.layers.some((layer) => template.layers.some((l) => l.id === layer.id)));
-  if (users.length > 0) {
+  const checkUnused = (): void => {
+    const users = store.listVes().filter((ve) => ve.template === fingerprint || ve.layers.some((layer) => template.layers.some((l) => l.id === layer.id)));
+    if (users.length === 0) return;
     throw new VeldError('template.in_use', `The template ${template.name} is used by ${users.slice(0, 5).map((ve) => ve.name).join(', ')}${users.length > 5 ? ` and ${users.length - 5} more` : ''}.`);
-  }
+  };
+  checkUnused();
   task.phase('delete');
   task.commit();
   await dropWarmImage(context, fingerprint);
   const unused = store.transaction(() => {
+    checkUnused(); // somebody may have begun one meanwhile
     store.deleteTemplate(fingerprint);
     const layers = template.layers.filter((layer) => store.layerUses(layer.id) === 0);
     for (const layer of layers) store.deleteLayer(layer.id);

@@ -104,12 +104,17 @@ export async function makeWarmImage(context: VeContext, template: TemplateRecord
     states.copy(states.folder(model.uuid), kept);
     const frozen = await volumes.freezeUpper(model.uuid, model.uidBase, layer);
     const { engine, createdAt } = states.read(kept);
-    await dropWarmImage(context, template.fingerprint);
     const image: WarmImage = { template: template.fingerprint, id, layer: { id: layer, uidBase: model.uidBase }, host: hostMark(engine), engine, createdAt };
-    store.transaction(() => {
+    const older = store.transaction(() => {
+      const before = store.listWarmImages().find((one) => one.template === template.fingerprint);
       store.insertLayer(frozen);
       store.setWarmImage(image);
+      return before;
     });
+    if (older) {
+      await states.removeSnapshot(older.id);
+      await dropUnusedLayers(context, [older.layer]);
+    }
     context.events.emit('template.warmed', { data: { name: template.name, fingerprint: template.fingerprint } });
     return image;
   } finally {

@@ -85,8 +85,8 @@ async function killedIn(verb: string, delay: number, t: TestContext): Promise<bo
 
 test('criu is killed in the middle of a dump: the VE runs on', async (t) => {
   let hits = 0;
-  for (let i = 0; i < 8; i++) {
-    if (await killedIn('suspend', Math.floor(random() * 120), t)) {
+  for (let i = 0; i < 12; i++) {
+    if (await killedIn('suspend', Math.floor(random() * 150), t)) {
       hits += 1;
       assert.equal((await veld.show('web')).status, 'running');
     } else await veld.api.operate('POST', '/v1/ves/web/resume');
