@@ -29,8 +29,8 @@ export function readProcessFile(pid: number, name: string): string | undefined {
     return readFileSync(`/proc/${pid}/${name}`, 'utf8');
   } catch (error) {
     const code = (error as NodeJS.ErrnoException).code;
-    // ESRCH: it ended between open and read.
-    if (code === 'ENOENT' || code === 'ESRCH') return undefined;
+    // ESRCH: it ended between open and read; EINVAL: it is ending, and has no mounts any more.
+    if (code === 'ENOENT' || code === 'ESRCH' || code === 'EINVAL') return undefined;
     throw error;
   }
 }

@@ -84,7 +84,7 @@ async function operate(method: string, path: string, body?: object): Promise<voi
     // How often a command runs can depend on timing: a fault that was meant for an earlier verb may only come now, also when nothing can be taken back
     // any more. Then the next daemon finishes it.
     if (outcome.message.includes('injected failure')) await veld.restart();
-    else if (outcome.code === 've.suspended' && path.endsWith('/suspend')) return 'done';
+    else if ((outcome.code === 've.suspended' && path.endsWith('/suspend')) || (outcome.code === 've.not_found' && method === 'DELETE')) return 'done';
     else if (outcome.code !== 've.busy') return outcome;
     return undefined;
   }, 20_000);
@@ -192,7 +192,8 @@ for (const name of ['create and start', 'start', 'stop', 'restart', 'suspend', '
   const verb = VERBS[name]!;
   test(`a failure at any step of ${name}`, async (t) => {
     await bring(verb.from);
-    const points = thinned(await pointsOf(veld, () => attempt(verb)));
+    const all = await pointsOf(veld, () => attempt(verb));
+    const points = thinned(all);
     for (const point of points) {
       const fault = faultOf('fail', point);
       await bring(verb.from);
@@ -203,7 +204,9 @@ for (const name of ['create and start', 'start', 'stop', 'restart', 'suspend', '
       else {
         const state = await assertWhole(fault);
         // A restart that fails after its stop leaves a stopped VE, which is not made to run again behind the operator's back.
-        if (done === undefined && name !== 'restart') assert.equal(state, verb.from, `${fault}: a failed ${name} changed the VE`);
+        // What fails when a resumed VE runs already is a proof that it works, not the resume.
+        const runs = name === 'resume' && all.indexOf(point) > all.findIndex((other) => other.name === 'ran:veld-boot');
+        if (done === undefined && name !== 'restart') assert.equal(state, runs ? 'running' : verb.from, `${fault}: a failed ${name} changed the VE`);
       }
       // A destroy that has begun is finished by the next daemon, if not by this one.
       if (name === 'destroy') await veld.restart();
