@@ -25,6 +25,9 @@ const FORMAT = 1;
 /** Seconds that all services of a template get to be up. */
 const PATIENCE = 60;
 
+/** What a VE must be allowed, or bringing a whole model back at once may be too much for it where a boot, bit by bit, is not: bytes, processes. */
+const LEAST = { memory: 128 << 20, pids: 128 };
+
 /** Properties that take effect at a boot, and are none of the image's business all the same: they are in files, or the kernel is told. */
 const IN_FILES = new Set(['hostname', 'network.dns', 'network.search']);
 /** Properties that can change at any time, and decide all the same how the links of a boot are made. */
@@ -62,6 +65,7 @@ const marks = new Map<string, string>();
 
 /** Whether a VE with these properties begins where the image's model was: else it must boot. */
 export function suitsWarmImage(properties: Properties): boolean {
+  if ((properties['memory.limit'] ?? Infinity) < LEAST.memory || (properties['pids.limit'] ?? Infinity) < LEAST.pids) return false;
   const defaults = resolveProperties({});
   return PROPERTIES.every(({ name, change }) => (change === 'restart' && !IN_FILES.has(name) || OF_LINKS.has(name)
     ? JSON.stringify(properties[name as keyof Properties]) === JSON.stringify(defaults[name as keyof Properties]) : true));

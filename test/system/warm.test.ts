@@ -87,7 +87,8 @@ test('can be suspended, cloned and checkpointed', async () => {
 test('a VE that must be otherwise from its boot on boots', async () => {
   assert.equal((await veld.createRunning('nested', { 'features.nesting': true })).deployed, 'cold');
   assert.equal((await veld.createRunning('single', { 'boot.command': ['sleep', '600'] })).deployed, 'cold');
-  await destroy('nested', 'single');
+  assert.equal((await veld.createRunning('small', { 'memory.limit': '64M' })).deployed, 'cold');
+  await destroy('nested', 'single', 'small');
 });
 
 test('an image that cannot be brought back costs nobody a VE', async () => {
