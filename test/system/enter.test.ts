@@ -16,8 +16,11 @@ test('a login shell in home with the terminal\'s type and size, and the user\'s 
   terminal.type('shopt login_shell; pwd; tty; stty size; echo "$SHELL,$LANG,$TERM,$HOME,$0"\r');
   await terminal.shows(/login_shell\s+on\r\n\/root\r\n\/dev\/pts\/\d+\r\n24 80\r\n\/bin\/bash,C\.UTF-8,xterm,\/root,\/bin\/bash/);
   terminal.resize(101, 33);
-  terminal.type('stty size\r');
-  await terminal.shows('33 101');
+  // It is on its way, as what is typed is, and may come later.
+  await until('the new size', async () => {
+    terminal.type('stty size\r');
+    return terminal.shown().includes('33 101');
+  }, 20_000, 250);
   assert.doesNotMatch(terminal.shown(), /no job control|cannot set terminal process group/);
   terminal.type('exit 5\r');
   await terminal.ended;
