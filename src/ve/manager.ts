@@ -34,22 +34,13 @@ import type { VeManager } from './types.ts';
 import { sampleUsage, veProcesses } from './usage.ts';
 import { detailVe, detailVes, viewVe, viewVes } from './view.ts';
 import { dropWarmImage, makeWarmImage, warmImageOf } from './warm-image.ts';
-import { resolveProperties } from '../spec/properties.ts';
+import { withHost, type WithHost } from './with-host.ts';
 
-export interface RunningVeManager extends VeManager {
+export interface RunningVeManager extends VeManager, WithHost {
   /** Adopt what runs and mend what was interrupted; before anything else. @param sameBoot whether runDir belongs to this boot */
   adopt(sameBoot: boolean): Promise<void>;
-  /** The host goes down: suspend the VEs that want that. @returns how many these are */
-  suspendAtShutdown(): Promise<number>;
-  /** And bring them back, in their order. */
-  resumeAtBoot(): Promise<void>;
-  /** Start the VEs that shall run after a boot of the host, in their order. Settles when all have been tried. */
-  startAtBoot(): Promise<void>;
   close(): Promise<void>;
 }
-
-/** How many VEs are suspended at a time when the host goes down: more would wait for the same disk. */
-const AT_ONCE = 4;
 
 /** Make the manager. */
 export function createVeManager(context: VeContext): RunningVeManager {
@@ -281,50 +272,7 @@ export function createVeManager(context: VeContext): RunningVeManager {
       if (sameBoot) exits.resume();
     },
 
-    async suspendAtShutdown() {
-      const wanted = store.listVes().filter((ve) => ve.ready && resolveProperties(ve.properties)['shutdown.action'] === 'suspend' && readRunState(context.settings, ve.number).init);
-      const waiting = wanted.values();
-      const work = async (): Promise<void> => { for (const ve of waiting) await suspendWithHost(ve); };
-      const suspendWithHost = async ({ uuid, name }: VeRecord): Promise<void> => {
-        try {
-          const ended = await operations.wait(begin('suspend', findVe(store, uuid), null, (task) => suspendVe(context, uuid, task, { byHost: true })).id);
-          if (!reload(store, uuid).suspended) log.error({ ve: uuid, name, error: ended.error }, 'a VE could not be suspended for the shutdown of the host: it will be stopped');
-        } catch (error) {
-          log.error({ ve: uuid, name, err: error }, 'a VE could not be suspended for the shutdown of the host: it will be stopped');
-        }
-      };
-      await Promise.all(Array.from({ length: AT_ONCE }, work));
-      return wanted.length;
-    },
-
-    async resumeAtBoot() {
-      for (const ve of store.listVes().filter(({ suspended }) => suspended?.byHost).sort(byBootOrder)) {
-        try {
-          let ended: Pick<OperationRecord, 'state' | 'error'> = await operations.wait(begin('resume', ve, null, (task) => resumeVe(context, ve.uuid, task)).id);
-          if (ended.state !== 'succeeded' && reload(store, ve.uuid).suspended) {
-            // Its administrator wants it to run; and without this setting there would be no state, either.
-            log.error({ ve: ve.uuid, name: ve.name, error: ended.error }, 'a VE that was suspended with the host could not be brought back: it boots');
-            ended = await operations.wait(manager.start(ve.uuid, { discardState: true }, null).id);
-          }
-          if (ended.state !== 'succeeded') log.error({ ve: ve.uuid, name: ve.name, error: ended.error }, 'a VE that was suspended with the host did not come back');
-        } catch (error) {
-          log.error({ ve: ve.uuid, name: ve.name, err: error }, 'a VE that was suspended with the host did not come back');
-        }
-      }
-    },
-
-    async startAtBoot() {
-      const wanted = store.listVes()
-        .filter((ve) => ve.ready && !ve.suspended && resolveProperties(ve.properties)['boot.start'] && !readRunState(context.settings, ve.number).init).sort(byBootOrder);
-      for (const ve of wanted) {
-        try {
-          const ended = await operations.wait(manager.start(ve.uuid, {}, null).id);
-          if (ended.state !== 'succeeded') log.error({ ve: ve.uuid, name: ve.name, error: ended.error }, 'a VE did not start at boot');
-        } catch (error) {
-          log.error({ ve: ve.uuid, name: ve.name, err: error }, 'a VE did not start at boot');
-        }
-      }
-    },
+    ...withHost(context, begin),
 
     async close() {
       exits.close();
@@ -332,11 +280,6 @@ export function createVeManager(context: VeContext): RunningVeManager {
     },
   };
   return manager;
-}
-
-/** Which VE comes first at a boot of the host. */
-function byBootOrder(a: VeRecord, b: VeRecord): number {
-  return resolveProperties(b.properties)['boot.order'] - resolveProperties(a.properties)['boot.order'] || a.number - b.number;
 }
 
 /** A start that fails takes the new VE with it, and its logs: say so. */
