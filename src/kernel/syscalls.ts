@@ -47,6 +47,7 @@ function declare(koffi: Koffi) {
     fchdir: lib.func('int fchdir(int)'),
     mountSetattr: syscall('long', 'str', 'long', 'void *', 'size_t'),
     getsockopt: lib.func('int getsockopt(int, int, int, void *, void *)'),
+    setsockopt: lib.func('int setsockopt(int, int, int, void *, uint32_t)'),
     socket: lib.func('int socket(int, int, int)'),
     bind: lib.func('int bind(int, void *, uint32_t)'),
     listen: lib.func('int listen(int, int)'),
@@ -171,6 +172,22 @@ export function getPeerCredentials(fd: number): { pid: number; uid: number; gid:
   const length = Uint32Array.of(12);
   checked('getsockopt', native().c.getsockopt(fd, 1, 17, ucred, length));
   return { pid: ucred[0] as number, uid: (ucred[1] as number) >>> 0, gid: (ucred[2] as number) >>> 0 };
+}
+
+/**
+ * Take a TCP connection out of repair mode (TCP_REPAIR, linux/tcp.h), in which criu looks into it and nobody can read from or write to it.
+ * @param fd any descriptor
+ * @returns whether it was such a connection. Needs CAP_NET_ADMIN over the socket's network namespace.
+ */
+export function endTcpRepair(fd: number): boolean {
+  const IPPROTO_TCP = 6, TCP_REPAIR = 19;
+  // Safe: the option is one int, and the length word says 4 bytes.
+  const value = new Int32Array(new ArrayBuffer(4));
+  if (native().c.getsockopt(fd, IPPROTO_TCP, TCP_REPAIR, value, Uint32Array.of(4)) !== 0 || value[0] === 0) return false;
+  // Safe: reads 4 bytes of the array, which holds the 0 of TCP_REPAIR_OFF.
+  value[0] = 0;
+  checked('setsockopt', native().c.setsockopt(fd, IPPROTO_TCP, TCP_REPAIR, value, 4));
+  return true;
 }
 
 /** Listen on a new unix stream socket, non-blocking. @param path at most 107 bytes */

@@ -1,7 +1,6 @@
 /** What a new daemon does about suspends, resumes and snapshots that an earlier one did not finish. */
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
-import { run } from '../lib/run.ts';
 import type { ProcessId } from '../kernel/process.ts';
 import type { JournalRecord, SnapshotRecord, VeRecord } from '../store/types.ts';
 import { removeIncoming } from './archive.ts';
@@ -24,12 +23,6 @@ const MOMENTARY = ['snapshot', 'clone', 'checkpoint'];
 /** Whether the operation may have a dump under way. */
 export function mayDump({ kind, phase }: JournalRecord): boolean {
   return kind === 'suspend' || (MOMENTARY.includes(kind) && phase === 'suspend');
-}
-
-/** Wait until no dump of the VE is under way, and see to it that none begins any more; what it had closed is open again. */
-export async function dumpEnded({ settings }: VeContext, ve: VeRecord): Promise<void> {
-  const folder = runFolder(settings, ve.number);
-  if (existsSync(join(folder, 'env'))) await run(join(settings.libexecDir, 'veld-dump'), [folder, 'unlock'], { allow: true });
 }
 
 /**

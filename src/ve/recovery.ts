@@ -14,9 +14,10 @@ import { removeVe } from './destroy.ts';
 import type { ExitWatcher } from './exits.ts';
 import { finishResume } from './resume.ts';
 import { listRunFolders, makeSharedRunFolders, readRunState, removeRunFolder, runFolder } from './run-folder.ts';
-import { dumpEnded, mayDump, recoverCheckpoint, removeStrayStates, type UnfinishedCheckpoints } from './recover-checkpoints.ts';
+import { mayDump, recoverCheckpoint, removeStrayStates, type UnfinishedCheckpoints } from './recover-checkpoints.ts';
 import { dropUnusedLayers } from './layers.ts';
 import { follow } from './set.ts';
+import { dumpEnded } from './suspend.ts';
 
 /** What is left to do by ordinary operations, once the daemon serves. */
 export interface Unfinished extends UnfinishedCheckpoints {

@@ -1,4 +1,5 @@
 /** `suspend`: the processes of a VE go from memory to disk. Until criu has written everything they can go on as if nothing had been. */
+import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { VeldError } from '../lib/errors.ts';
@@ -6,6 +7,7 @@ import { readIfExists } from '../lib/files.ts';
 import { run } from '../lib/run.ts';
 import { criuErrors } from '../kernel/criu.ts';
 import { waitProcessEnd } from '../kernel/pidfd.ts';
+import { endRepairOf } from '../kernel/repaired-sockets.ts';
 import type { ProcessId } from '../kernel/process.ts';
 import { findObstacles, frozenGroups, strangeLinks } from '../checkpoint/obstacles.ts';
 import type { Manifest, Obstacle, StateFolder } from '../checkpoint/types.ts';
@@ -31,6 +33,9 @@ const PATIENCE = 20_000;
 const PASSING_ERRORS = /irmap|fsnotify|inotify|handle|control messages in queue|in-flight/i;
 /** How long a dump is tried again for their sake, in milliseconds. */
 const RETRIES = 10_000;
+
+/** Status of libexec/veld-dump when criu was killed, and what it held stands still until {@link dumpEnded}. */
+const BROKEN_OFF = 3;
 
 /** Refuse what cannot be suspended now. @throws VeldError `ve.suspended`, `ve.not_running`, `ve.frozen` */
 export function checkSuspendable({ settings, resources }: VeContext, ve: VeRecord): ProcessId {
@@ -144,6 +149,7 @@ async function dump(context: VeContext, ve: VeRecord, init: ProcessId, state: St
     await writeDumpFiles(context, ve, init, state, manifest, { everywhere, brief });
     const { code, stderr } = await run(join(context.settings.libexecDir, 'veld-dump'), [runFolder(context.settings, ve.number)], { allow: true });
     if (code === 0) return;
+    if (code === BROKEN_OFF) await dumpEnded(context, ve);
     const errors = criuErrors(readIfExists(join(state.images, 'dump.log')) ?? '');
     context.log.warn({ ve: ve.uuid, name: ve.name, everywhere, errors, stderr }, 'criu could not dump a VE');
     // Once again in any case: the first look was not everywhere, and of a large VE it may have taken all the time.
@@ -158,6 +164,17 @@ async function dump(context: VeContext, ve: VeRecord, init: ProcessId, state: St
     }
     throw new VeldError('checkpoint.failed', `${ve.name} could not be suspended, and runs on: ${errors[0] ?? (stderr.trim() || 'criu said nothing')}.`, { details: { criu: errors.slice(0, 20) } });
   }
+}
+
+/** Wait until no dump of the VE is under way, and see to it that none begins any more; what it had closed or held is open and moves again. */
+export async function dumpEnded(context: VeContext, ve: VeRecord): Promise<void> {
+  const folder = runFolder(context.settings, ve.number);
+  if (!existsSync(join(folder, 'env'))) return;
+  const script = (what: string) => run(join(context.settings.libexecDir, 'veld-dump'), [folder, what], { allow: true });
+  await script('end');
+  const connections = endRepairOf(context.resources.pids(ve.number));
+  if (connections > 0) context.log.warn({ ve: ve.uuid, name: ve.name, connections }, 'connections were put in order after a dump that broke off');
+  await script('unlock');
 }
 
 /** @throws VeldError `checkpoint.refused` */

@@ -15,9 +15,10 @@ const veld = await fileInstance();
 const { stateDir } = veld.settings;
 const random = randomFrom(SEED);
 
-/** Answers each line with how many there were. */
-const SERVER = 'use IO::Socket::IP; my $s = IO::Socket::IP->new(LocalHost => "::", LocalPort => 7000, Listen => 9, ReuseAddr => 1, V6Only => 0) or die $@; '
-  + 'my $n = 0; while (my $c = $s->accept) { $c->autoflush(1); while (<$c>) { $n++; print $c "$n\\n" } }';
+/** Answers each line with how many there were; waits as servers do, not in the middle of a read. */
+const SERVER = 'use IO::Socket::IP; use IO::Select; my $s = IO::Socket::IP->new(LocalHost => "::", LocalPort => 7000, Listen => 9, ReuseAddr => 1, V6Only => 0) or die $@; '
+  + 'my $n = 0; my $all = IO::Select->new($s); while (1) { for my $c ($all->can_read) { if ($c == $s) { $all->add($s->accept); next } '
+  + 'if (sysread($c, my $line, 100)) { $n++; syswrite($c, "$n\\n") } else { $all->remove($c); close $c } } }';
 
 let line: Line | undefined;
 after(() => line?.end());
@@ -93,6 +94,31 @@ test('criu is killed in the middle of a dump: the VE runs on', async (t) => {
     await assertRuns();
   }
   assert.ok(hits > 0, 'never in the middle');
+  assertSame(veld.outline(), running, 'traces');
+});
+
+test('criu is killed when all is written: the VE runs on, or is suspended and comes back', async (t) => {
+  let suspended = 0;
+  const { number } = await veld.show('web');
+  const group = /^VELD_UNIFIED_GROUP='(.*)'$/m.exec(readFileSync(join(veld.settings.runDir, 'ves', String(number), 'env'), 'utf8'))![1]!;
+  for (let i = 0; i < 8; i++) {
+    const ended = veld.api.operate('POST', '/v1/ves/web/suspend').then(() => true, () => false);
+    const pid = await findCriu();
+    await until('the processes to be held', () => readFileSync(join(group, 'cgroup.freeze'), 'utf8').trim() === '1', 20_000, 1);
+    await sleep(i * 2);
+    try {
+      process.kill(pid, 'SIGKILL');
+    } catch { /* it was quicker */ }
+    const done = await ended;
+    assert.equal((await veld.show('web')).status, done ? 'suspended' : 'running');
+    t.diagnostic(`killed ${i * 2} ms after that: ${done ? 'suspended' : 'it ran on'}`);
+    if (done) {
+      suspended += 1;
+      await veld.api.operate('POST', '/v1/ves/web/resume');
+    }
+    await assertRuns();
+  }
+  assert.ok(suspended > 0, 'never suspended');
   assertSame(veld.outline(), running, 'traces');
 });
 

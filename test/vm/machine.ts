@@ -12,6 +12,7 @@ import { basename, join } from 'node:path';
 import { after } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { CACHE } from '../lib/cache.ts';
+import { EMULATOR_BROKE } from '../lib/emulator.ts';
 import { findImage } from './image.ts';
 import type { Image, Suite } from './image.ts';
 import { freePort, program } from './programs.ts';
@@ -33,6 +34,11 @@ const BROKEN_BOOTS = 2;
  * middle of a boot ("msix_table_mmio_write: Assertion `addr + size <= ...' failed").
  */
 const PLAIN_INTERRUPTS = 'vectors=0';
+
+/** ssh's status when the connection ends and not the command. */
+const CONNECTION_LOST = 255;
+/** How long QEMU may take to end after a connection did, in milliseconds. */
+const LAST_BREATH = 3000;
 
 /** Processors of a machine. */
 const CPUS = Number(process.env.VELD_TEST_VM_CPUS ?? 2);
@@ -175,6 +181,8 @@ function makeMachine(options: MachineOptions, qemu: Qemu, image: Image, port: nu
   let ended: Promise<void> = Promise.resolve();
   /** Whether QEMU itself gave up, which says nothing about what runs in it. */
   let brokeDown = false;
+  /** How QEMU ended last: its status or its signal. */
+  let ending = '';
 
   /** Sockets here, by what they lead to. */
   const forwarded = new Map<string, string>();
@@ -197,10 +205,12 @@ function makeMachine(options: MachineOptions, qemu: Qemu, image: Image, port: nu
     brokeDown = false;
     ended = new Promise((resolve) => {
       child.on('error', () => resolve());
-      child.on('exit', (_, signal) => {
+      child.on('exit', (code, signal) => {
         living.delete(child);
+        ending = signal ?? `status ${code}`;
         brokeDown = signal === 'SIGABRT' || signal === 'SIGSEGV';
         if (qemuProcess === child) qemuProcess = undefined;
+        if (brokeDown) process.stdout.write(`# ${name}: ${EMULATOR_BROKE}: ${ending}; ${readFileSync(errorFile, 'utf8').trimEnd().slice(-300)}\n`);
         resolve();
       });
     });
@@ -216,12 +226,22 @@ function makeMachine(options: MachineOptions, qemu: Qemu, image: Image, port: nu
     }
   };
 
+  /** What can be known of a connection that ended in the middle of a command: the end of QEMU, of the kernel in it, or of the connection alone. */
+  const whyLost = async (): Promise<string> => {
+    await Promise.race([ended, sleep(LAST_BREATH, undefined, { ref: false })]);
+    const last = `\nconsole:\n${machine.console().slice(-2000)}`;
+    if (!qemuProcess) return `\nQEMU ended with ${ending}:\n${readFileSync(errorFile, 'utf8').slice(-1000)}${last}`;
+    const journal = await program('/usr/bin/ssh', [...ssh, 'root@127.0.0.1', 'uptime; journalctl --no-pager -n 40; dmesg | tail -n 20'], { timeout: 90_000 });
+    return `\nQEMU runs; ${journal.code === 0 ? 'a new connection was made' : 'no connection can be made'}:\n${journal.stdout}${journal.stderr}${last}`;
+  };
+
   const machine: Machine = {
     name,
     async run(line, { input, timeout = COMMAND_PATIENCE, allow = false } = {}) {
       if (!qemuProcess) throw new Error(`${name} does not run: ${machine.console().slice(-500)}`);
       const outcome = await program('/usr/bin/ssh', [...ssh, 'root@127.0.0.1', line], { input, timeout });
       if (outcome.code === 0 || allow) return outcome;
+      if (outcome.code === CONNECTION_LOST) outcome.stderr += await whyLost();
       throw new Error(`${name}: ${line}\nended with ${outcome.code}\n${outcome.stdout.slice(-3000)}\n${outcome.stderr.slice(-3000)}`);
     },
     ask: async (line, settings) => (await machine.run(line, settings)).stdout.trim(),
@@ -255,7 +275,7 @@ function makeMachine(options: MachineOptions, qemu: Qemu, image: Image, port: nu
           return;
         } catch (error) {
           if (!brokeDown || tries === BROKEN_BOOTS) throw error;
-          process.stdout.write(`# ${name}: QEMU broke down during the boot and is started again: ${(error as Error).message.split('\n')[0]}\n`);
+          process.stdout.write(`# ${name} is started again\n`);
         }
       }
     },

@@ -1,0 +1,42 @@
+/** What a criu that was killed leaves behind in the connections it was looking into. */
+import { closeSync, readdirSync, readlinkSync } from 'node:fs';
+import { endTcpRepair, pidfdGetfd, pidfdOpen } from './syscalls.ts';
+
+/**
+ * Take all TCP connections of these processes out of repair mode. Who has ended meanwhile is left out.
+ * @param pids of processes, as this process sees them
+ * @returns how many were in it
+ */
+export function endRepairOf(pids: readonly number[]): number {
+  let count = 0;
+  for (const pid of pids) {
+    unlessGone(() => {
+      const pidfd = pidfdOpen(pid);
+      try {
+        // Of one open file the first descriptor ends it for all.
+        for (const name of readdirSync(`/proc/${pid}/fd`)) unlessGone(() => { count += endRepair(pidfd, pid, Number(name)); });
+      } finally {
+        closeSync(pidfd);
+      }
+    });
+  }
+  return count;
+}
+
+function endRepair(pidfd: number, pid: number, name: number): number {
+  if (!readlinkSync(`/proc/${pid}/fd/${name}`).startsWith('socket:')) return 0;
+  const fd = pidfdGetfd(pidfd, name);
+  try {
+    return endTcpRepair(fd) ? 1 : 0;
+  } finally {
+    closeSync(fd);
+  }
+}
+
+function unlessGone(action: () => void): void {
+  try {
+    action();
+  } catch (error) {
+    if (!['ENOENT', 'ESRCH', 'EBADF', 'EINVAL'].includes((error as NodeJS.ErrnoException).code ?? '')) throw error;
+  }
+}
