@@ -1,5 +1,5 @@
 /**
- * Builds dist/veld.cjs, dist/veldd.cjs and dist/veld-exchange.cjs: CommonJS, one file each, for node.
+ * Builds dist/veld.cjs, dist/veldd.cjs, dist/veld-exchange.cjs and dist/veld-console.cjs: CommonJS, one file each, for node.
  *
  * Outside stay node's own modules and koffi (it loads a native part from beside itself; node finds it in node_modules, from dist/ too).
  */
@@ -86,6 +86,7 @@ function bundle(name: string, input: string): RolldownOptions {
   };
 }
 
-const targets: [name: string, input: string][] = [['veld', 'src/cli/main.ts'], ['veldd', 'src/daemon.ts'], ['veld-exchange', 'src/kernel/lxcfs-exchange.ts']];
+const targets: [name: string, input: string][] = [['veld', 'src/cli/main.ts'], ['veldd', 'src/daemon.ts'], ['veld-exchange', 'src/kernel/lxcfs-exchange.ts'],
+  ['veld-console', 'src/kernel/console-give.ts']];
 
 export default defineConfig(targets.filter(([, input]) => existsSync(join(root, input))).map(([name, input]) => bundle(name, input)));

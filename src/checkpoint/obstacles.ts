@@ -36,7 +36,7 @@ const DESCRIPTORS: readonly DescriptorRow[] = [
   { kind: 'device', pattern: /^\/dev\/(?!null$|zero$|full$|random$|urandom$|tty$|ptmx$|pts\/|shm\/|mqueue\/|net\/tun$|log$|console$|initctl$|fd)/, text: 'has a device of the host open', remedy: 'Close it, or take the device away from the VE.' },
 ];
 
-/** The VE's console in its own devpts: its other end is outside. */
+/** The VE's console in its own devpts: its other end is outside, unless somebody in the VE gets it for the time of the dump. */
 const CONSOLE = /^\/dev\/(console|pts\/0)$/;
 
 /** File systems that criu can make again. Those that come from outside are known by name and told apart before. */
@@ -50,11 +50,13 @@ const SINGLE = { uts: 'a host name', ipc: 'System V IPC', user: 'users', cgroup:
  * @param init host pid of its init
  * @param pids host's, of all its processes
  * @param external mount points of what comes from outside
+ * @param keepsConsole whether the other end of the console can be taken along
  */
-export async function findObstacles(init: number, pids: readonly number[], mounts: readonly MountLine[], external: ReadonlySet<string>): Promise<Obstacle[]> {
+export async function findObstacles(init: number, pids: readonly number[], mounts: readonly MountLine[], external: ReadonlySet<string>, keepsConsole: () => Promise<boolean>): Promise<Obstacle[]> {
   // Of overlays the VE's root alone, wherever it is bound: criu cannot mount another one again.
   const known = new Set(mounts.filter(({ target }) => target === '/' || external.has(target)).map(({ device }) => device));
   const strange = (table: readonly MountLine[]): MountLine[] => table.filter(({ type, device }) => (!FILE_SYSTEMS.has(type) || type === 'overlay') && !known.has(device));
+  let consoleKept: boolean | undefined;
   const found: Obstacle[] = strange(mounts).map(({ type, target }) => ({
     kind: 'mount', process: null, text: `There is a ${type} file system at ${target}, which cannot be mounted again in the same state.`, remedy: `Unmount it: umount ${target}.`,
   }));
@@ -85,13 +87,18 @@ export async function findObstacles(init: number, pids: readonly number[], mount
     for (const { kind, pattern, text, remedy } of DESCRIPTORS) {
       if (links.some((link) => pattern.test(link))) add(kind, text, remedy);
     }
-    if (links.some((link) => CONSOLE.test(link))) add('console', 'has the console open, whose other end is outside', 'Only VEs in which nobody keeps the console can be dumped: those with systemd do, when console-getty is masked.');
+    if (links.some((link) => CONSOLE.test(link)) && !(consoleKept ??= await keepsConsole())) add('console', 'has the console open, and the VE lacks a program that could hold the console\'s other end meanwhile', 'Install sh, setsid and sleep in it (util-linux and coreutils, or busybox).');
   }
   return found;
 }
 
 function namespacesOf(pid: number): Record<string, string | undefined> {
   return Object.fromEntries(Object.keys(SINGLE).map((name) => [name, readLink(`/proc/${pid}/ns/${name}`)]));
+}
+
+/** Whether a process has the VE's console open. @param pid host's */
+export function holdsConsole(pid: number): boolean {
+  return openFiles(pid).some((link) => CONSOLE.test(link));
 }
 
 function openFiles(pid: number): string[] {

@@ -10,7 +10,7 @@
 export interface ExternalMount {
   /** Mount point in the VE. */
   inside: string;
-  /** What it is: `lxcfs/proc/uptime`, `dev/null`, `empty`. */
+  /** What it is: `lxcfs/proc/uptime`, `dev/null`, `empty`, `init`. */
   name: string;
 }
 
@@ -28,6 +28,8 @@ export interface Manifest {
   /** Extensions of the instruction set that there were: its programs may use them. Absent in states of earlier versions. */
   processor?: string[];
   mounts: ExternalMount[];
+  /** Pid in the VE of the process that has the other end of the console, when somebody holds the console. */
+  consoleKeeper?: number;
   /** The state of another VE: it gets a configuration of its own. */
   derived?: { closeTcp: boolean };
   /** ISO 8601. */

@@ -21,18 +21,8 @@ export interface ConsoleMaster {
 
 /** The terminal that the process holds; undefined when it has ended or holds none. To be closed soon: it keeps the terminal alive. */
 export function openConsoleMaster(holder: ProcessId): ConsoleMaster | undefined {
-  const pidfd = openPidfd(holder);
-  if (pidfd === undefined) return undefined;
-  let master: number | undefined;
-  try {
-    master = findMaster(pidfd, holder.pid);
-  } catch {
-    return undefined; // it ended meanwhile
-  } finally {
-    closeSync(pidfd);
-  }
-  if (master === undefined) return undefined;
-  const fd = master;
+  const fd = duplicateMaster(holder);
+  if (fd === undefined) return undefined;
   setNonBlocking(fd); // conmon shares this, and does not mind: it reads when there is something
   return {
     held: () => !pollNow(fd).hungUp,
@@ -47,6 +37,19 @@ export function openConsoleMaster(holder: ProcessId): ConsoleMaster | undefined 
     resize: (columns, rows) => setWindowSize(fd, columns, rows),
     close: () => closeSync(fd),
   };
+}
+
+/** A duplicate of the master that the process holds, close-on-exec; undefined when it has ended or holds none. */
+export function duplicateMaster(holder: ProcessId): number | undefined {
+  const pidfd = openPidfd(holder);
+  if (pidfd === undefined) return undefined;
+  try {
+    return findMaster(pidfd, holder.pid);
+  } catch {
+    return undefined; // it ended meanwhile
+  } finally {
+    closeSync(pidfd);
+  }
 }
 
 /** Links of terminals' masters end so whatever devpts they are of; what the descriptor is says the kernel. */

@@ -2,8 +2,9 @@
 import { chmodSync, closeSync, fstatSync, rmSync } from 'node:fs';
 import type { Duplex } from 'node:stream';
 import { VeldError } from '../lib/errors.ts';
-import { acceptUnix, listenUnix, receiveDescriptors, watchDescriptor } from './syscalls.ts';
+import { watchDescriptor } from './syscalls.ts';
 import type { Watch } from './syscalls.ts';
+import { acceptUnix, listenUnix, receiveDescriptors } from './unix-sockets.ts';
 import { terminalStream } from './terminal-stream.ts';
 
 /** A terminal that was handed over. */

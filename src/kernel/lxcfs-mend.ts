@@ -1,12 +1,10 @@
 /** Lets running VEs follow when lxcfs is another process: runs the program of lxcfs-exchange.ts, and gives up on a VE that makes it hang. */
 import { spawn } from 'node:child_process';
 import type { ChildProcess } from 'node:child_process';
-import { existsSync } from 'node:fs';
-import { dirname, join } from 'node:path';
-import { fileURLToPath } from 'node:url';
 import { createInterface } from 'node:readline';
 import { SAFE_PATH } from '../lib/run.ts';
 import { VeldError } from '../lib/errors.ts';
+import { helperProgram } from './helper-program.ts';
 import type { ProcessId } from './process.ts';
 
 /** How long one VE may take, in milliseconds. */
@@ -75,14 +73,8 @@ export function prepareExchange(): Exchange {
   };
 }
 
-/** The program: beside the daemon's bundle, or its source. */
-function program(): string {
-  const bundle = join(dirname(process.argv[1] ?? ''), 'veld-exchange.cjs');
-  return process.argv[1]?.endsWith('veldd.cjs') === true && existsSync(bundle) ? bundle : fileURLToPath(new URL('./lxcfs-exchange.ts', import.meta.url));
-}
-
 function start(): ChildProcess {
-  const child = spawn(process.execPath, ['--disable-warning=ExperimentalWarning', program()], {
+  const child = spawn(process.execPath, ['--disable-warning=ExperimentalWarning', helperProgram('veld-exchange', 'lxcfs-exchange.ts')], {
     cwd: '/', env: { PATH: SAFE_PATH, LC_ALL: 'C' }, stdio: ['pipe', 'pipe', 'pipe'],
   });
   child.on('error', () => {}); // told by the end of its output

@@ -1,6 +1,6 @@
 /** Who is at the other end of a unix socket. */
 import type { Socket } from 'node:net';
-import { getPeerCredentials } from './syscalls.ts';
+import { getPeerCredentials } from './unix-sockets.ts';
 
 /** Ids as this process's namespaces see them, taken by the kernel at the time of connect(2). */
 export interface PeerCredentials {

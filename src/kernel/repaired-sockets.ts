@@ -1,6 +1,7 @@
 /** What a criu that was killed leaves behind in the connections it was looking into. */
 import { closeSync, readdirSync, readlinkSync } from 'node:fs';
-import { endTcpRepair, pidfdGetfd, pidfdOpen } from './syscalls.ts';
+import { pidfdGetfd, pidfdOpen } from './syscalls.ts';
+import { endTcpRepair } from './unix-sockets.ts';
 
 /**
  * Take all TCP connections of these processes out of repair mode. Who has ended meanwhile is left out.

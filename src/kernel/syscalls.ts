@@ -1,23 +1,5 @@
-/**
- * System calls that Node does not offer, through koffi. The only module that declares foreign functions.
- *
- * Why these calls are safe, each and all:
- * - Prototypes are those of the C library in this process (`load(null)`: nothing else is loaded). `syscall` is called with a fixed list of
- *   longs and pointers; on x86_64 and arm64 variadic integer arguments travel in the same registers as fixed ones.
- * - Buffers are ArrayBuffers made here (their memory never moves) and are referenced by a local variable until the call has returned;
- *   all calls are synchronous, so the kernel never writes into memory that could be gone.
- * - `str` arguments are copied by koffi into memory of its own for the time of the call; strings with a NUL are refused first.
- * - errno is read in the next statement on the same thread; no other C call is made in between.
- * koffi is loaded at the first call: a process that needs none of this (the command line) does not pay for it.
- */
-import { createRequire } from 'node:module';
-import { closeSync } from 'node:fs';
-import { endianness } from 'node:os';
-import { getSystemErrorName } from 'node:util';
-import type KoffiModule from 'koffi';
-
-type Koffi = typeof KoffiModule;
-type Native = (...args: unknown[]) => number | bigint;
+/** System calls that Node does not offer. Why they are safe: see native.ts. */
+import { checked, native, text } from './native.ts';
 
 /** Numbers from asm-generic/unistd.h; from 424 on x86_64 and arm64 share them. */
 const NR = { pidfd_send_signal: 424, open_tree: 428, move_mount: 429, pidfd_open: 434, openat2: 437, pidfd_getfd: 438, mount_setattr: 442 } as const;
@@ -28,67 +10,6 @@ export const O_PATH = 0o10000000;
 export const O_CLOEXEC = 0o2000000;
 /** Flags of openat2(2), linux/openat2.h. */
 export const RESOLVE = { NO_XDEV: 1, NO_MAGICLINKS: 2, NO_SYMLINKS: 4, BENEATH: 8, IN_ROOT: 16 } as const;
-
-let library: { koffi: Koffi; c: ReturnType<typeof declare> } | undefined;
-
-function declare(koffi: Koffi) {
-  const lib = koffi.load(null);
-  const syscall = (...types: string[]): Native => lib.func('syscall', 'long', ['long', ...types]);
-  return {
-    pidfdOpen: syscall('long', 'long'),
-    pidfdSendSignal: syscall('long', 'long', 'void *', 'long'),
-    pidfdGetfd: syscall('long', 'long', 'long'),
-    openat2: syscall('long', 'str', 'void *', 'size_t'),
-    openTree: syscall('long', 'str', 'long'),
-    moveMount: syscall('long', 'str', 'long', 'str', 'long'),
-    umount2: lib.func('int umount2(str, int)'),
-    unshare: lib.func('int unshare(int)'),
-    setns: lib.func('int setns(int, int)'),
-    fchdir: lib.func('int fchdir(int)'),
-    mountSetattr: syscall('long', 'str', 'long', 'void *', 'size_t'),
-    getsockopt: lib.func('int getsockopt(int, int, int, void *, void *)'),
-    setsockopt: lib.func('int setsockopt(int, int, int, void *, uint32_t)'),
-    socket: lib.func('int socket(int, int, int)'),
-    bind: lib.func('int bind(int, void *, uint32_t)'),
-    listen: lib.func('int listen(int, int)'),
-    accept4: lib.func('int accept4(int, void *, void *, int)'),
-    recvmsg: lib.func('int64_t recvmsg(int, void *, int)'),
-    // ioctl is variadic in C; its third argument travels in a register like a fixed one (see above).
-    ioctl: lib.func('int ioctl(int, unsigned long, void *)'),
-    // fcntl is variadic, too.
-    fcntl: lib.func('int fcntl(int, int, long)'),
-    poll: lib.func('int poll(void *, unsigned long, int)'),
-    pipe2: lib.func('int pipe2(void *, int)'),
-    mkdirat: lib.func('int mkdirat(int, str, uint32_t)'),
-    renameat: lib.func('int renameat(int, str, int, str)'),
-    unlinkat: lib.func('int unlinkat(int, str, int)'),
-  };
-}
-
-function native(): NonNullable<typeof library> {
-  if (library === undefined) {
-    if (process.platform !== 'linux' || endianness() !== 'LE' || !['x64', 'arm64'].includes(process.arch)) {
-      throw new Error(`Veld runs on Linux on x86_64 and arm64, not on ${process.platform} on ${process.arch}`);
-    }
-    const koffi = createRequire(import.meta.url)('koffi') as Koffi;
-    library = { koffi, c: declare(koffi) };
-  }
-  return library;
-}
-
-/** The result, or an error that looks like Node's own (`code`, `errno`, `syscall`, `path`). */
-function checked(syscall: string, result: number | bigint, path?: string): number {
-  const value = Number(result);
-  if (value !== -1) return value;
-  const errno = native().koffi.errno();
-  const code = getSystemErrorName(-errno);
-  throw Object.assign(new Error(`${code}: ${syscall}${path === undefined ? '' : ` '${path}'`}`), { code, errno: -errno, syscall, ...(path !== undefined && { path }) });
-}
-
-function text(value: string): string {
-  if (value.includes('\0')) throw Object.assign(new Error('a path holds a NUL character'), { code: 'EINVAL', syscall: 'open' });
-  return value;
-}
 
 /** A descriptor for a process: becomes readable when it ends. Throws ESRCH. Close-on-exec is always set. */
 export function pidfdOpen(pid: number): number {
@@ -163,94 +84,6 @@ export function makePipe(): { read: number; write: number } {
   const ends = new Int32Array(2);
   checked('pipe2', native().c.pipe2(ends, O_CLOEXEC));
   return { read: ends[0] as number, write: ends[1] as number };
-}
-
-/** getsockopt(SOL_SOCKET, SO_PEERCRED): who connected, as it was at the time of connect(2). */
-export function getPeerCredentials(fd: number): { pid: number; uid: number; gid: number } {
-  // Safe: struct ucred is three 32-bit integers; the length word says 12 bytes, so the kernel writes no more.
-  const ucred = new Int32Array(new ArrayBuffer(12));
-  const length = Uint32Array.of(12);
-  checked('getsockopt', native().c.getsockopt(fd, 1, 17, ucred, length));
-  return { pid: ucred[0] as number, uid: (ucred[1] as number) >>> 0, gid: (ucred[2] as number) >>> 0 };
-}
-
-/**
- * Take a TCP connection out of repair mode (TCP_REPAIR, linux/tcp.h), in which criu looks into it and nobody can read from or write to it.
- * @param fd any descriptor
- * @returns whether it was such a connection. Needs CAP_NET_ADMIN over the socket's network namespace.
- */
-export function endTcpRepair(fd: number): boolean {
-  const IPPROTO_TCP = 6, TCP_REPAIR = 19;
-  // Safe: the option is one int, and the length word says 4 bytes.
-  const value = new Int32Array(new ArrayBuffer(4));
-  if (native().c.getsockopt(fd, IPPROTO_TCP, TCP_REPAIR, value, Uint32Array.of(4)) !== 0 || value[0] === 0) return false;
-  // Safe: reads 4 bytes of the array, which holds the 0 of TCP_REPAIR_OFF.
-  value[0] = 0;
-  checked('setsockopt', native().c.setsockopt(fd, IPPROTO_TCP, TCP_REPAIR, value, 4));
-  return true;
-}
-
-/** Listen on a new unix stream socket, non-blocking. @param path at most 107 bytes */
-export function listenUnix(path: string): number {
-  const name = Buffer.from(text(path));
-  if (name.length > 107) throw Object.assign(new Error(`the path of a socket has at most 107 bytes: ${path}`), { code: 'ENAMETOOLONG', syscall: 'bind', path });
-  const SOCK_STREAM = 1, SOCK_NONBLOCK = 0o4000, AF_UNIX = 1;
-  // Safe: integers.
-  const fd = checked('socket', native().c.socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | O_CLOEXEC, 0));
-  try {
-    // Safe: sockaddr_un is a 16-bit family and 108 bytes of path; the buffer has all 110, the path ends in a zero byte.
-    const address = new Uint8Array(new ArrayBuffer(110));
-    address[0] = AF_UNIX;
-    address.set(name, 2);
-    checked('bind', native().c.bind(fd, address, 110), path);
-    checked('listen', native().c.listen(fd, 4), path);
-    return fd;
-  } catch (error) {
-    closeSync(fd);
-    throw error;
-  }
-}
-
-/** Accept a connection, non-blocking, close-on-exec. Throws EAGAIN when none waits. */
-export function acceptUnix(fd: number): number {
-  // Safe: null pointers mean that the peer's address is not asked for.
-  return checked('accept4', native().c.accept4(fd, null, null, 0o4000 | O_CLOEXEC));
-}
-
-/**
- * One recvmsg(2) that takes descriptors (SCM_RIGHTS) along; they are close-on-exec.
- * @returns bytes received (0: the peer closed), the descriptors, and whether some were cut off
- */
-export function receiveDescriptors(fd: number): { bytes: number; descriptors: number[]; truncated: boolean } {
-  // Safe: one ArrayBuffer holds msghdr (offset 0, 56 bytes), its iovec (64), the data (128, 1024 bytes) and the control buffer (1280, 256 bytes);
-  // the pointers written into it point into itself, so they are valid as long as `memory` is, which is used again after the call.
-  // Layout of a 64-bit little-endian system: name*, namelen, iov*, iovlen, control*, controllen, flags. The control buffer is 8-aligned.
-  const memory = new ArrayBuffer(1536);
-  const { koffi, c } = native();
-  const base = koffi.address(memory);
-  const view = new DataView(memory);
-  const pointer = (at: number, value: bigint): void => view.setBigUint64(at, value, true);
-  pointer(16, base + 64n);
-  pointer(24, 1n);
-  pointer(32, base + 1280n);
-  pointer(40, 256n);
-  pointer(64, base + 128n);
-  pointer(72, 1024n);
-  const MSG_DONTWAIT = 0x40, MSG_CMSG_CLOEXEC = 0x40000000, MSG_CTRUNC = 8;
-  const bytes = checked('recvmsg', c.recvmsg(fd, memory, MSG_DONTWAIT | MSG_CMSG_CLOEXEC));
-  const descriptors: number[] = [];
-  const end = 1280 + Number(view.getBigUint64(40, true));
-  // cmsghdr: 64-bit length (with its 16 bytes of header), 32-bit level, 32-bit type; the next one begins at the next multiple of 8.
-  for (let at = 1280; at + 16 <= end;) {
-    const length = Number(view.getBigUint64(at, true));
-    if (length < 16 || at + length > end) break;
-    const SOL_SOCKET = 1, SCM_RIGHTS = 1;
-    if (view.getInt32(at + 8, true) === SOL_SOCKET && view.getInt32(at + 12, true) === SCM_RIGHTS) {
-      for (let d = at + 16; d + 4 <= at + length; d += 4) descriptors.push(view.getInt32(d, true));
-    }
-    at += Math.ceil(length / 8) * 8;
-  }
-  return { bytes, descriptors, truncated: (view.getInt32(48, true) & MSG_CTRUNC) !== 0 };
 }
 
 /** Tell a terminal its size (TIOCSWINSZ, asm-generic/ioctls.h). */

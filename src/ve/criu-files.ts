@@ -4,6 +4,7 @@ import { release } from 'node:os';
 import { join } from 'node:path';
 import { criuCacheFolder, criuConfig, CRIU_CACHE, prepareCriuCache } from '../kernel/criu.ts';
 import { engineByFingerprint, type Engine } from '../kernel/engine.ts';
+import { helperProgram } from '../kernel/helper-program.ts';
 import { lxcfsSource, parseMountTable, type MountLine } from '../kernel/lxcfs-mounts.ts';
 import type { ProcessId } from '../kernel/process.ts';
 import { processorExtensions } from '../kernel/processor.ts';
@@ -17,8 +18,9 @@ import type { Settings } from '../lib/settings.ts';
 import { resolveProperties } from '../spec/properties.ts';
 import type { VeRecord } from '../store/types.ts';
 import { hybridMount } from './boot.ts';
+import { COMMAND_INIT } from './inits.ts';
 import type { VeContext } from './context.ts';
-import { emptyFolder, fstabLine, putFile, runFolder, runtimeId, shellVariables } from './run-folder.ts';
+import { COMMAND_INIT_SOURCE, emptyFolder, fstabLine, putFile, runFolder, runtimeId, shellVariables } from './run-folder.ts';
 
 /** Mounts of a running VE. @throws VeldError `ve.not_running` when its init is ending just now */
 export function mountsOf(init: ProcessId): MountLine[] {
@@ -31,13 +33,15 @@ export function mountsOf(init: ProcessId): MountLine[] {
   }
 }
 
-/** Describe a running VE's state to be. */
-export function manifestOf({ settings, engine }: VeContext, ve: VeRecord, init: ProcessId): Manifest {
+/** Describe a running VE's state to be. @param consoleKeeper see {@link Manifest} */
+export function manifestOf({ settings, engine }: VeContext, ve: VeRecord, init: ProcessId, consoleKeeper?: number): Manifest {
   const { mounts } = JSON.parse(readFileSync(join(runFolder(settings, ve.number), 'config.json'), 'utf8')) as { mounts: { destination: string; source?: string }[] };
   const covered = mounts.filter(({ source }) => source === emptyFolder(settings)).map(({ destination }) => destination);
+  const commandInit = mounts.filter(({ destination }) => destination === COMMAND_INIT).map(({ destination }) => destination);
   return {
     format: 1, ve: ve.uuid, uidBase: ve.uidBase, engine: engine().fingerprint, kernel: release(), architecture: process.arch, processor: processorExtensions(),
-    mounts: externalMounts(mountsOf(init), lxcfsSource(settings.instance), covered), createdAt: new Date().toISOString(),
+    mounts: externalMounts(mountsOf(init), lxcfsSource(settings.instance), covered, commandInit), createdAt: new Date().toISOString(),
+    ...consoleKeeper !== undefined && { consoleKeeper },
   };
 }
 
@@ -60,7 +64,7 @@ export async function writeDumpFiles({ settings, resources }: VeContext, ve: VeR
 /** Write what a restore needs, into the run folder of a boot: with the file `restore` there that becomes one. */
 export async function writeRestoreFiles({ settings, resources, lxcfs }: VeContext, ve: VeRecord, state: StateFolder, manifest: Manifest): Promise<void> {
   checkProcessor(manifest);
-  const { engine, mounts, derived } = manifest;
+  const { engine, mounts, derived, consoleKeeper } = manifest;
   mendImages(state);
   const folder = runFolder(settings, ve.number);
   const used = engineByFingerprint(settings.stateDir, engine);
@@ -72,11 +76,19 @@ export async function writeRestoreFiles({ settings, resources, lxcfs }: VeContex
   rmSync(join(known, 'status')); // is written by libexec/veld-criu-hook, when there is an init
   // As it was booted: commands get the filter and the limits of that boot.
   putFile(folder, 'config.json', readFileSync(state.config, 'utf8'));
-  putFile(folder, 'fstab.restore', readFileSync(join(folder, 'fstab'), 'utf8') + await cacheLine(used, settings));
+  // The VE's root can walk to the run folder, and not to an engine.
+  const init = join(folder, COMMAND_INIT_SOURCE);
+  const ownInit = mounts.some(({ name }) => name === 'init');
+  if (ownInit) putFile(folder, COMMAND_INIT_SOURCE, '');
+  const initLine = ownInit ? fstabLine(used.catatonit, init, 'none', 'bind,ro') : '';
+  putFile(folder, 'fstab.restore', readFileSync(join(folder, 'fstab'), 'utf8') + initLine + await cacheLine(used, settings));
   putFile(folder, 'restore.conf', criuConfig(restoreOptions({
-    state, group: resources.groups(ve.number).path, mounts, work: folder, closeTcp: derived?.closeTcp ?? false, sources: { lxcfs: lxcfs(), empty: emptyFolder(settings) },
+    state, group: resources.groups(ve.number).path, mounts, work: folder, closeTcp: derived?.closeTcp ?? false, sources: { lxcfs: lxcfs(), empty: emptyFolder(settings), init },
   })));
-  putFile(folder, 'restore', variables(used, state, derived ? { VELD_HOSTNAME: resolveProperties(ve.properties).hostname ?? ve.name } : {}));
+  putFile(folder, 'restore', variables(used, state, {
+    ...derived && { VELD_HOSTNAME: resolveProperties(ve.properties).hostname ?? ve.name },
+    ...consoleKeeper !== undefined && { VELD_KEEPER: String(consoleKeeper), VELD_NODE: process.execPath, VELD_CONSOLE_GIVE: helperProgram('veld-console', 'console-give.ts') },
+  }));
 }
 
 /** @throws VeldError `checkpoint.unusable` when this processor cannot do what that could under which the programs began */

@@ -14,6 +14,7 @@ import type { Manifest, Obstacle, StateFolder } from '../checkpoint/types.ts';
 import type { Task } from '../ops/types.ts';
 import type { VeRecord } from '../store/types.ts';
 import { cleanUpRun, settled } from './clean-up.ts';
+import { canKeepConsole, endKeepers, keepConsole } from './console-keeper.ts';
 import { reload, updateVe, type VeContext } from './context.ts';
 import { manifestOf, mountsOf, writeDumpFiles } from './criu-files.ts';
 import { endVisitors, visitors } from './end-sessions.ts';
@@ -21,8 +22,8 @@ import { recallWatched } from './recall.ts';
 import { bringBack } from './resume.ts';
 import { readRunState, runFolder } from './run-folder.ts';
 
-/** What passes by itself, most often: systemd has the console open while it boots. */
-const PASSING = ['console', 'landlock'];
+/** What passes by itself, most often. */
+const PASSING = ['landlock'];
 /** How long that is waited for, in milliseconds. */
 const PATIENCE = 20_000;
 
@@ -34,7 +35,7 @@ const PASSING_ERRORS = /irmap|fsnotify|inotify|handle|control messages in queue|
 /** How long a dump is tried again for their sake, in milliseconds. */
 const RETRIES = 10_000;
 
-/** Status of libexec/veld-dump when criu was killed, and what it held stands still until {@link dumpEnded}. */
+/** Status of libexec/veld-dump when criu was killed, and what it held stands still until {@link letGo}. */
 const BROKEN_OFF = 3;
 
 /** Refuse what cannot be suspended now. @throws VeldError `ve.suspended`, `ve.not_running`, `ve.frozen` */
@@ -53,7 +54,7 @@ export async function obstaclesOf(context: VeContext, ve: VeRecord): Promise<Obs
   const ends = new Set(visitors(context, ve, init).map(({ pid }) => pid));
   const pids = context.resources.pids(ve.number).filter((pid) => !ends.has(pid));
   return [
-    ...await findObstacles(init.pid, pids, mountsOf(init), new Set(mounts.map(({ inside }) => inside))),
+    ...await findObstacles(init.pid, pids, mountsOf(init), new Set(mounts.map(({ inside }) => inside)), () => canKeepConsole(context, ve)),
     ...frozenGroups(context.resources.groups(ve.number).unified),
     ...strangeLinks(init.pid, context.network.plan(ve).links.map(({ name }) => name)),
   ];
@@ -83,9 +84,7 @@ export function pause(context: VeContext, ve: VeRecord, task: Task, why: string)
 
 /** Wait until nothing of a paused VE is there any more. */
 export async function paused(context: VeContext, ve: VeRecord, init: ProcessId): Promise<void> {
-  // Its links go with its namespace, some time or other; the next ones have their names.
-  const links = context.network.plan(ve).links.map(({ link }) => run('ip', ['link', 'del', link], { allow: true }));
-  await Promise.all([waitProcessEnd(init, AbortSignal.timeout(10_000)), ...links]);
+  await waitProcessEnd(init, AbortSignal.timeout(10_000));
   await settled(context, ve.number);
   if (context.resources.pids(ve.number).length > 0) await context.resources.kill(ve.number);
 }
@@ -111,7 +110,7 @@ async function dumpNow(context: VeContext, ve: VeRecord, task: Task, why: string
 
   task.progress(10, 'ending commands from outside');
   await endVisitors(context, ve, init, why);
-  const manifest = manifestOf(context, ve, init);
+  const manifest = manifestOf(context, ve, init, await keepConsole(context, ve));
   const state = context.states.begin(uuid, manifest);
   // From here on criu alone decides: the processes end in the moment in which all of them are on the disk.
   task.phase('suspend', { byHost });
@@ -121,6 +120,7 @@ async function dumpNow(context: VeContext, ve: VeRecord, task: Task, why: string
   try {
     await dump(context, ve, init, state, manifest, brief);
   } catch (error) {
+    endKeepers(context, ve);
     await context.states.remove(uuid);
     context.store.clearJournal(task.id);
     throw error;
@@ -149,7 +149,7 @@ async function dump(context: VeContext, ve: VeRecord, init: ProcessId, state: St
     await writeDumpFiles(context, ve, init, state, manifest, { everywhere, brief });
     const { code, stderr } = await run(join(context.settings.libexecDir, 'veld-dump'), [runFolder(context.settings, ve.number)], { allow: true });
     if (code === 0) return;
-    if (code === BROKEN_OFF) await dumpEnded(context, ve);
+    if (code === BROKEN_OFF) await letGo(context, ve);
     const errors = criuErrors(readIfExists(join(state.images, 'dump.log')) ?? '');
     context.log.warn({ ve: ve.uuid, name: ve.name, everywhere, errors, stderr }, 'criu could not dump a VE');
     // Once again in any case: the first look was not everywhere, and of a large VE it may have taken all the time.
@@ -166,11 +166,16 @@ async function dump(context: VeContext, ve: VeRecord, init: ProcessId, state: St
   }
 }
 
-/** Wait until no dump of the VE is under way, and see to it that none begins any more; what it had closed or held is open and moves again. */
+/** Wait until no dump of the VE is under way, and see to it that none begins any more; what it had begun is undone, unless the VE is suspended. */
 export async function dumpEnded(context: VeContext, ve: VeRecord): Promise<void> {
-  const folder = runFolder(context.settings, ve.number);
-  if (!existsSync(join(folder, 'env'))) return;
-  const script = (what: string) => run(join(context.settings.libexecDir, 'veld-dump'), [folder, what], { allow: true });
+  if (!existsSync(join(runFolder(context.settings, ve.number), 'env'))) return;
+  await letGo(context, ve);
+  endKeepers(context, ve);
+}
+
+/** What a dump had closed or held is open and moves again. */
+async function letGo(context: VeContext, ve: VeRecord): Promise<void> {
+  const script = (what: string) => run(join(context.settings.libexecDir, 'veld-dump'), [runFolder(context.settings, ve.number), what], { allow: true });
   await script('end');
   const connections = endRepairOf(context.resources.pids(ve.number));
   if (connections > 0) context.log.warn({ ve: ve.uuid, name: ve.name, connections }, 'connections were put in order after a dump that broke off');

@@ -8,6 +8,7 @@ import { ApiError } from '../lib/http.ts';
 import { fileInstance } from '../lib/instance.ts';
 import { assertSame } from '../lib/same.ts';
 import { askUntil } from '../lib/tcp.ts';
+import { openTerminal } from '../lib/terminal.ts';
 import { until } from '../lib/wait.ts';
 import type { VeDetail } from '../../src/ve/types.ts';
 
@@ -121,6 +122,36 @@ test('the end of the command is the end of the VE: 0 is done, all else has faile
   // A VE is seen to have ended before all of it is cleared away.
   await until('the rest to go', () => veld.traces().every((line) => empty.includes(line)), 20_000).catch(() => {});
   assertSame(veld.traces(), empty, 'nothing is left of them');
+});
+
+test('a command is suspended and resumed, cloned and rolled back with its console', async () => {
+  // It answers each line from the console; whoever began anew would count from one again.
+  await running('talks', 'echo up; n=0; while read line; do n=$((n+1)); echo "$n $line"; done');
+  await untilSaid('talks', 'up');
+  const type = async (ve: string, line: string, answer: string): Promise<void> => {
+    const terminal = openTerminal(`veld console ${ve}`, veld.settingsFile);
+    await terminal.shows(/to leave|detach/i);
+    terminal.type(`${line}\r`);
+    await terminal.shows(answer);
+    terminal.hangUp();
+  };
+  await type('talks', 'one', '1 one');
+  for (const [line, answer] of [['two', '2 two'], ['three', '3 three']] as const) {
+    await veld.api.operate('POST', '/v1/ves/talks/suspend');
+    await veld.api.operate('POST', '/v1/ves/talks/resume');
+    await type('talks', line, answer);
+  }
+  // What held the console's other end in the dump is no longer there.
+  assert.deepEqual((await veld.exec('talks', 'sh', '-c', 'cat /proc/[0-9]*/comm')).stdout.split('\n').filter((name) => name === 'sleep'), []);
+  await veld.api.operate('POST', '/v1/ves/talks/snapshots', { name: 'here', live: true });
+  await veld.api.operate('POST', '/v1/ves/talks/clone', { name: 'copy', live: true });
+  await type('copy', 'four', '4 four');
+  await type('talks', 'vier', '4 vier');
+  await veld.api.operate('POST', '/v1/ves/talks/snapshots/here/restore');
+  await type('talks', 'quatre', '4 quatre');
+  assert.deepEqual((await veld.exec('copy', 'sh', '-c', 'echo x >/run/veld/init')).exitCode, 2, 'its init cannot be written to');
+  assert.equal((await veld.cli('stop', 'copy')).code, 0);
+  assert.equal((await veld.show('copy')).status, 'stopped');
 });
 
 test('the restart policy holds for commands', async () => {

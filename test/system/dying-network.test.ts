@@ -30,10 +30,10 @@ test('datagrams that come all the time are never answered by "port unreachable"'
   await once(socket, 'connect');
   const errors = new Map<string, number>();
   socket.on('error', ({ message }) => { errors.set(message, (errors.get(message) ?? 0) + 1); });
-  let over = false;
+  const over = new AbortController();
   let sent = 0;
   const flood = (async (): Promise<void> => {
-    for (const data = Buffer.from('x'); !over; await nextTurn()) {
+    for (const data = Buffer.from('x'); !over.signal.aborted; await nextTurn()) {
       for (let i = 0; i < BURST; i++) socket.send(data, (error) => { if (error) errors.set(error.message, (errors.get(error.message) ?? 0) + 1); });
       sent += BURST;
     }
@@ -45,7 +45,7 @@ test('datagrams that come all the time are never answered by "port unreachable"'
       await veld.api.operate('POST', '/v1/ves/web/snapshots', { name: `s${round}`, live: true });
     }
   } finally {
-    over = true;
+    over.abort();
     await flood;
     socket.close();
   }

@@ -149,6 +149,19 @@ for (const [suite, init] of OTHER) {
       await until('the login', async () => LOGIN[init].test(log = (await veld.cli('logs', name)).stdout)).catch(() => assert.match(log, LOGIN[init]));
     });
 
+    test('is suspended and resumed, though its init keeps the console', async () => {
+      await shell(name, 'echo kept >/run/kept');
+      const { lastExit } = await veld.show(name);
+      await veld.api.operate('POST', `/v1/ves/${name}/suspend`);
+      assert.equal((await veld.show(name)).status, 'suspended');
+      await veld.api.operate('POST', `/v1/ves/${name}/resume`);
+      assert.equal(await shell(name, 'cat /run/kept /proc/1/comm'), 'kept\ninit\n');
+      assert.deepEqual((await veld.show(name)).lastExit, lastExit, 'that was no end');
+      await shell(name, 'echo a word >/dev/console');
+      await until('the word in the log', async () => (await veld.cli('logs', name)).stdout.includes('a word'));
+      for (const address of ve.addresses) if (init === 'sysvinit') assert.match(await banner(address, 22), /^SSH-2/);
+    });
+
     test('stops in order when asked', async () => {
       await shell(name, WITNESS[init]);
       assert.deepEqual((await veld.api.operate('POST', `/v1/ves/${name}/stop`)).result, { forced: false });

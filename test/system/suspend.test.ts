@@ -220,6 +220,7 @@ describe('a VE that cannot be suspended', () => {
     await veld.booted('held');
     await serveGreeting(veld, 'held', 7100);
     await said('held', 'systemd-run', '--quiet', '--unit=holder', 'sh', '-c', 'exec 3<>/dev/console; exec sleep 1000');
+    await said('held', 'mv', '/usr/bin/setsid', '/usr/bin/setsid.away');
     const found = await until('the console to be held', async () => {
       const obstacles = await veld.api.call<Obstacle[]>('GET', '/v1/ves/held/obstacles');
       return obstacles.length > 0 ? obstacles : undefined;
@@ -229,14 +230,19 @@ describe('a VE that cannot be suspended', () => {
     assert.equal(found[0]!.process?.name, 'sleep');
     const check = await veld.cli('checkpoint', '--check', 'held');
     assert.equal(check.code, 37);
-    assert.match(check.stdout, /\(sleep\) has the console open/);
+    assert.match(check.stdout, /\(sleep\) has the console open, and the VE lacks a program[^]*setsid/);
     await assert.rejects(suspend('held'), { code: 'checkpoint.refused' });
     assert.equal((await veld.show('held')).status, 'running');
     const { addresses } = await veld.show('held');
     assert.match(await askUntil(addresses[0]!, 7100), /greetings from held/);
-    await said('held', 'systemctl', 'stop', 'holder');
+    await said('held', 'mv', '/usr/bin/setsid.away', '/usr/bin/setsid');
+    // With the console still held.
     await suspend('held');
     await resume('held');
+    const holder = await said('held', 'systemctl', 'show', '-P', 'MainPID', 'holder');
+    await said('held', 'sh', '-c', `echo still here >/proc/${holder}/fd/3`);
+    await until('the word in the log', async () => (await veld.cli('logs', 'held')).stdout.includes('still here'));
+    assert.equal(await said('held', 'sh', '-c', 'pgrep -fc "[s]leep 1000000000" || true'), '0');
   });
 
   test('runs on as before when criu fails in the middle', async () => {
