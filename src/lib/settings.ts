@@ -48,6 +48,10 @@ export interface Settings {
     /** Whether `create --start` brings a warm image of the template to life instead of booting it, and whether such images are made. */
     warm: boolean;
   };
+  checkpoint: {
+    /** Seconds after which a dump or a restore that does nothing is ended: the VE runs on, or stays suspended. */
+    stallTimeout: number;
+  };
   /** The veld-boot, veld-runtime and veld-exit scripts. Set by the daemon from its own place; not read from the file. */
   libexecDir: string;
 }
@@ -65,6 +69,7 @@ export function defaultSettings(instance = 'main'): Settings {
     network: { pools: ['10.187.0.0/16', 'fd5e:1d00:187::/64'], uplinks: [], veToVe: true, veToHost: false, domain: `${name}.internal` },
     engine: { suites: ['trixie-backports', 'testing'], mirror: '', expiredRelease: 'refuse' },
     deploy: { warm: true },
+    checkpoint: { stallTimeout: 60 },
     libexecDir: new URL('../../libexec', import.meta.url).pathname,
   };
 }
@@ -105,6 +110,8 @@ export function loadSettings(file = process.env.VELD_SETTINGS ?? DEFAULT_SETTING
     bad('network.domain', 'must be a domain name in lower case without a dot at its end, or empty');
   }
   for (const link of settings.network.uplinks) if (!/^[A-Za-z0-9_.@-]{1,15}$/.test(link)) bad('network.uplinks', `holds ${link}, which is not a link name`);
+  const { stallTimeout } = settings.checkpoint;
+  if (!(stallTimeout >= 1 && stallTimeout <= 86_400)) bad('checkpoint.stallTimeout', 'must be a number of seconds from 1 to 86400');
   return settings;
 }
 

@@ -36,6 +36,9 @@ import { detailVe, detailVes, viewVe, viewVes } from './view.ts';
 import { dropWarmImage, makeWarmImage, warmImageOf } from './warm-image.ts';
 import { withHost, type WithHost } from './with-host.ts';
 
+/** How long it takes until a warm image is tried again for a template with which that failed, or whose image did not come back; milliseconds. */
+const WARM_AGAIN = 600_000;
+
 export interface RunningVeManager extends VeManager, WithHost {
   /** Adopt what runs and mend what was interrupted; before anything else. @param sameBoot whether runDir belongs to this boot */
   adopt(sameBoot: boolean): Promise<void>;
@@ -57,14 +60,14 @@ export function createVeManager(context: VeContext): RunningVeManager {
       }
     });
 
-  /** Templates for which it has been tried, or is not wanted. */
-  const warmed = new Set<string>();
+  /** When it is next tried for a template: by performance.now(). */
+  const warmNext = new Map<string, number>();
   /** Make a warm image of a template if there is none that fits: by an operation of its own, for which nobody waits. */
   const warm = (template: string): void => {
     try {
       const record = store.findTemplate(template);
-      if (!record || !context.settings.deploy.warm || warmed.has(template) || warmImageOf(context, template)) return;
-      warmed.add(template);
+      if (!record || !context.settings.deploy.warm || performance.now() < (warmNext.get(template) ?? 0) || warmImageOf(context, template)) return;
+      warmNext.set(template, performance.now() + WARM_AGAIN);
       operations.start({ kind: 'template-warm', ve: null, requestId: null }, (task) => makeWarmImage(context, record, task));
     } catch (error) {
       log.error({ template, err: error }, 'no warm image can be made'); // which must not harm whoever came by
@@ -252,7 +255,7 @@ export function createVeManager(context: VeContext): RunningVeManager {
 
     coolTemplate(key, requestId) {
       const { fingerprint } = findTemplate(context, key);
-      warmed.add(fingerprint); // whoever throws it away does not want the next one at once
+      warmNext.set(fingerprint, Infinity); // whoever throws it away does not want the next one
       return operations.start({ kind: 'template-cool', ve: null, requestId }, () => dropWarmImage(context, fingerprint));
     },
 

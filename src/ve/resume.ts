@@ -14,6 +14,7 @@ import { prepareRun } from './boot.ts';
 import { cleanUpRun, settled } from './clean-up.ts';
 import { reload, updateVe, type VeContext } from './context.ts';
 import { writeRestoreFiles } from './criu-files.ts';
+import { superviseCriu } from './criu-supervision.ts';
 import { proveHealth } from './health.ts';
 import { updateGuestFiles } from './identity-files.ts';
 import { mark, readRunState, runFolder } from './run-folder.ts';
@@ -63,9 +64,10 @@ export async function bringBack(context: VeContext, uuid: string, task: Task, { 
     faultPoint('resume.folder');
     task.progress(70, 'bringing its processes back');
     if (!part) task.commit(); // nobody can call it back from here on
-    const [boot] = await Promise.all([run(join(settings.libexecDir, 'veld-boot'), [folder], { allow: [1] }), paused ? undefined : network.admit(ve)]);
+    const watch = superviseCriu(context, ve);
+    const [boot] = await Promise.all([run(join(settings.libexecDir, 'veld-boot'), [folder], { allow: [1] }), paused ? undefined : network.admit(ve)]).finally(() => watch.close());
     ({ init } = readRunState(settings, ve.number));
-    if (boot.code !== 0 || !init) throw restoreFailed(context, ve, boot.stdout);
+    if (boot.code !== 0 || !init) throw restoreFailed(context, ve, boot.stdout, watch.ended() > 0);
   } catch (error) {
     await cleanUpRun(context, ve);
     throw error;
@@ -96,11 +98,11 @@ async function afterRestore(context: VeContext, ve: VeRecord, init: ProcessId, p
   if (opened.code !== 0) throw new VeldError('restore.unhealthy', `${ve.name} is back, but its network could not be opened again.`);
 }
 
-function restoreFailed({ settings, log }: VeContext, ve: VeRecord, sync: string): VeldError {
+function restoreFailed({ settings, log }: VeContext, ve: VeRecord, sync: string, stalled: boolean): VeldError {
   const read = (name: string): string => (readIfExists(join(runFolder(settings, ve.number), name)) ?? '').trim();
   const [monitor, criu] = [read('conmon.log').slice(-2000), read('restore.log')];
   // The first one is the cause.
-  const errors = criuErrors(criu);
+  const errors = stalled ? [`criu did nothing for ${settings.checkpoint.stallTimeout} s, and was ended`] : criuErrors(criu);
   log.warn({ ve: ve.uuid, name: ve.name, errors, sync, monitor, criu: criu.slice(0, 4000) }, 'criu could not restore a VE');
   return new VeldError('restore.failed', `${ve.name} could not be brought back, and stays suspended: ${errors[0] ?? ([sync.trim(), monitor.split('\n').at(-1)].find(Boolean) ?? 'criu said nothing')}.`, { details: { criu: errors.slice(0, 20) } });
 }

@@ -16,6 +16,7 @@ import type { VeRecord } from '../store/types.ts';
 import { cleanUpRun, settled } from './clean-up.ts';
 import { canKeepConsole, endKeepers, keepConsole } from './console-keeper.ts';
 import { reload, updateVe, type VeContext } from './context.ts';
+import { superviseCriu } from './criu-supervision.ts';
 import { manifestOf, mountsOf, writeDumpFiles } from './criu-files.ts';
 import { endVisitors, visitors } from './end-sessions.ts';
 import { recallWatched } from './recall.ts';
@@ -147,9 +148,12 @@ async function dump(context: VeContext, ve: VeRecord, init: ProcessId, state: St
   for (let attempt = 0; ; attempt++) {
     const everywhere = attempt > 0;
     await writeDumpFiles(context, ve, init, state, manifest, { everywhere, brief });
+    const watch = superviseCriu(context, ve);
     const { code, stderr } = await run(join(context.settings.libexecDir, 'veld-dump'), [runFolder(context.settings, ve.number)], { allow: true });
+    watch.close();
     if (code === 0) return;
     if (code === BROKEN_OFF) await letGo(context, ve);
+    if (watch.ended() > 0) throw new VeldError('checkpoint.failed', `${ve.name} could not be suspended, and runs on: criu did nothing for ${context.settings.checkpoint.stallTimeout} s, and was ended.`);
     const errors = criuErrors(readIfExists(join(state.images, 'dump.log')) ?? '');
     context.log.warn({ ve: ve.uuid, name: ve.name, everywhere, errors, stderr }, 'criu could not dump a VE');
     // Once again in any case: the first look was not everywhere, and of a large VE it may have taken all the time.

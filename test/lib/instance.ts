@@ -123,6 +123,7 @@ export function makeInstance(options: InstanceOptions = {}): Instance {
     log: { level: 'debug', file: join(dir, 'veldd.log'), maxBytes: 64 << 20 },
     network: { pools: poolsOf(name), uplinks: [], veToVe: true, veToHost: false, domain: `${name}.internal` },
     deploy: { warm: false },
+    checkpoint: { stallTimeout: 60 },
     engine: { suites: ENGINE_SUITES, mirror: '', expiredRelease: 'record' },
   };
   options.settings?.(settings);

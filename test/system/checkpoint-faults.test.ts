@@ -11,7 +11,10 @@ import { assertSame } from '../lib/same.ts';
 import { until } from '../lib/wait.ts';
 import { openLine, untilText, type Line } from './workloads/clients/talk.ts';
 
-const veld = await fileInstance();
+/** Seconds. */
+const STALL_TIMEOUT = 6;
+
+const veld = await fileInstance({ settings: (settings) => { settings.checkpoint.stallTimeout = STALL_TIMEOUT; } });
 const { stateDir } = veld.settings;
 const random = randomFrom(SEED);
 
@@ -134,6 +137,24 @@ test('criu is killed in the middle of a restore: the VE stays suspended, and com
     await assertRuns();
   }
   assert.ok(hits > 0, 'never in the middle');
+  assertSame(veld.outline(), running, 'traces');
+});
+
+test('criu stands still: it is ended, and the VE runs on or stays suspended', async () => {
+  const stopped = async (verb: string, delay: number): Promise<unknown> => {
+    const ended = veld.api.operate('POST', `/v1/ves/web/${verb}`).then(() => undefined, (error: unknown) => error);
+    const pid = await findCriu();
+    await sleep(delay);
+    process.kill(pid, 'SIGSTOP');
+    return ended;
+  };
+  assert.match(String(await stopped('suspend', 60)), new RegExp(`checkpoint.failed: web could not be suspended, and runs on: criu did nothing for ${STALL_TIMEOUT} s`));
+  await assertRuns();
+  await veld.api.operate('POST', '/v1/ves/web/suspend');
+  assert.match(String(await stopped('resume', 20)), new RegExp(`restore.failed: web could not be brought back, and stays suspended: criu did nothing for ${STALL_TIMEOUT} s`));
+  assert.equal((await veld.show('web')).status, 'suspended');
+  await veld.api.operate('POST', '/v1/ves/web/resume');
+  await assertRuns();
   assertSame(veld.outline(), running, 'traces');
 });
 

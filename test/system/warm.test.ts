@@ -99,7 +99,7 @@ test('an image that cannot be brought back costs nobody a VE', async () => {
   const made = await veld.createRunning('fallen');
   assert.equal(made.deployed, 'cold');
   assert.equal(await veld.booted('fallen'), 'running');
-  assert.equal((await template()).warm, null, 'it is not tried again');
+  assert.equal((await template()).warm, null, 'it is not tried again at once');
   assert.match(veld.daemonLog(), /warm image of its template could not be used/);
   await destroy('fallen');
 });
