@@ -17,6 +17,7 @@ import { currentLxcfs } from './kernel/lxcfs-build.ts';
 import { peerCredentials } from './kernel/peer-credentials.ts';
 import { runProbes } from './kernel/probes.ts';
 import { bootId, readProcess } from './kernel/process.ts';
+import { exitNow } from './kernel/syscalls.ts';
 import { VeldError, toVeldError } from './lib/errors.ts';
 import { readIfExists, writeFileAtomic } from './lib/files.ts';
 import { claimInstance, otherInstances } from './lib/instances.ts';
@@ -92,9 +93,9 @@ async function serve(settings: Settings): Promise<void> {
 
   let stop: Promise<void> | undefined;
   const onSignal = (signal: NodeJS.Signals): void => {
-    if (stop) process.exit(1); // asked twice: at once
+    if (stop) exitNow(1); // asked twice: at once
     log.info({ signal }, 'stopping');
-    stop = close(closers, log).then(() => process.exit(0));
+    stop = close(closers, log).then(() => exitNow(0));
   };
   process.on('SIGTERM', onSignal);
   process.on('SIGINT', onSignal);

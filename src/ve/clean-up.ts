@@ -2,6 +2,7 @@
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { run } from '../lib/run.ts';
+import { endCriu } from '../kernel/criu-watch.ts';
 import { waitProcessEnd } from '../kernel/pidfd.ts';
 import type { VeRecord } from '../store/types.ts';
 import type { VeContext } from './context.ts';
@@ -21,6 +22,14 @@ export async function cleanUpRun(context: VeContext, ve: VeRecord): Promise<void
   }
   await Promise.all([network.revoke(ve), resources.remove(ve.number)]);
   removeRunFolder(settings, ve.number);
+}
+
+/** The same for a VE that has come back from a state in part only: nothing of it says goodbye to those it was connected with. */
+export async function cleanUpTorso(context: VeContext, ve: VeRecord): Promise<void> {
+  const links = context.network.plan(ve).links.map(({ link }) => `link del ${link}\n`).join('');
+  await run('ip', ['-force', '-batch', '-'], { input: links, allow: true });
+  endCriu(runFolder(context.settings, ve.number));
+  await cleanUpRun(context, ve);
 }
 
 /** How long the scripts and conmon get to do their part, in milliseconds. */

@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import type { ProcessId } from '../kernel/process.ts';
 import type { JournalRecord, SnapshotRecord, VeRecord } from '../store/types.ts';
 import { removeIncoming } from './archive.ts';
-import { cleanUpRun } from './clean-up.ts';
+import { cleanUpRun, cleanUpTorso } from './clean-up.ts';
 import { reload, type VeContext } from './context.ts';
 import { finishResume } from './resume.ts';
 import { runFolder } from './run-folder.ts';
@@ -56,7 +56,7 @@ export async function recoverCheckpoint(context: VeContext, ve: VeRecord, entry:
     return false;
   }
   log.info(about, 'the VE is suspended');
-  if (ve.suspended) await cleanUpRun(context, ve);
+  if (ve.suspended) await cleanUpTorso(context, ve);
   else await finishSuspend(context, ve, { byHost: entry.data.byHost === true });
   if (momentary) unfinished.resume.push(reload(store, ve.uuid));
   return true;

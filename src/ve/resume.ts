@@ -1,4 +1,5 @@
 /** `resume`: the processes of a suspended VE come back from the disk, and go on where they were. */
+import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { VeldError } from '../lib/errors.ts';
 import { faultPoint } from '../lib/faults.ts';
@@ -11,7 +12,7 @@ import type { Task } from '../ops/types.ts';
 import { resolveProperties } from '../spec/properties.ts';
 import type { VeRecord } from '../store/types.ts';
 import { prepareRun } from './boot.ts';
-import { cleanUpRun, settled } from './clean-up.ts';
+import { cleanUpTorso, settled } from './clean-up.ts';
 import { reload, updateVe, type VeContext } from './context.ts';
 import { writeRestoreFiles } from './criu-files.ts';
 import { superviseCriu } from './criu-supervision.ts';
@@ -66,10 +67,13 @@ export async function bringBack(context: VeContext, uuid: string, task: Task, { 
     if (!part) task.commit(); // nobody can call it back from here on
     const watch = superviseCriu(context, ve);
     const [boot] = await Promise.all([run(join(settings.libexecDir, 'veld-boot'), [folder], { allow: [1] }), paused ? undefined : network.admit(ve)]).finally(() => watch.close());
-    ({ init } = readRunState(settings, ve.number));
-    if (boot.code !== 0 || !init) throw restoreFailed(context, ve, boot.stdout, watch.ended() > 0);
+    // The monitor may have been killed, and criu not: from here on it cannot bring the VE back any more, or it has.
+    if (boot.code !== 0) await run('flock', [join(folder, 'saving'), 'touch', join(folder, 'given-up')], { allow: true });
+    init = existsSync(join(folder, 'restore')) ? undefined : readRunState(settings, ve.number).init;
+    if (!init) throw restoreFailed(context, ve, boot.stdout, watch.ended() > 0);
+    if (boot.code !== 0) context.log.error({ ve: uuid, name: ve.name }, 'the VE has come back, and its monitor has died: it has no console until its next boot');
   } catch (error) {
-    await cleanUpRun(context, ve);
+    await cleanUpTorso(context, ve);
     throw error;
   }
   // Its processes run, and change its disk: the state is of the past.

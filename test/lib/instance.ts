@@ -12,7 +12,7 @@ import { after } from 'node:test';
 import type { Settings } from '../../src/lib/settings.ts';
 import { defaultSettings } from '../../src/lib/settings.ts';
 import type { VeDetail, VeView } from '../../src/ve/types.ts';
-import { CLI_MAIN, DAEMON_MAIN } from './program.ts';
+import { CLI, DAEMON_MAIN } from './program.ts';
 import { ENGINE_SUITES, useEngine, useTemplate } from './cache.ts';
 import { requireGuard } from './guard.ts';
 import { api } from './http.ts';
@@ -196,7 +196,7 @@ function instanceOf(name: string, dir: string, settings: Settings, settingsFile:
     }),
     cli: (...args) => instance.cliWith('', ...args),
     cliWith: (input, ...args) => new Promise((resolve, reject) => {
-      const child = spawn(process.execPath, [CLI_MAIN, ...args], { env: environment, stdio: ['pipe', 'pipe', 'pipe'] });
+      const child = spawn(process.execPath, [...CLI, ...args], { env: environment, stdio: ['pipe', 'pipe', 'pipe'] });
       const out: Buffer[] = [];
       const err: Buffer[] = [];
       child.stdout.on('data', (chunk: Buffer) => out.push(chunk));

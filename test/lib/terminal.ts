@@ -1,6 +1,6 @@
 /** A shell line on a terminal of its own, for what only happens to people: raw mode, keys, sizes. The terminal is that of script(1). */
 import { spawn, spawnSync } from 'node:child_process';
-import { CLI_MAIN } from './program.ts';
+import { CLI } from './program.ts';
 import { until } from './wait.ts';
 
 export interface UserTerminal {
@@ -25,9 +25,9 @@ export interface UserTerminal {
  * After the line it shows `status=N`.
  */
 export function openTerminal(line: string, settingsFile: string): UserTerminal {
-  const all = `stty rows 24 cols 80; echo "tty=$(tty)"; stty -g; veld() { "$NODE" "$MAIN" "$@"; }; ${line}\necho "status=$?"; stty -g`;
+  const all = `stty rows 24 cols 80; echo "tty=$(tty)"; stty -g; veld() { "$NODE" $CLI "$@"; }; ${line}\necho "status=$?"; stty -g`;
   const child = spawn('script', ['-qec', all, '/dev/null'], {
-    env: { PATH: process.env.PATH, SHELL: '/bin/sh', TERM: 'xterm', VELD_SETTINGS: settingsFile, NODE: process.execPath, MAIN: CLI_MAIN },
+    env: { PATH: process.env.PATH, SHELL: '/bin/sh', TERM: 'xterm', VELD_SETTINGS: settingsFile, NODE: process.execPath, CLI: CLI.join(' ') },
     stdio: ['pipe', 'pipe', 'inherit'],
   });
   let shown = '';

@@ -5,7 +5,7 @@ import { createServer } from 'node:net';
 import { existsSync, mkdirSync, readFileSync, readdirSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
-import { CLI_MAIN } from '../lib/program.ts';
+import { CLI } from '../lib/program.ts';
 import { fileInstance } from '../lib/instance.ts';
 import { until } from '../lib/wait.ts';
 
@@ -36,7 +36,7 @@ function whereIs(files: Map<string, string>, text: string): string[] {
 
 /** A command that has the secret in its environment, arguments and standard input goes on while `work` does. */
 async function withSecrets<T>(work: () => Promise<T>): Promise<T> {
-  const held = spawn(process.execPath, [CLI_MAIN, '--socket', veld.settings.socket, 'exec', '-e', `PLANTED=${SECRET}`, 'web', '--',
+  const held = spawn(process.execPath, [...CLI, '--socket', veld.settings.socket, 'exec', '-e', `PLANTED=${SECRET}`, 'web', '--',
     'sh', '-c', 'echo up; cat >/dev/null; sleep 1000', SECRET, `--password=${SECRET}`], { stdio: ['pipe', 'pipe', 'inherit'], env: { VELD_SETTINGS: veld.settingsFile } });
   try {
     await new Promise<void>((resolve, reject) => {
@@ -110,7 +110,7 @@ test('a signal in the middle leaves nothing', async () => {
   const file = join(out, 'cut.tar.gz');
   const folder = join(veld.dir, 'tmp');
   mkdirSync(folder);
-  const child = spawn(process.execPath, [CLI_MAIN, 'doctor', '--bundle', file],
+  const child = spawn(process.execPath, [...CLI, 'doctor', '--bundle', file],
     { stdio: 'ignore', env: { PATH: process.env.PATH, VELD_SETTINGS: veld.settingsFile, TMPDIR: folder } });
   const ended = new Promise((resolve) => { child.on('exit', (_, signal) => resolve(signal)); });
   await until('it to gather', () => readdirSync(folder).length > 0, 30_000, 5);

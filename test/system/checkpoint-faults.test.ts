@@ -140,6 +140,47 @@ test('criu is killed in the middle of a restore: the VE stays suspended, and com
   assertSame(veld.outline(), running, 'traces');
 });
 
+/** Begin an operation, and kill the VE's conmon this long after there is one, in milliseconds. @returns whether the operation succeeded */
+async function withoutMonitor(verb: string, delay: number): Promise<boolean> {
+  const ended = veld.api.operate('POST', `/v1/ves/web/${verb}`).then(() => true, () => false);
+  const { number } = await veld.show('web');
+  const folder = join(veld.settings.runDir, 'ves', String(number));
+  const pid = await until('conmon', () => readdirSync('/proc').filter((name) => /^\d+$/.test(name)).map(Number).find((candidate) => {
+    try {
+      return readFileSync(`/proc/${candidate}/comm`, 'utf8') === 'conmon\n' && readFileSync(`/proc/${candidate}/cmdline`, 'utf8').includes(`\0${folder}\0`);
+    } catch {
+      return false; // it has ended
+    }
+  }), 20_000, 1);
+  await sleep(delay);
+  try {
+    process.kill(pid, 'SIGKILL');
+  } catch { /* it was quicker */ }
+  return ended;
+}
+
+test('conmon is killed in the middle of a restore: the VE stays suspended, and comes back after that', async (t) => {
+  let hits = 0;
+  for (let i = 0; i < 10; i++) {
+    await veld.api.operate('POST', '/v1/ves/web/suspend');
+    const delay = i * 14;
+    const done = await withoutMonitor('resume', delay);
+    t.diagnostic(`conmon killed after ${delay} ms: ${done ? 'it came back' : 'not this time'}`);
+    if (done) {
+      await assertRuns();
+      continue;
+    }
+    hits += 1;
+    assert.equal((await veld.show('web')).status, 'suspended');
+    await sleep(300); // whatever was still at work
+    assert.equal((await veld.show('web')).status, 'suspended');
+    await veld.api.operate('POST', '/v1/ves/web/resume');
+    await assertRuns();
+  }
+  assert.ok(hits > 0, 'never in the middle');
+  assertSame(veld.outline(), running, 'traces');
+});
+
 test('criu stands still: it is ended, and the VE runs on or stays suspended', async () => {
   const stopped = async (verb: string, delay: number): Promise<unknown> => {
     const ended = veld.api.operate('POST', `/v1/ves/web/${verb}`).then(() => undefined, (error: unknown) => error);

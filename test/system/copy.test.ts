@@ -6,7 +6,7 @@ import { existsSync, lstatSync, mkdirSync, mkdtempSync, readFileSync, readdirSyn
 import { join } from 'node:path';
 import { after, test } from 'node:test';
 import { ERRORS } from '../../src/lib/errors.ts';
-import { CLI_MAIN } from '../lib/program.ts';
+import { CLI } from '../lib/program.ts';
 import { fileInstance } from '../lib/instance.ts';
 import { openTerminal } from '../lib/terminal.ts';
 import { until } from '../lib/wait.ts';
@@ -120,7 +120,7 @@ test('streams: 20 MB in and out, mode and owner of the file that was there stay'
   assert.equal(await sh('box', 'stat -c %a:%u:%g:%s /root/stream'), `640:7:8:${data.length}\n`);
   writeFileSync(join(here, 'sum'), data);
   assert.equal((await sh('box', 'md5sum </root/stream')).slice(0, 32), spawnSync('md5sum', [join(here, 'sum')], { encoding: 'utf8' }).stdout.slice(0, 32));
-  const out = spawn(process.execPath, [CLI_MAIN, 'cp', 'box:/root/stream', '-'], { env: { ...process.env, VELD_SETTINGS: veld.settingsFile }, stdio: ['ignore', 'pipe', 'inherit'] });
+  const out = spawn(process.execPath, [...CLI, 'cp', 'box:/root/stream', '-'], { env: { ...process.env, VELD_SETTINGS: veld.settingsFile }, stdio: ['ignore', 'pipe', 'inherit'] });
   const chunks: Buffer[] = [];
   for await (const chunk of out.stdout) chunks.push(chunk as Buffer);
   assert.ok(Buffer.concat(chunks).equals(data));
@@ -134,7 +134,7 @@ test('whoever goes away in the middle leaves nothing under the name, and nothing
   await sh('box', 'mkdir /half && echo old >/half/file');
   const staged = async (): Promise<boolean> => (await veld.exec('box', 'sh', '-c', 'ls -A /half | grep -q veld-cp')).exitCode === 0;
   for (const [signal, from] of [['SIGINT', 'tree'], ['SIGKILL', 'tree'], ['SIGKILL', 'stream']] as const) {
-    const child = spawn(process.execPath, [CLI_MAIN, 'cp', from === 'tree' ? join(here, 'big') : '-', 'box:/half/file'], {
+    const child = spawn(process.execPath, [...CLI, 'cp', from === 'tree' ? join(here, 'big') : '-', 'box:/half/file'], {
       env: { ...process.env, VELD_SETTINGS: veld.settingsFile }, stdio: ['pipe', 'ignore', 'ignore'],
     });
     child.stdin.on('error', () => {});
@@ -148,7 +148,7 @@ test('whoever goes away in the middle leaves nothing under the name, and nothing
     assert.equal(await sh('box', 'cat /half/file'), 'old\n');
   }
   // The daemon itself: its pipes close, which must not look like the end of the file.
-  const child = spawn(process.execPath, [CLI_MAIN, 'cp', '-', 'box:/half/file'], { env: { ...process.env, VELD_SETTINGS: veld.settingsFile }, stdio: ['pipe', 'ignore', 'ignore'] });
+  const child = spawn(process.execPath, [...CLI, 'cp', '-', 'box:/half/file'], { env: { ...process.env, VELD_SETTINGS: veld.settingsFile }, stdio: ['pipe', 'ignore', 'ignore'] });
   child.stdin.on('error', () => {});
   const ended = new Promise((resolve) => { child.on('close', resolve); });
   child.stdin.write(randomBytes(3 << 20));
@@ -185,7 +185,7 @@ test('a hostile VE: its links and devices lead nowhere on this side, and ours le
 });
 
 test('the programs that come in for a copy cannot be written, and lead to no folder of the host', async () => {
-  const child = spawn(process.execPath, [CLI_MAIN, 'cp', '-', 'other:/root/slow'], { env: { ...process.env, VELD_SETTINGS: veld.settingsFile }, stdio: ['pipe', 'ignore', 'ignore'] });
+  const child = spawn(process.execPath, [...CLI, 'cp', '-', 'other:/root/slow'], { env: { ...process.env, VELD_SETTINGS: veld.settingsFile }, stdio: ['pipe', 'ignore', 'ignore'] });
   const pid = await until('the copy to run', async () => (await veld.exec('other', 'pgrep', '-fo', 'veld-cp /root/slow')).stdout.trim() || undefined);
   // Each attempt prints its own name when it succeeds.
   const attempts = await sh('other', `

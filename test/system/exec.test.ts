@@ -4,7 +4,7 @@ import { spawn, spawnSync } from 'node:child_process';
 import { createHash, randomBytes } from 'node:crypto';
 import { readlinkSync } from 'node:fs';
 import { test } from 'node:test';
-import { CLI_MAIN } from '../lib/program.ts';
+import { CLI } from '../lib/program.ts';
 import { fileInstance } from '../lib/instance.ts';
 import { openSession } from '../lib/session.ts';
 import { until } from '../lib/wait.ts';
@@ -55,7 +55,7 @@ test('user, environment, folder', async () => {
 
 test('50 MB go in and out unharmed', async () => {
   const data = randomBytes(50 << 20);
-  const child = spawn(process.execPath, [CLI_MAIN, 'exec', 'box', '--', 'cat'], { env: { ...process.env, VELD_SETTINGS: veld.settingsFile }, stdio: ['pipe', 'pipe', 'inherit'] });
+  const child = spawn(process.execPath, [...CLI, 'exec', 'box', '--', 'cat'], { env: { ...process.env, VELD_SETTINGS: veld.settingsFile }, stdio: ['pipe', 'pipe', 'inherit'] });
   const back = createHash('sha256');
   let size = 0;
   child.stdout.on('data', (chunk: Buffer) => {

@@ -5,7 +5,7 @@ import type { ChildProcess } from 'node:child_process';
 import { readFileSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
-import { CLI_MAIN } from '../lib/program.ts';
+import { CLI } from '../lib/program.ts';
 import { fileInstance } from '../lib/instance.ts';
 import { until } from '../lib/wait.ts';
 
@@ -14,7 +14,7 @@ await veld.createRunning('web');
 await veld.booted('web');
 
 function follow(...words: string[]): { child: ChildProcess; seen: () => string; ended: Promise<number | null> } {
-  const child = spawn(process.execPath, [CLI_MAIN, 'logs', '-f', 'web', ...words],
+  const child = spawn(process.execPath, [...CLI, 'logs', '-f', 'web', ...words],
     { stdio: ['ignore', 'pipe', 'pipe'], env: { PATH: process.env.PATH, VELD_SETTINGS: veld.settingsFile } });
   let seen = '';
   for (const stream of [child.stdout, child.stderr]) stream.on('data', (chunk: Buffer) => { seen += chunk.toString('utf8'); });
