@@ -5,8 +5,12 @@
  *
  * To be run against a daemon from the bundle, on a machine with nothing else to do. For each amount of memory (MiB of random bytes, which one process in
  * the VE keeps) a VE is made; in each round it is suspended and resumed, and kept as a live snapshot, while a client sends a number over one TCP
- * connection as soon as the last one came back. The gap is the longest time between two answers.
+ * connection as soon as the last one came back. The gap is the longest time between two answers. Beside them the physical limit in the same minute: as much
+ * memory copied once in memory, and written to the state folder's disk until it is there (fsync); medians of three.
  */
+import { randomFillSync } from 'node:crypto';
+import { closeSync, fsyncSync, openSync, rmSync, writeSync } from 'node:fs';
+import { join } from 'node:path';
 import { connect } from 'node:net';
 import { parseArgs } from 'node:util';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -17,7 +21,8 @@ import type { VeDetail } from '../src/ve/types.ts';
 const { values } = parseArgs({
   options: { rounds: { type: 'string', default: '10' }, template: { type: 'string' }, memory: { type: 'string', default: '0,300' }, json: { type: 'boolean', default: false } },
 });
-const client = createClient(loadSettings().socket);
+const settings = loadSettings();
+const client = createClient(settings.socket);
 const rounds = Number(values.rounds);
 const name = `bench-${process.pid}`;
 const rows: Record<string, string | number>[] = [];
@@ -74,6 +79,30 @@ async function timed(work: () => Promise<unknown>): Promise<number> {
   return performance.now() - since;
 }
 
+/** Bytes of a piece that is copied or written. */
+const PIECE = 16 << 20;
+
+/** Milliseconds for that many MiB at the speed of the memory, and of the disk. */
+function physicalLimit(memory: number): { copied: number; written: number } {
+  const from = randomFillSync(Buffer.alloc(PIECE));
+  const pieces = Math.ceil(memory * 2 ** 20 / PIECE);
+  const to = Buffer.alloc(PIECE, 1);
+  const times = (work: () => void): number => median(Array.from({ length: 3 }, () => {
+    const since = performance.now();
+    work();
+    return performance.now() - since;
+  }));
+  const file = join(settings.stateDir, `bench-${process.pid}`);
+  const write = (): void => {
+    const fd = openSync(file, 'w', 0o600);
+    for (let i = 0; i < pieces; i++) writeSync(fd, from);
+    fsyncSync(fd);
+    closeSync(fd);
+    rmSync(file);
+  };
+  return { copied: times(() => { for (let i = 0; i < pieces; i++) from.copy(to); }), written: times(write) };
+}
+
 async function measure(template: string, memory: number): Promise<void> {
   await client.operation('POST', '/v1/ves', { name, template, start: true });
   try {
@@ -103,6 +132,10 @@ async function measure(template: string, memory: number): Promise<void> {
     rows.push({ 'MiB of memory': memory, ...Object.fromEntries(Object.entries(figures).map(([what, all]) => [what, Math.round(median(all))])) });
     const cloned = await timed(() => client.operation('POST', `/v1/ves/${name}/clone`, { name: `${name}-clone`, live: true }));
     rows.at(-1)!['live clone'] = Math.round(cloned);
+    if (memory > 0) {
+      const { copied, written } = physicalLimit(memory);
+      Object.assign(rows.at(-1)!, { 'as much copied in memory': Math.round(copied), 'as much written to disk': Math.round(written) });
+    }
   } finally {
     for (const ve of [name, `${name}-clone`]) await client.operation('DELETE', `/v1/ves/${ve}?force=true`).catch(() => {});
   }

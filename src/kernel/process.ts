@@ -57,6 +57,16 @@ export function isAlive(id: ProcessId): boolean {
   return now !== undefined && now.startTime === id.startTime && now.state !== 'Z' && now.state !== 'X';
 }
 
+/**
+ * When the clock of the time since boot began that a process sees (CLOCK_BOOTTIME), in seconds after the host's boot.
+ * @returns undefined when it is the host's own clock (format: time_namespaces(7))
+ */
+export function clockBegan(pid: number): number | undefined {
+  const [, seconds, nanoseconds] = /^boottime\s+(-?\d+)\s+(\d+)/m.exec(readProcessFile(pid, 'timens_offsets') ?? '') ?? [];
+  const offset = Number(seconds) + Number(nanoseconds) / 1e9;
+  return Number.isNaN(offset) || offset === 0 ? undefined : -offset;
+}
+
 let boot: string | undefined;
 
 /** The id of this boot (a UUID). What was written under another one about pids, mounts or links is void. */

@@ -21,7 +21,7 @@ export interface VeView {
   uidBase: number;
   /** Host pid of init, or null. */
   pid: number | null;
-  /** ISO 8601, or null when not running. */
+  /** ISO 8601: since when it runs, as its own clock counts (not while it is suspended), or null when it does not. */
   startedAt: string | null;
   createdAt: string;
   /** Only those set by hand; `properties` in the full view has all. */

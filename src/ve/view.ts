@@ -1,4 +1,5 @@
 /** What `list` and `show` say of a VE. */
+import { clockBegan, type ProcessId } from '../kernel/process.ts';
 import type { OperationRecord, VeRecord } from '../store/types.ts';
 import { PROPERTIES, resolveProperties } from '../spec/properties.ts';
 import type { PropertyRow } from '../spec/types.ts';
@@ -44,7 +45,7 @@ export function viewVe(context: VeContext, ve: VeRecord, nameOf: TemplateName = 
     mac: typeof ve.properties['network.mac'] === 'string' ? ve.properties['network.mac'] : ve.mac,
     uidBase: ve.uidBase,
     pid: run.init?.pid ?? null,
-    startedAt: run.init ? timeOfTicks(run.init.startTime) : null,
+    startedAt: run.init ? startOf(run.init) : null,
     createdAt: ve.createdAt,
     set: ve.properties,
     lastExit: ve.lastExit,
@@ -88,6 +89,14 @@ function pending(context: VeContext, ve: VeRecord, properties: ReturnType<typeof
   // A VE that an earlier version booted has the defaults of properties that there were not.
   const then = (row: PropertyRow): unknown => (Object.hasOwn(booted, row.name) ? booted[row.name] : row.default);
   return PROPERTIES.filter((row) => row.change === 'restart' && JSON.stringify(then(row)) !== JSON.stringify(now[row.name])).map((row) => row.name);
+}
+
+/** When a VE was booted: before its init began, when that has come back from the disk. Time on the disk does not count. */
+function startOf(init: ProcessId): string {
+  const clock = clockBegan(init.pid);
+  // The clock of a boot begins with a whole second.
+  const returned = clock !== undefined && init.startTime / USER_HZ - clock > 2;
+  return timeOfTicks(returned ? clock * USER_HZ : init.startTime);
 }
 
 /** A start time of /proc (clock ticks since the host booted) as ISO 8601. */

@@ -122,6 +122,9 @@ describe('a VE with systemd', () => {
     const passed = now.at - up.at;
     assert.ok(up.seconds > 0 && up.seconds < 60, `${up.seconds} s, when it had just booted`);
     assert.ok(now.seconds > up.seconds && now.seconds - up.seconds <= passed + 0.02, `${now.seconds} s, ${passed} s after ${up.seconds} s`);
+    const { startedAt } = await veld.show('web');
+    const seen = (Date.now() - Date.parse(startedAt!)) / 1000;
+    assert.ok(Math.abs(seen - (await uptime()).seconds) < 0.5, `${seen} s from outside, ${now.seconds} s inside`);
   });
 
   test('has its console again', async () => {
