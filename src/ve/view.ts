@@ -94,8 +94,8 @@ function pending(context: VeContext, ve: VeRecord, properties: ReturnType<typeof
 /** When a VE was booted: before its init began, when that has come back from the disk. Time on the disk does not count. */
 function startOf(init: ProcessId): string {
   const clock = clockBegan(init.pid);
-  // The clock of a boot begins with a whole second.
-  const returned = clock !== undefined && init.startTime / USER_HZ - clock > 2;
+  // (The clock of a boot begins with a whole second, before its init.)
+  const returned = clock !== undefined && init.startTime / USER_HZ - clock > 1;
   return timeOfTicks(returned ? clock * USER_HZ : init.startTime);
 }
 
