@@ -208,7 +208,7 @@ function makeMachine(options: MachineOptions, qemu: Qemu, image: Image, port: nu
       child.on('exit', (code, signal) => {
         living.delete(child);
         ending = signal ?? `status ${code}`;
-        brokeDown = signal === 'SIGABRT' || signal === 'SIGSEGV';
+        brokeDown = signal !== null && !child.killed; // of its own, or the kernel had no memory for it
         if (qemuProcess === child) qemuProcess = undefined;
         if (brokeDown) process.stdout.write(`# ${name}: ${EMULATOR_BROKE}: ${ending}; ${readFileSync(errorFile, 'utf8').trimEnd().slice(-300)}\n`);
         resolve();
