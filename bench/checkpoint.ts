@@ -1,12 +1,13 @@
 /**
  * What checkpoints cost: how long a VE stands still for a client that talks to it every millisecond, and how long the operations take.
  *
- *   node bench/checkpoint.ts [--rounds 10] [--template NAME] [--memory 0,300] [--json]
+ *   node bench/checkpoint.ts [--rounds 10] [--template NAME] [--memory 0,300] [--open-file MIB] [--json]
  *
  * To be run against a daemon from the bundle, on a machine with nothing else to do. For each amount of memory (MiB of random bytes, which one process in
  * the VE keeps) a VE is made; in each round it is suspended and resumed, and kept as a live snapshot, while a client sends a number over one TCP
  * connection as soon as the last one came back. The gap is the longest time between two answers. Beside them the physical limit in the same minute: as much
- * memory copied once in memory, and written to the state folder's disk until it is there (fsync); medians of three.
+ * memory copied once in memory, and written to the state folder's disk until it is there (fsync); medians of three. With
+ * --open-file a process of the VE has a file of that size on its disk open for writing, as databases do.
  */
 import { randomFillSync } from 'node:crypto';
 import { closeSync, fsyncSync, openSync, rmSync, writeSync } from 'node:fs';
@@ -19,11 +20,13 @@ import { loadSettings } from '../src/lib/settings.ts';
 import type { VeDetail } from '../src/ve/types.ts';
 
 const { values } = parseArgs({
-  options: { rounds: { type: 'string', default: '10' }, template: { type: 'string' }, memory: { type: 'string', default: '0,300' }, json: { type: 'boolean', default: false } },
+  options: { rounds: { type: 'string', default: '10' }, template: { type: 'string' }, memory: { type: 'string', default: '0,300' }, 'open-file': { type: 'string', default: '0' }, json: { type: 'boolean', default: false } },
 });
 const settings = loadSettings();
 const client = createClient(settings.socket);
 const rounds = Number(values.rounds);
+/** MiB. */
+const openFile = Number(values['open-file']);
 const name = `bench-${process.pid}`;
 const rows: Record<string, string | number>[] = [];
 
@@ -113,6 +116,10 @@ async function measure(template: string, memory: number): Promise<void> {
       await run(name, 'systemd-run', '--quiet', '--unit=keeper', 'perl', '-e', KEEPER, String(memory));
       while ((await client.request<{ exitCode: number }>('POST', `/v1/ves/${name}/exec`, { command: ['test', '-e', '/run/filled'] })).exitCode !== 0) await sleep(100);
     }
+    if (openFile > 0) {
+      await run(name, 'sh', '-c', `dd if=/dev/urandom of=/root/open bs=1M count=${openFile} status=none`);
+      await run(name, 'systemd-run', '--quiet', '--unit=holder', 'sh', '-c', 'exec 3<>/root/open; exec sleep 1000000');
+    }
     await sleep(1000);
     const conversation = await talk(ve.addresses[0]!);
     const figures: Record<string, number[]> = { suspend: [], resume: [], 'suspend + resume, gap': [], 'live snapshot': [], 'live snapshot, gap': [] };
@@ -129,7 +136,7 @@ async function measure(template: string, memory: number): Promise<void> {
       await client.operation('DELETE', `/v1/ves/${name}/snapshots/s${round}`);
     }
     conversation.end();
-    rows.push({ 'MiB of memory': memory, ...Object.fromEntries(Object.entries(figures).map(([what, all]) => [what, Math.round(median(all))])) });
+    rows.push({ 'MiB of memory': memory, ...openFile > 0 && { 'MiB of a file open for writing': openFile }, ...Object.fromEntries(Object.entries(figures).map(([what, all]) => [what, Math.round(median(all))])) });
     const cloned = await timed(() => client.operation('POST', `/v1/ves/${name}/clone`, { name: `${name}-clone`, live: true }));
     rows.at(-1)!['live clone'] = Math.round(cloned);
     if (memory > 0) {

@@ -25,7 +25,7 @@ const ATTACHED: readonly VeStatus[] = ['running', 'frozen', 'starting', 'stoppin
 
 /**
  * Attach to the console. Any number of clients may: all see the same, all type into the same. It goes on over reboots, and ends with status 0 when
- * the VE has stopped, or, with `wait`, only when the client goes or the VE is destroyed.
+ * the VE has stopped or is suspended, or, with `wait`, only when the client goes or the VE is destroyed.
  * @throws VeldError `ve.not_running` for a stopped VE without `wait`
  */
 export async function attachConsole(context: VeContext, ve: VeRecord, request: ConsoleRequest): Promise<ExecSession> {
@@ -99,12 +99,12 @@ export async function attachConsole(context: VeContext, ve: VeRecord, request: C
       greeted = true;
     } else if (request.wait !== true) {
       stdout.look();
-      notice(`${name} has stopped`);
+      notice(now === 'suspended' ? `${name} is suspended` : `${name} has stopped`);
       end();
     } else if (!waiting) {
       waiting = true;
       stdout.look();
-      notice(`${name} has stopped; waiting for its next boot`);
+      notice(now === 'suspended' ? `${name} is suspended; waiting until it is resumed` : `${name} has stopped; waiting for its next boot`);
     }
   };
   const timer = setInterval(() => {

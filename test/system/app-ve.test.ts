@@ -136,11 +136,18 @@ test('a command is suspended and resumed, cloned and rolled back with its consol
     terminal.hangUp();
   };
   await type('talks', 'one', '1 one');
+  // Whoever is attached hears of it.
+  const attached = openTerminal('veld console --wait talks', veld.settingsFile);
+  await attached.shows(/to leave|detach/i);
   for (const [line, answer] of [['two', '2 two'], ['three', '3 three']] as const) {
     await veld.api.operate('POST', '/v1/ves/talks/suspend');
+    await attached.shows('talks is suspended; waiting until it is resumed');
     await veld.api.operate('POST', '/v1/ves/talks/resume');
     await type('talks', line, answer);
   }
+  await attached.shows('2 two');
+  await attached.shows('3 three');
+  attached.hangUp();
   // What held the console's other end in the dump is no longer there.
   assert.deepEqual((await veld.exec('talks', 'sh', '-c', 'cat /proc/[0-9]*/comm')).stdout.split('\n').filter((name) => name === 'sleep'), []);
   await veld.api.operate('POST', '/v1/ves/talks/snapshots', { name: 'here', live: true });

@@ -20,8 +20,8 @@ export const command = defineCommand<{ ve: string }, Options>({
   group: 'Looking at VEs',
   summary: 'Attach to the console of a VE\'s init',
   description: [
-    'Shows the last lines of the console\'s log, then what comes, and passes keys on. Ctrl-] detaches; the VE goes on. Several may be attached at once. The console goes on over reboots; when the VE has stopped the command ends.',
-    'A login prompt is there when something in the VE offers one; templates of Veld do not, so that VEs can be checkpointed: see docs/how-to/terminals.md. `veld enter` needs none, `veld logs` shows older lines.',
+    'Shows the last lines of the console\'s log, then what comes, and passes keys on. Ctrl-] detaches; the VE goes on. Several may be attached at once. The console goes on over reboots; when the VE has stopped or is suspended the command ends, or waits with --wait.',
+    'A login prompt is there when something in the VE offers one; templates of Veld with systemd do not: see docs/how-to/terminals.md. `veld enter` needs none, `veld logs` shows older lines.',
   ],
   args: [{ name: 've', help: 'Name, number or UUID' }],
   options: [
