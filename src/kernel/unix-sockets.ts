@@ -72,28 +72,42 @@ export function connectUnix(path: string): number {
   }
 }
 
-/** One sendmsg(2) of a word and a descriptor (SCM_RIGHTS) with it. @param word at most 1024 bytes */
-export function sendDescriptor(socket: number, descriptor: number, word: string): void {
-  const SOL_SOCKET = 1, SCM_RIGHTS = 1, MSG_NOSIGNAL = 0x4000;
-  const data = Buffer.from(word).subarray(0, 1024);
-  // Safe: the layout of receiveDescriptors; the control buffer holds one cmsghdr of 16 + 4 bytes, padded to 24.
-  const memory = new ArrayBuffer(1536);
-  const { koffi, c } = native();
-  const base = koffi.address(memory);
+/** Bytes of data, and of control messages, that a message has room for. */
+const DATA = 1024, CONTROL = 256;
+
+/**
+ * A struct msghdr with room for one piece of data and control messages, all in one ArrayBuffer: msghdr (offset 0, 56 bytes), its iovec (64), the data (128),
+ * the control buffer (1280, 8-aligned). The pointers written into it point into itself, so they are valid as long as `memory` is: use it after the call.
+ * Layout of a 64-bit little-endian system: name*, namelen, iov*, iovlen, control*, controllen, flags.
+ */
+function message(dataLength: number, controlLength: number): { memory: ArrayBuffer; view: DataView } {
+  const memory = new ArrayBuffer(1280 + CONTROL);
+  const base = native().koffi.address(memory);
   const view = new DataView(memory);
   const pointer = (at: number, value: bigint): void => view.setBigUint64(at, value, true);
   pointer(16, base + 64n);
   pointer(24, 1n);
   pointer(32, base + 1280n);
-  pointer(40, 24n);
+  pointer(40, BigInt(controlLength));
   pointer(64, base + 128n);
-  pointer(72, BigInt(data.length));
+  pointer(72, BigInt(dataLength));
+  return { memory, view };
+}
+
+const SOL_SOCKET = 1, SCM_RIGHTS = 1;
+
+/** One sendmsg(2) of a word and a descriptor (SCM_RIGHTS) with it. @param word at most 1024 bytes */
+export function sendDescriptor(socket: number, descriptor: number, word: string): void {
+  const MSG_NOSIGNAL = 0x4000;
+  const data = Buffer.from(word).subarray(0, DATA);
+  // Safe: see message(); one cmsghdr of 16 + 4 bytes, padded to 24.
+  const { memory, view } = message(data.length, 24);
   new Uint8Array(memory).set(data, 128);
-  pointer(1280, 20n);
+  view.setBigUint64(1280, 20n, true);
   view.setInt32(1288, SOL_SOCKET, true);
   view.setInt32(1292, SCM_RIGHTS, true);
   view.setInt32(1296, descriptor, true);
-  checked('sendmsg', c.sendmsg(socket, memory, MSG_NOSIGNAL));
+  checked('sendmsg', native().c.sendmsg(socket, memory, MSG_NOSIGNAL));
 }
 
 /** Accept a connection, non-blocking, close-on-exec. Throws EAGAIN when none waits. */
@@ -107,29 +121,16 @@ export function acceptUnix(fd: number): number {
  * @returns bytes received (0: the peer closed), the descriptors, and whether some were cut off
  */
 export function receiveDescriptors(fd: number): { bytes: number; descriptors: number[]; truncated: boolean } {
-  // Safe: one ArrayBuffer holds msghdr (offset 0, 56 bytes), its iovec (64), the data (128, 1024 bytes) and the control buffer (1280, 256 bytes);
-  // the pointers written into it point into itself, so they are valid as long as `memory` is, which is used again after the call.
-  // Layout of a 64-bit little-endian system: name*, namelen, iov*, iovlen, control*, controllen, flags. The control buffer is 8-aligned.
-  const memory = new ArrayBuffer(1536);
-  const { koffi, c } = native();
-  const base = koffi.address(memory);
-  const view = new DataView(memory);
-  const pointer = (at: number, value: bigint): void => view.setBigUint64(at, value, true);
-  pointer(16, base + 64n);
-  pointer(24, 1n);
-  pointer(32, base + 1280n);
-  pointer(40, 256n);
-  pointer(64, base + 128n);
-  pointer(72, 1024n);
+  // Safe: see message().
+  const { memory, view } = message(DATA, CONTROL);
   const MSG_DONTWAIT = 0x40, MSG_CMSG_CLOEXEC = 0x40000000, MSG_CTRUNC = 8;
-  const bytes = checked('recvmsg', c.recvmsg(fd, memory, MSG_DONTWAIT | MSG_CMSG_CLOEXEC));
+  const bytes = checked('recvmsg', native().c.recvmsg(fd, memory, MSG_DONTWAIT | MSG_CMSG_CLOEXEC));
   const descriptors: number[] = [];
   const end = 1280 + Number(view.getBigUint64(40, true));
   // cmsghdr: 64-bit length (with its 16 bytes of header), 32-bit level, 32-bit type; the next one begins at the next multiple of 8.
   for (let at = 1280; at + 16 <= end;) {
     const length = Number(view.getBigUint64(at, true));
     if (length < 16 || at + length > end) break;
-    const SOL_SOCKET = 1, SCM_RIGHTS = 1;
     if (view.getInt32(at + 8, true) === SOL_SOCKET && view.getInt32(at + 12, true) === SCM_RIGHTS) {
       for (let d = at + 16; d + 4 <= at + length; d += 4) descriptors.push(view.getInt32(d, true));
     }
