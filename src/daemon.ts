@@ -289,7 +289,7 @@ async function tellSystemd(log: Logger): Promise<void> {
 function dieLoudly(log: Logger): void {
   const die = (error: unknown, kind: string): never => {
     log.fatal({ err: error }, `veldd dies of an ${kind}`);
-    process.exit(1);
+    exitNow(1);
   };
   process.on('uncaughtException', (error) => die(error, 'uncaught exception'));
   process.on('unhandledRejection', (error) => die(error, 'unhandled rejection'));

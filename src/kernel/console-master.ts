@@ -4,7 +4,9 @@
  * Not through conmon's attach socket: what the terminal does not take (nobody reads it, and its queue is full) conmon tries to write again and
  * again, at the cost of a whole CPU, for as long as it lives. A duplicate of the descriptor (pidfd_getfd(2)) asks nothing of conmon.
  */
+import { spawn } from 'node:child_process';
 import { closeSync, readdirSync, readlinkSync, writeSync } from 'node:fs';
+import { SAFE_PATH } from '../lib/run.ts';
 import { isMaster } from './console-socket.ts';
 import { openPidfd } from './pidfd.ts';
 import type { ProcessId } from './process.ts';
@@ -13,8 +15,13 @@ import { pidfdGetfd, pollNow, setNonBlocking, setWindowSize } from './syscalls.t
 export interface ConsoleMaster {
   /** Whether any process has the terminal open at this moment. */
   held(): boolean;
-  /** Type. Never waits. @returns how many bytes the terminal has taken */
+  /** Type. Never waits, where nobody else can change how the terminal is open. @returns how many bytes the terminal has taken */
   type(bytes: Uint8Array): number;
+  /**
+   * The same, by a process that is killed when it has to wait: whoever else has this very terminal open can make any write wait.
+   * @param patience milliseconds
+   */
+  typeApart(bytes: Uint8Array, patience: number): Promise<void>;
   resize(columns: number, rows: number): void;
   close(): void;
 }
@@ -34,6 +41,13 @@ export function openConsoleMaster(holder: ProcessId): ConsoleMaster | undefined 
         throw error;
       }
     },
+    typeApart: (bytes, patience) => new Promise((done) => {
+      const child = spawn('cat', { stdio: ['pipe', fd, 'ignore'], timeout: patience, killSignal: 'SIGKILL', env: { PATH: SAFE_PATH } });
+      child.on('error', () => done());
+      child.on('exit', () => done());
+      child.stdin?.on('error', () => {}); // it did not take all
+      child.stdin?.end(bytes);
+    }),
     resize: (columns, rows) => setWindowSize(fd, columns, rows),
     close: () => closeSync(fd),
   };

@@ -1,7 +1,7 @@
 /** Ends a criu that does nothing any more, with whatever it has started: whoever waits for it would wait for ever. */
 import { readdirSync, readlinkSync } from 'node:fs';
 import { signalProcess } from './pidfd.ts';
-import { readProcess, readProcessFile, type ProcessInfo } from './process.ts';
+import { readProcess, readProcessFile, readProcessFileHead, type ProcessInfo } from './process.ts';
 
 /** Looks at it in the time after which it is given up. */
 const LOOKS = 6;
@@ -20,20 +20,19 @@ export interface CriuWatch {
  */
 export function watchCriu(folder: string, patience: number, onEnd: (processes: readonly ProcessInfo[]) => void): CriuWatch {
   let ended = 0;
-  let [last, since] = ['', performance.now()];
+  let [last, alike] = ['', 0];
   const look = (): void => {
     const family = criuFamily(folder);
     const now = family.map(trace).join('\n');
-    if (now !== last || family.length === 0) {
-      [last, since] = [now, performance.now()];
-      return;
-    }
-    if (performance.now() - since < patience) return;
+    // Looks are counted, not time: this process may itself have stood still.
+    alike = now === last && family.length > 0 ? alike + 1 : 0;
+    last = now;
+    if (alike < LOOKS) return;
     ended += 1;
     onEnd(family);
     // criu first: else it would see the others end, and might go on.
     for (const process of family) signalProcess(process, 'SIGKILL');
-    since = performance.now();
+    alike = 0;
   };
   const timer = setInterval(look, patience / LOOKS);
   timer.unref();
@@ -48,7 +47,7 @@ export function endCriu(folder: string): void {
 /** That criu and all processes below it, it first. */
 function criuFamily(folder: string): ProcessInfo[] {
   const all = readdirSync('/proc').flatMap((name) => (/^\d+$/.test(name) ? readProcess(Number(name)) ?? [] : []));
-  const family = all.filter(({ pid, comm }) => comm === 'criu' && isCriu(pid) && (readProcessFile(pid, 'cmdline') ?? '').includes(`\0${folder}/`));
+  const family = all.filter(({ pid, comm }) => comm === 'criu' && isCriu(pid) && (readProcessFileHead(pid, 'cmdline') ?? '').includes(`\0${folder}/`));
   const known = new Set(family.map(({ pid }) => pid));
   for (let before = -1; before !== known.size;) {
     before = known.size;
@@ -61,9 +60,10 @@ function criuFamily(folder: string): ProcessInfo[] {
   return family;
 }
 
+/** (One of the host: a VE may have something of that name, too.) */
 function isCriu(pid: number): boolean {
   try {
-    return readlinkSync(`/proc/${pid}/exe`).endsWith('/criu');
+    return readlinkSync(`/proc/${pid}/exe`).endsWith('/criu') && readlinkSync(`/proc/${pid}/ns/user`) === readlinkSync('/proc/self/ns/user');
   } catch {
     return false; // it has ended
   }

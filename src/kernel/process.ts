@@ -1,5 +1,5 @@
 /** Processes of the host, known by pid and start time: a pid alone may by now belong to somebody else. */
-import { readFileSync } from 'node:fs';
+import { closeSync, openSync, readFileSync, readSync } from 'node:fs';
 
 /** Who a process is, for as long as this boot lasts. */
 export interface ProcessId {
@@ -32,6 +32,23 @@ export function readProcessFile(pid: number, name: string): string | undefined {
     // ESRCH: it ended between open and read; EINVAL: it is ending, and has no mounts any more.
     if (code === 'ENOENT' || code === 'ESRCH' || code === 'EINVAL') return undefined;
     throw error;
+  }
+}
+
+/** What is read of a file whose length is the process's own choice (prctl(2), PR_SET_MM_MAP), in bytes. */
+const HEAD = 65_536;
+
+/** The same for the beginning of a file that a process may have made as long as it likes: `cmdline`, `environ`. */
+export function readProcessFileHead(pid: number, name: string): string | undefined {
+  let fd: number | undefined;
+  try {
+    fd = openSync(`/proc/${pid}/${name}`, 'r');
+    const buffer = Buffer.alloc(HEAD);
+    return buffer.toString('utf8', 0, readSync(fd, buffer));
+  } catch {
+    return undefined; // it has ended, or is ending
+  } finally {
+    if (fd !== undefined) closeSync(fd);
   }
 }
 

@@ -4,18 +4,19 @@ import { pidfdGetfd, pidfdOpen } from './syscalls.ts';
 import { endTcpRepair } from './unix-sockets.ts';
 
 /**
- * Take all TCP connections of these processes out of repair mode. Who has ended meanwhile is left out.
+ * Take all TCP connections of these processes out of repair mode. Whatever cannot be, because it has ended meanwhile or is no connection (a VE can put
+ * sockets of its own into that mode), is left out.
  * @param pids of processes, as this process sees them
  * @returns how many were in it
  */
 export function endRepairOf(pids: readonly number[]): number {
   let count = 0;
   for (const pid of pids) {
-    unlessGone(() => {
+    attempt(() => {
       const pidfd = pidfdOpen(pid);
       try {
         // Of one open file the first descriptor ends it for all.
-        for (const name of readdirSync(`/proc/${pid}/fd`)) unlessGone(() => { count += endRepair(pidfd, pid, Number(name)); });
+        for (const name of readdirSync(`/proc/${pid}/fd`)) attempt(() => { count += endRepair(pidfd, pid, Number(name)); });
       } finally {
         closeSync(pidfd);
       }
@@ -34,10 +35,8 @@ function endRepair(pidfd: number, pid: number, name: number): number {
   }
 }
 
-function unlessGone(action: () => void): void {
+function attempt(action: () => void): void {
   try {
     action();
-  } catch (error) {
-    if (!['ENOENT', 'ESRCH', 'EBADF', 'EINVAL'].includes((error as NodeJS.ErrnoException).code ?? '')) throw error;
-  }
+  } catch { /* see above */ }
 }

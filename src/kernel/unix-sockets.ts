@@ -18,13 +18,16 @@ export function getPeerCredentials(fd: number): { pid: number; uid: number; gid:
  * @returns whether it was such a connection. Needs CAP_NET_ADMIN over the socket's network namespace.
  */
 export function endTcpRepair(fd: number): boolean {
-  const IPPROTO_TCP = 6, TCP_REPAIR = 19;
+  const IPPROTO_TCP = 6, TCP_REPAIR = 19, SO_REUSEADDR = 2;
   // Safe: the option is one int, and the length word says 4 bytes.
   const value = new Int32Array(new ArrayBuffer(4));
   if (native().c.getsockopt(fd, IPPROTO_TCP, TCP_REPAIR, value, Uint32Array.of(4)) !== 0 || value[0] === 0) return false;
   // Safe: reads 4 bytes of the array, which holds the 0 of TCP_REPAIR_OFF.
   value[0] = 0;
   checked('setsockopt', native().c.setsockopt(fd, IPPROTO_TCP, TCP_REPAIR, value, 4));
+  // The kernel takes SO_REUSEADDR away with it, without which a server could not start again beside this connection; what it was is not known any more.
+  value[0] = 1;
+  native().c.setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, value, 4);
   return true;
 }
 

@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { run } from '../lib/run.ts';
 import { endCriu } from '../kernel/criu-watch.ts';
 import { waitProcessEnd } from '../kernel/pidfd.ts';
+import type { ProcessId } from '../kernel/process.ts';
 import type { VeRecord } from '../store/types.ts';
 import type { VeContext } from './context.ts';
 import { monitorOf } from './monitor.ts';
@@ -24,12 +25,21 @@ export async function cleanUpRun(context: VeContext, ve: VeRecord): Promise<void
   removeRunFolder(settings, ve.number);
 }
 
-/** The same for a VE that has come back from a state in part only: nothing of it says goodbye to those it was connected with. */
-export async function cleanUpTorso(context: VeContext, ve: VeRecord): Promise<void> {
+/**
+ * The same for a VE that was being brought back from a state, and has not come back as a whole: nothing of it says goodbye to those it was connected with.
+ * @returns its init when it has come back after all: then its state is gone, and nothing is done
+ */
+export async function cleanUpTorso(context: VeContext, ve: VeRecord): Promise<ProcessId | undefined> {
+  const folder = runFolder(context.settings, ve.number);
+  // From here on libexec/veld-criu-hook (post-resume) does not let it come back any more; or it has.
+  if (existsSync(folder)) await run('flock', [join(folder, 'saving'), 'touch', join(folder, 'given-up')], { allow: true });
+  const { init } = readRunState(context.settings, ve.number);
+  if (init && !existsSync(join(folder, 'restore'))) return init;
   const links = context.network.plan(ve).links.map(({ link }) => `link del ${link}\n`).join('');
   await run('ip', ['-force', '-batch', '-'], { input: links, allow: true });
-  endCriu(runFolder(context.settings, ve.number));
+  endCriu(folder);
   await cleanUpRun(context, ve);
+  return undefined;
 }
 
 /** How long the scripts and conmon get to do their part, in milliseconds. */

@@ -5,17 +5,20 @@
  * gets the master as well for as long as that takes: a child of init that sleeps. When the VE is restored, libexec/veld-criu-hook hands what it holds to the new
  * monitor, and ends it before anything runs. A dump that fails leaves it behind for {@link endKeepers}.
  */
-import { closeSync, readFileSync } from 'node:fs';
+import { closeSync } from 'node:fs';
 import { duplicateMaster } from '../kernel/console-master.ts';
 import { signalProcess } from '../kernel/pidfd.ts';
-import { readProcess, readProcessFile } from '../kernel/process.ts';
+import { readProcess, readProcessFile, readProcessFileHead } from '../kernel/process.ts';
 import { holdsConsole } from '../checkpoint/obstacles.ts';
 import { VeldError } from '../lib/errors.ts';
 import type { VeRecord } from '../store/types.ts';
 import type { VeContext } from './context.ts';
-import { execInVe } from './exec.ts';
 import { monitorOf } from './monitor.ts';
+import { mark } from './run-folder.ts';
 import { runInVe } from './run-in-ve.ts';
+
+/** How long the VE's shell may take, in milliseconds. */
+const PATIENCE = 10_000;
 
 /** By this in its environment a keeper is known. */
 const MARK = 'VELD_KEEPS_CONSOLE';
@@ -26,9 +29,9 @@ const KEEP = 'setsid sleep 1000000000 </dev/null >/dev/null 2>&1 & echo $!';
 /** Whether the VE has the programs that a keeper is made of. */
 export async function canKeepConsole(context: VeContext, ve: VeRecord): Promise<boolean> {
   try {
-    return (await runInVe(context, ve, ['sh', '-c', 'command -v setsid && command -v sleep'])).code === 0;
+    return (await runInVe(context, ve, ['sh', '-c', 'command -v setsid && command -v sleep'], { patience: PATIENCE })).code === 0;
   } catch {
-    return false; // it has no shell
+    return false; // it has no shell, or one that does not answer
   }
 }
 
@@ -42,34 +45,27 @@ export async function keepConsole(context: VeContext, ve: VeRecord): Promise<num
   const monitor = monitorOf(context.settings, ve.number);
   const master = monitor && duplicateMaster(monitor);
   if (master === undefined) throw new VeldError('checkpoint.failed', `${ve.name} cannot be suspended: nobody has the other end of its console.`, { hint: 'Restart the VE.' });
-  let said = '';
+  mark(context.settings, ve.number, 'console-lent', true);
+  let why: string;
   try {
-    const session = await execInVe(context, ve, { command: ['sh', '-c', KEEP], env: { [MARK]: '1' } }, [master]);
-    session.stdin.end();
-    session.stdout.on('data', (chunk: Buffer) => { said += chunk.toString('utf8'); });
-    session.stderr?.resume();
-    await session.exit;
+    const { said } = await runInVe(context, ve, ['sh', '-c', KEEP], { env: { [MARK]: '1' }, patience: PATIENCE, descriptors: [master] });
+    const keeper = /^[1-9]\d{0,9}$/.exec(said);
+    if (keeper) return Number(keeper[0]);
+    why = said.slice(0, 200);
+  } catch (error) {
+    why = (error as Error).message;
   } finally {
     closeSync(master);
   }
-  const keeper = Number(said.trim());
-  if (Number.isInteger(keeper) && keeper > 0) return keeper;
   endKeepers(context, ve);
-  throw new VeldError('checkpoint.failed', `${ve.name} cannot be suspended: its console could not be held (${said.trim().slice(0, 200)}).`);
+  throw new VeldError('checkpoint.failed', `${ve.name} cannot be suspended: its console could not be held (${why}).`);
 }
 
 /** End the keepers of a VE that runs on. */
 export function endKeepers({ resources }: Pick<VeContext, 'resources'>, ve: VeRecord): void {
   for (const pid of resources.pids(ve.number)) {
     const id = readProcess(pid);
-    if (id && readProcessFile(pid, 'comm') === 'sleep\n' && environment(pid).includes(`${MARK}=1`)) signalProcess(id, 'SIGKILL');
+    if (id && readProcessFile(pid, 'comm') === 'sleep\n' && (readProcessFileHead(pid, 'environ') ?? '').split('\0').includes(`${MARK}=1`)) signalProcess(id, 'SIGKILL');
   }
 }
 
-function environment(pid: number): string[] {
-  try {
-    return readFileSync(`/proc/${pid}/environ`, 'utf8').split('\0');
-  } catch {
-    return []; // it has ended
-  }
-}

@@ -8,7 +8,7 @@ import type { VeContext } from './context.ts';
 import { tailConsole } from './console-tail.ts';
 import { consoleLogFile } from './logs.ts';
 import { monitorOf } from './monitor.ts';
-import { readRunState } from './run-folder.ts';
+import { isConsoleLent, readRunState } from './run-folder.ts';
 import type { ConsoleRequest, ExecSession, VeStatus } from './types.ts';
 import { viewVe } from './view.ts';
 
@@ -120,6 +120,7 @@ export async function attachConsole(context: VeContext, ve: VeRecord, request: C
     await withMaster(async (master) => {
       while (left.length > 0 && !over.signal.aborted) {
         if (!master.held()) return tellSilence(bootId());
+        if (isConsoleLent(settings, ve.number)) return master.typeApart(left, PATIENCE);
         left = left.subarray(master.type(left));
         if (left.length === 0 || performance.now() > until) return;
         await sleep(RETRY);

@@ -20,7 +20,7 @@ import type { VeRecord } from '../store/types.ts';
 import { hybridMount } from './boot.ts';
 import { COMMAND_INIT } from './inits.ts';
 import type { VeContext } from './context.ts';
-import { COMMAND_INIT_SOURCE, emptyFolder, fstabLine, putFile, runFolder, runtimeId, shellVariables } from './run-folder.ts';
+import { COMMAND_INIT_SOURCE, emptyFolder, fstabLine, mark, putFile, runFolder, runtimeId, shellVariables } from './run-folder.ts';
 
 /** Mounts of a running VE. @throws VeldError `ve.not_running` when its init is ending just now */
 export function mountsOf(init: ProcessId): MountLine[] {
@@ -85,6 +85,8 @@ export async function writeRestoreFiles({ settings, resources, lxcfs }: VeContex
   putFile(folder, 'restore.conf', criuConfig(restoreOptions({
     state, group: resources.groups(ve.number).path, mounts, work: folder, closeTcp: derived?.closeTcp ?? false, sources: { lxcfs: lxcfs(), empty: emptyFolder(settings), init },
   })));
+  for (const name of ['given-up', 'keeper'] as const) mark(settings, ve.number, name, false);
+  mark(settings, ve.number, 'console-lent', consoleKeeper !== undefined);
   putFile(folder, 'restore', variables(used, state, {
     ...derived && { VELD_HOSTNAME: resolveProperties(ve.properties).hostname ?? ve.name },
     ...consoleKeeper !== undefined && { VELD_KEEPER: String(consoleKeeper), VELD_NODE: process.execPath, VELD_CONSOLE_GIVE: helperProgram('veld-console', 'console-give.ts') },

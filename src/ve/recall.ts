@@ -7,7 +7,7 @@ import { setImmediate as nextTurn, setTimeout as sleep } from 'node:timers/promi
 import { readProcessFile } from '../kernel/process.ts';
 import type { VeRecord } from '../store/types.ts';
 import type { VeContext } from './context.ts';
-import { execInVe } from './exec.ts';
+import { runInVe } from './run-in-ve.ts';
 
 /** Seconds after which a look at all files of a VE is given up. */
 const PATIENCE = 30;
@@ -20,10 +20,8 @@ export async function recallWatched(context: VeContext, ve: VeRecord): Promise<v
   if (!(await hasForgotten(context.resources.pids(ve.number)))) return;
   const started = performance.now();
   // The test of a size makes find look at each file; the groups are watched by systemd. On other file systems names are never forgotten.
-  const session = await execInVe(context, ve, { command: ['timeout', String(PATIENCE), 'find', '/', '/sys/fs/cgroup', '-xdev', '-size', '+1000000G'] });
-  session.stdin.end();
-  for (const stream of [session.stdout, session.stderr]) stream?.resume();
-  const code = await session.exit;
+  const look = ['timeout', String(PATIENCE), 'find', '/', '/sys/fs/cgroup', '-xdev', '-size', '+1000000G'];
+  const code = await runInVe(context, ve, look, { patience: (PATIENCE + 10) * 1000 }).then((result) => result.code, (error: Error) => error.message);
   let left = await hasForgotten(context.resources.pids(ve.number));
   for (const end = performance.now() + LEAVE; left && performance.now() < end; left = await hasForgotten(context.resources.pids(ve.number))) await sleep(100);
   context.log.info({ ve: ve.uuid, name: ve.name, code, left, ms: Math.round(performance.now() - started) }, 'names of watched files were looked up again');

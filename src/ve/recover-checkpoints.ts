@@ -45,7 +45,8 @@ export async function recoverCheckpoint(context: VeContext, ve: VeRecord, entry:
 
   // `restore` is there until the processes of a resume run: what there is of them before is a torso.
   const torso = existsSync(join(runFolder(settings, ve.number), 'restore'));
-  if (init && !torso) {
+  const runs = torso ? await cleanUpTorso(context, ve) : init;
+  if (runs) {
     log.info(about, ve.suspended ? 'the VE runs again' : 'the VE runs on');
     if (ve.suspended) finishResume(context, ve);
     return false;
@@ -56,7 +57,7 @@ export async function recoverCheckpoint(context: VeContext, ve: VeRecord, entry:
     return false;
   }
   log.info(about, 'the VE is suspended');
-  if (ve.suspended) await cleanUpTorso(context, ve);
+  if (ve.suspended) await cleanUpRun(context, ve);
   else await finishSuspend(context, ve, { byHost: entry.data.byHost === true });
   if (momentary) unfinished.resume.push(reload(store, ve.uuid));
   return true;

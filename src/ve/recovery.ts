@@ -8,7 +8,7 @@ import { join } from 'node:path';
 import { resolveProperties } from '../spec/properties.ts';
 import type { JournalRecord, VeRecord } from '../store/types.ts';
 import { prepareRun } from './boot.ts';
-import { cleanUpRun, settled } from './clean-up.ts';
+import { cleanUpRun, cleanUpTorso, settled } from './clean-up.ts';
 import { updateVe, type VeContext } from './context.ts';
 import { removeVe } from './destroy.ts';
 import type { ExitWatcher } from './exits.ts';
@@ -76,7 +76,7 @@ async function recoverVe(context: VeContext, ve: VeRecord, entry: JournalRecord 
   const kind = entry?.kind;
   if (state.init && ve.suspended && !entry) {
     // An operation that was given up in the moment in which the VE came back.
-    if (existsSync(join(runFolder(settings, ve.number), 'restore'))) return cleanUpRun(context, ve);
+    if (existsSync(join(runFolder(settings, ve.number), 'restore')) && !(await cleanUpTorso(context, ve))) return;
     finishResume(context, ve);
   }
   // After a boot of the host boot.start decides what runs, not what ran.

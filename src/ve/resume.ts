@@ -1,10 +1,9 @@
 /** `resume`: the processes of a suspended VE come back from the disk, and go on where they were. */
-import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { VeldError } from '../lib/errors.ts';
 import { faultPoint } from '../lib/faults.ts';
 import { readIfExists } from '../lib/files.ts';
-import { run } from '../lib/run.ts';
+import { run, type RunResult } from '../lib/run.ts';
 import { criuErrors } from '../kernel/criu.ts';
 import { engineByFingerprint } from '../kernel/engine.ts';
 import type { ProcessId } from '../kernel/process.ts';
@@ -66,15 +65,17 @@ export async function bringBack(context: VeContext, uuid: string, task: Task, { 
     task.progress(70, 'bringing its processes back');
     if (!part) task.commit(); // nobody can call it back from here on
     const watch = superviseCriu(context, ve);
-    const [boot] = await Promise.all([run(join(settings.libexecDir, 'veld-boot'), [folder], { allow: [1] }), paused ? undefined : network.admit(ve)]).finally(() => watch.close());
-    // The monitor may have been killed, and criu not: from here on it cannot bring the VE back any more, or it has.
-    if (boot.code !== 0) await run('flock', [join(folder, 'saving'), 'touch', join(folder, 'given-up')], { allow: true });
-    init = existsSync(join(folder, 'restore')) ? undefined : readRunState(settings, ve.number).init;
-    if (!init) throw restoreFailed(context, ve, boot.stdout, watch.ended() > 0);
-    if (boot.code !== 0) context.log.error({ ve: uuid, name: ve.name }, 'the VE has come back, and its monitor has died: it has no console until its next boot');
+    // Neither is left alone when the other fails.
+    const [boot, admitted] = await Promise.allSettled([run(join(settings.libexecDir, 'veld-boot'), [folder], { allow: [1] }), paused ? undefined : network.admit(ve)]);
+    watch.close();
+    for (const result of [boot, admitted]) if (result.status === 'rejected') throw result.reason;
+    const { code, stdout } = (boot as PromiseFulfilledResult<RunResult>).value;
+    ({ init } = readRunState(settings, ve.number));
+    if (code !== 0 || !init) throw restoreFailed(context, ve, stdout, watch.ended() > 0);
   } catch (error) {
-    await cleanUpTorso(context, ve);
-    throw error;
+    init = await cleanUpTorso(context, ve);
+    if (!init) throw error;
+    context.log.error({ ve: uuid, name: ve.name, err: error }, 'the VE has come back, but not all about it: it may have no console until its next boot');
   }
   // Its processes run, and change its disk: the state is of the past.
   const running = paused ? ve : finishResume(context, ve);

@@ -195,8 +195,13 @@ export function shellVariables(variables: Record<string, string>): string {
   }).join('');
 }
 
-/** Set or clear a marker file (`hold`, `stopping`). */
-export function mark(settings: Settings, number: number, name: 'hold' | 'stopping', on: boolean): void {
+/** Whether the VE has had, or may have, the other end of its console in its hands: what it does with it concerns everybody who has it open. */
+export function isConsoleLent(settings: Settings, number: number): boolean {
+  return existsSync(join(runFolder(settings, number), 'console-lent'));
+}
+
+/** Set or clear a marker file. `given-up` and `keeper`, of an attempt to bring the VE back, are set by the scripts. */
+export function mark(settings: Settings, number: number, name: 'hold' | 'stopping' | 'console-lent' | 'given-up' | 'keeper', on: boolean): void {
   const file = join(runFolder(settings, number), name);
   if (on) writeFileSync(file, '', { mode: 0o600 });
   else rmSync(file, { force: true });

@@ -6,6 +6,7 @@ import { VeldError } from '../lib/errors.ts';
 import { readIfExists } from '../lib/files.ts';
 import { run } from '../lib/run.ts';
 import { criuErrors } from '../kernel/criu.ts';
+import { endCriu } from '../kernel/criu-watch.ts';
 import { waitProcessEnd } from '../kernel/pidfd.ts';
 import { endRepairOf } from '../kernel/repaired-sockets.ts';
 import type { ProcessId } from '../kernel/process.ts';
@@ -36,8 +37,8 @@ const PASSING_ERRORS = /irmap|fsnotify|inotify|handle|control messages in queue|
 /** How long a dump is tried again for their sake, in milliseconds. */
 const RETRIES = 10_000;
 
-/** Status of libexec/veld-dump when criu was killed, and what it held stands still until {@link letGo}. */
-const BROKEN_OFF = 3;
+/** Statuses of libexec/veld-dump: the processes go on; or, for its `unlock`, they have been suspended all the same. */
+const FAILED = 1, SUSPENDED = 4;
 
 /** Refuse what cannot be suspended now. @throws VeldError `ve.suspended`, `ve.not_running`, `ve.frozen` */
 export function checkSuspendable({ settings, resources }: VeContext, ve: VeRecord): ProcessId {
@@ -111,14 +112,14 @@ async function dumpNow(context: VeContext, ve: VeRecord, task: Task, why: string
 
   task.progress(10, 'ending commands from outside');
   await endVisitors(context, ve, init, why);
-  const manifest = manifestOf(context, ve, init, await keepConsole(context, ve));
-  const state = context.states.begin(uuid, manifest);
-  // From here on criu alone decides: the processes end in the moment in which all of them are on the disk.
-  task.phase('suspend', { byHost });
-  task.commit();
-  task.progress(20, 'writing its processes to the disk');
-  if (brief) context.resources.expectMoves(1000); // in milliseconds: they come back soon
   try {
+    const manifest = manifestOf(context, ve, init, await keepConsole(context, ve));
+    const state = context.states.begin(uuid, manifest);
+    // From here on criu alone decides: the processes end in the moment in which all of them are on the disk.
+    task.phase('suspend', { byHost });
+    task.commit();
+    task.progress(20, 'writing its processes to the disk');
+    if (brief) context.resources.expectMoves(1000); // in milliseconds: they come back soon
     await dump(context, ve, init, state, manifest, brief);
   } catch (error) {
     endKeepers(context, ve);
@@ -152,7 +153,11 @@ async function dump(context: VeContext, ve: VeRecord, init: ProcessId, state: St
     const { code, stderr } = await run(join(context.settings.libexecDir, 'veld-dump'), [runFolder(context.settings, ve.number)], { allow: true });
     watch.close();
     if (code === 0) return;
-    if (code === BROKEN_OFF) await letGo(context, ve);
+    // Neither its own end nor criu's word: somebody has killed one of the two.
+    if (code !== FAILED) {
+      endCriu(runFolder(context.settings, ve.number));
+      if (await letGo(context, ve)) return;
+    }
     if (watch.ended() > 0) throw new VeldError('checkpoint.failed', `${ve.name} could not be suspended, and runs on: criu did nothing for ${context.settings.checkpoint.stallTimeout} s, and was ended.`);
     const errors = criuErrors(readIfExists(join(state.images, 'dump.log')) ?? '');
     context.log.warn({ ve: ve.uuid, name: ve.name, everywhere, errors, stderr }, 'criu could not dump a VE');
@@ -177,13 +182,14 @@ export async function dumpEnded(context: VeContext, ve: VeRecord): Promise<void>
   endKeepers(context, ve);
 }
 
-/** What a dump had closed or held is open and moves again. */
-async function letGo(context: VeContext, ve: VeRecord): Promise<void> {
+/** What a dump had closed or held is open and moves again, when criu is dead or works no more. @returns whether the VE is suspended all the same */
+async function letGo(context: VeContext, ve: VeRecord): Promise<boolean> {
   const script = (what: string) => run(join(context.settings.libexecDir, 'veld-dump'), [runFolder(context.settings, ve.number), what], { allow: true });
-  await script('end');
+  const watch = superviseCriu(context, ve); // of an earlier daemon, perhaps
+  await script('end').finally(() => watch.close());
   const connections = endRepairOf(context.resources.pids(ve.number));
   if (connections > 0) context.log.warn({ ve: ve.uuid, name: ve.name, connections }, 'connections were put in order after a dump that broke off');
-  await script('unlock');
+  return (await script('unlock')).code === SUSPENDED;
 }
 
 /** @throws VeldError `checkpoint.refused` */

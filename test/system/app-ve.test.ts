@@ -16,7 +16,12 @@ const veld = await fileInstance();
 const empty = veld.traces();
 afterEach(async () => {
   if (veld.pid === undefined) await veld.start();
-  for (const ve of await veld.list()) await veld.api.operate('DELETE', `/v1/ves/${ve.name}?force=true`);
+  // One that is always started again may be starting just now.
+  const destroy = (name: string): Promise<boolean> => veld.api.operate('DELETE', `/v1/ves/${name}?force=true`).then(() => true, (error: unknown) => {
+    if (error instanceof ApiError && error.code === 've.busy') return false;
+    throw error;
+  });
+  for (const ve of await veld.list()) await until(`${ve.name} to be destroyed`, () => destroy(ve.name));
 });
 
 /** An application VE that runs a script in a shell. */
