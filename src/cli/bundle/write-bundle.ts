@@ -58,9 +58,9 @@ export async function writeBundle(file: string, items: readonly Item[], { force,
   } catch (error) {
     throw new VeldError('usage', `${dirname(file)} cannot take the bundle: ${(error as Error).message}.`, { cause: error, hint: 'Name a file in a folder that is there, and in which you may write.' });
   }
-  const staging = mkdtempSync(join(tmpdir(), 'veld-bundle-')); // mode 0700
+  let staging: string | undefined;
   const clean = (): void => {
-    rmSync(staging, { recursive: true, force: true });
+    if (staging !== undefined) rmSync(staging, { recursive: true, force: true });
     rmSync(packed, { force: true });
   };
   const onSignal = (signal: NodeJS.Signals): void => {
@@ -68,8 +68,10 @@ export async function writeBundle(file: string, items: readonly Item[], { force,
     process.off(signal, onSignal);
     process.kill(process.pid, signal);
   };
+  // Before there is anything to be cleaned away.
   for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, onSignal);
   try {
+    staging = mkdtempSync(join(tmpdir(), 'veld-bundle-')); // mode 0700
     const gathered = await gatherInto(join(staging, name), items, onItem);
     writeFileSync(join(staging, name, 'README.txt'), readme(preface, gathered), { mode: 0o600 });
     await pack(compression, staging, name, fd);
