@@ -1,6 +1,7 @@
 /** The door to criu: its configuration files, its logs, and what it remembers of this kernel. */
-import { existsSync, mkdirSync, renameSync, writeFileSync } from 'node:fs';
+import { closeSync, existsSync, mkdirSync, openSync, readSync, readdirSync, renameSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { readIfExists, writeFileAtomic } from '../lib/files.ts';
 import { run } from '../lib/run.ts';
 import type { Engine } from './engine.ts';
 
@@ -45,6 +46,48 @@ export function prepareCriuCache(engine: Engine, folder: string): Promise<string
   const running = preparing.get(folder) ?? prepare(engine, folder).finally(() => preparing.delete(folder));
   preparing.set(folder, running);
   return running;
+}
+
+/**
+ * What criu is to find as tar(1), first in its PATH: it has it compress what is in a tmpfs by gzip, which a VE that stands still would wait for. For old
+ * states, which are compressed, it is the real one.
+ */
+const TAR = `#!/bin/sh
+for word; do
+  shift
+  [ "$word" = --gzip ] && [ -z "\${VELD_GZIP-}" ] || set -- "$@" "$word"
+done
+PATH=\${PATH#*:}
+exec tar "$@"
+`;
+
+/**
+ * Make the folder of programs that criu is to find first.
+ * @param runDir where the VE's root can walk: criu calls them in its name
+ * @returns the folder
+ */
+export function prepareCriuTools(runDir: string): string {
+  const folder = join(runDir, 'criu-tools');
+  const file = join(folder, 'tar');
+  if (readIfExists(file) === TAR) return folder;
+  mkdirSync(folder, { recursive: true, mode: 0o755 });
+  writeFileAtomic(file, TAR, 0o755);
+  return folder;
+}
+
+/** Whether what was in a tmpfs is compressed in these images, as it was in states of earlier versions. @param images folder of them */
+export function hasGzip(images: string): boolean {
+  const GZIP_MAGIC = 0x8b1f;
+  const name = readdirSync(images).find((entry) => /^tmpfs(-dev)?-.*\.img$/.test(entry) && statSync(join(images, entry)).size >= 2);
+  if (name === undefined) return false;
+  const fd = openSync(join(images, name), 'r');
+  try {
+    const head = Buffer.alloc(2);
+    readSync(fd, head);
+    return head.readUInt16LE() === GZIP_MAGIC;
+  } finally {
+    closeSync(fd);
+  }
 }
 
 /** Whoever wants it while it is being made waits for the same one. */

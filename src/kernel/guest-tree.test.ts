@@ -2,7 +2,7 @@ import { test } from 'node:test';
 import type { TestContext } from 'node:test';
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
-import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { lstatSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { openGuestRoot } from './guest-tree.ts';
@@ -55,6 +55,23 @@ test('folders are made with their owner, existing ones stay as they are', async 
   assert.equal(statSync(join(dir, 'etc')).uid, before);
   assert.deepEqual([statSync(join(dir, 'etc/systemd/network')).uid, statSync(join(dir, 'etc/systemd')).mode & 0o777], [100_000, 0o755]);
   assert.throws(() => root.makeFolders('/a/../b', OWNER), { code: 'path.refused' });
+});
+
+test('inodes are found by their numbers, and links lead nowhere', async (t) => {
+  const { dir, root } = await tree(t);
+  writeFileSync(join(dir, 'etc/a\nb c'), '');
+  symlinkSync('/', join(dir, 'etc/out'));
+  symlinkSync('/etc', join(dir, 'to-etc'));
+  symlinkSync('/proc', join(dir, 'host'));
+  const inode = (path: string): bigint => lstatSync(join(dir, path), { bigint: true }).ino;
+  const [file, link, folder, top] = ['etc/a\nb c', 'etc/out', 'etc', '.'].map(inode);
+  assert.deepEqual(await root.findInodes('/etc', [file!, link!, folder!, top!]), new Map([[folder!, '/etc'], [file!, '/etc/a\nb c'], [link!, '/etc/out']]));
+  assert.deepEqual((await root.findInodes('/', [top!, file!])).get(top!), '/');
+  assert.equal((await root.findInodes('/', [file!])).get(file!), '/etc/a\nb c');
+  assert.equal((await root.findInodes('/to-etc', [file!])).get(file!), '/to-etc/a\nb c');
+  assert.equal((await root.findInodes('/host', [file!])).size, 0, 'out of the tree');
+  assert.equal((await root.findInodes('/none', [file!])).size, 0);
+  assert.equal((await root.findInodes('/etc', [])).size, 0);
 });
 
 test('the root of a process is opened only while it is that very process, and no descriptor leaks', async (t) => {

@@ -9,15 +9,19 @@
  * - A file to be read is first opened as a mere name (O_PATH, which runs no driver and no FIFO), looked at, and only then opened.
  */
 import { randomBytes } from 'node:crypto';
-import { closeSync, constants, fchmodSync, fchownSync, fstatSync, fsync, openSync, readSync, writeSync } from 'node:fs';
+import { close, closeSync, constants, fchmodSync, fchownSync, fstatSync, fsync, openSync, readSync, writeSync } from 'node:fs';
 import { promisify } from 'node:util';
 import { toVeldError, VeldError } from '../lib/errors.ts';
+import { run } from '../lib/run.ts';
 import { isAlive, readProcess } from './process.ts';
 import { mkdirat, O_CLOEXEC, O_PATH, openat2, renameat, RESOLVE, unlinkat } from './syscalls.ts';
 
 const { O_RDONLY, O_WRONLY, O_CREAT, O_EXCL, O_NOFOLLOW, O_NONBLOCK, O_DIRECTORY, O_NOCTTY } = constants;
 
 const INSIDE = RESOLVE.IN_ROOT | RESOLVE.NO_MAGICLINKS | RESOLVE.NO_XDEV;
+
+/** How long a look at many files may take, in milliseconds. */
+const FIND_TIMEOUT = 20_000;
 
 /** How often a lookup is tried that the kernel gave up because of renames under way. */
 const ATTEMPTS = 64;
@@ -42,9 +46,18 @@ export interface GuestRoot {
   folderExists(path: string): Promise<boolean>;
   /** Whether the path may lead to a program: to an ordinary file with an x bit, or into a mount that is not looked into from here. */
   programExists(path: string): Promise<boolean>;
+  /**
+   * Look for inodes by their numbers, as stat(2) gives them, below a folder, on its own file system; links are not followed below it.
+   * @param inodes at most 2000
+   * @param mounted the folder may be on another file system than the root
+   * @returns a path of each that was found; none when there is no such folder
+   */
+  findInodes(folder: string, inodes: readonly bigint[], mounted?: boolean): Promise<Map<bigint, string>>;
   /** Make a folder and those above it; existing ones stay as they are. For trees that nobody uses yet. */
   makeFolders(path: string, owner: GuestFileOwner): void;
   close(): void;
+  /** The same in another thread: the kernel puts a file system away, which may take it long, when nobody has it any more. */
+  closeAside(): Promise<void>;
 }
 
 /**
@@ -71,11 +84,11 @@ export async function openGuestRoot(from: string | { pid: number; startTime?: nu
 
 function guestRoot(root: number): GuestRoot {
   let closed = false;
-  const open = (dir: number, path: string, flags: number, mode = 0): number => {
+  const open = (dir: number, path: string, flags: number, mode = 0, resolve: number = INSIDE): number => {
     if (closed) throw new VeldError('internal', 'The guest root is closed already.');
     for (let left = ATTEMPTS; ; left -= 1) {
       try {
-        return openat2(dir, path, { flags, mode, resolve: INSIDE });
+        return openat2(dir, path, { flags, mode, resolve });
       } catch (error) {
         // EAGAIN: a rename went on while `..` was resolved, so the kernel could not be sure.
         if ((error as NodeJS.ErrnoException).code !== 'EAGAIN' || left === 0) throw error;
@@ -162,6 +175,28 @@ function guestRoot(root: number): GuestRoot {
         }
       });
     },
+    async findInodes(folder, inodes, mounted = false) {
+      const found = new Map<bigint, string>();
+      if (inodes.length === 0) return found;
+      let dir: number;
+      try {
+        dir = open(root, folder, O_PATH | O_DIRECTORY, 0, mounted ? INSIDE & ~RESOLVE.NO_XDEV : INSIDE);
+      } catch {
+        return found;
+      }
+      try {
+        // The test of links makes find ask stat(2), whose numbers are not always those that a folder gives.
+        const wanted = inodes.flatMap((inode, i) => [...(i > 0 ? ['-o'] : []), '-inum', String(inode)]);
+        const { stdout } = await run('find', ['.', '-xdev', '-links', '+0', '(', ...wanted, ')', '-printf', String.raw`%i %P\0`], { cwd: `/proc/${process.pid}/fd/${dir}`, allow: true, timeout: FIND_TIMEOUT });
+        for (const entry of stdout.split('\0')) {
+          const [, inode, path] = /^(\d+) (.*)$/s.exec(entry) ?? [];
+          if (inode !== undefined && path !== undefined && !found.has(BigInt(inode))) found.set(BigInt(inode), `${folder === '/' ? '' : folder}${path === '' ? '' : `/${path}`}` || '/');
+        }
+        return found;
+      } finally {
+        closeSync(dir);
+      }
+    },
     makeFolders(path, owner) {
       refusing(path, () => {
         let dir = open(root, '.', O_PATH | O_DIRECTORY);
@@ -180,6 +215,11 @@ function guestRoot(root: number): GuestRoot {
     close() {
       if (!closed) closeSync(root);
       closed = true;
+    },
+    async closeAside() {
+      if (closed) return;
+      closed = true;
+      await promisify(close)(root);
     },
   };
 

@@ -1,5 +1,5 @@
 /**
- * The C library through koffi: the only module that declares foreign functions. Those who call them are syscalls.ts and unix-sockets.ts.
+ * The C library through koffi: the only module that declares foreign functions. Those who call them are syscalls.ts, unix-sockets.ts and packet-socket.ts.
  *
  * Why these calls are safe, each and all:
  * - Prototypes are those of the C library in this process (`load(null)`: nothing else is loaded). `syscall` is called with a fixed list of
@@ -42,6 +42,8 @@ function declare(koffi: Koffi) {
     listen: lib.func('int listen(int, int)'),
     accept4: lib.func('int accept4(int, void *, void *, int)'),
     connect: lib.func('int connect(int, void *, uint32_t)'),
+    send: lib.func('int64_t send(int, void *, size_t, int)'),
+    recv: lib.func('int64_t recv(int, void *, size_t, int)'),
     sendmsg: lib.func('int64_t sendmsg(int, void *, int)'),
     recvmsg: lib.func('int64_t recvmsg(int, void *, int)'),
     // ioctl is variadic in C; its third argument travels in a register like a fixed one (see above).

@@ -9,6 +9,7 @@ import { gunzipSync } from 'node:zlib';
 import { readIfExists, writeFileAtomic } from '../lib/files.ts';
 import { run } from '../lib/run.ts';
 import { findHierarchies } from './cgroup.ts';
+import { hasSoftDirty } from './memory-tracking.ts';
 import { askBpfLsm, askIoUring, askPagemapScan, askQuotactl, askSecurityModules, askUserfaultfd } from './probe-calls.ts';
 
 export interface Probe {
@@ -112,10 +113,9 @@ const ROWS: readonly Row[] = [
     id: 'quota', title: 'Disk quotas', required: false, consequence: 'Disk space of VEs and of their users cannot be limited on ext4.', find: () => quota(),
   },
   {
-    id: 'memory.tracking', title: 'Tracking of changed memory', required: false, consequence: 'Memory cannot be copied ahead while a VE runs: moving a large VE stops it longer.',
+    id: 'memory.tracking', title: 'Tracking of changed memory', required: false, consequence: 'Each live snapshot holds all of a VE\'s memory, not only what has changed since the last one; and memory cannot be copied ahead while a VE runs.',
     find: () => {
-      // Every mapping carries `sd` from its birth where soft-dirty bits are compiled in.
-      const softDirty = /^VmFlags:.* sd\b/m.test(readFileSync('/proc/self/smaps', 'utf8'));
+      const softDirty = hasSoftDirty();
       const scan = askPagemapScan() === 'EFAULT';
       const wp = writeProtect();
       return { ok: softDirty || (scan && wp === true), message: `soft-dirty: ${yes(softDirty)}; PAGEMAP_SCAN: ${yes(scan)}; asynchronous userfaultfd write protection: ${yes(wp)}.` };

@@ -31,6 +31,15 @@ export function endTcpRepair(fd: number): boolean {
   return true;
 }
 
+/** Whether whoever reads from a socket is told the sender's credentials (SO_PASSCRED, unix(7)). */
+export function passesCredentials(fd: number): boolean {
+  const SO_PASSCRED = 16;
+  // Safe: the option is one int, and the length word says 4 bytes.
+  const value = new Int32Array(new ArrayBuffer(4));
+  checked('getsockopt', native().c.getsockopt(fd, SOL_SOCKET, SO_PASSCRED, value, Uint32Array.of(4)));
+  return value[0] !== 0;
+}
+
 const AF_UNIX = 1, SOCK_STREAM = 1;
 
 /** A sockaddr_un: a 16-bit family and 108 bytes of path, which ends in a zero byte. */

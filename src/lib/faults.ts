@@ -1,7 +1,7 @@
 /**
  * Fault points: named places where a test can make the daemon die or fail.
  *
- * `VELD_FAULT` holds `kill:NAME` (SIGKILL to this process) or `fail:NAME` (an error is thrown), optionally followed by
+ * `VELD_FAULT` holds `kill:NAME` (SIGKILL to this process), `fail:NAME` (an error is thrown) or `skip:NAME` (a check is left out), the first two optionally followed by
  * `#N` for the N-th time that the point is reached (default: the first). `VELD_FAULT_LOG` names a file to which every
  * point that is reached is appended, so that a test can first list the points of an operation and then hit each one.
  * Without these variables a fault point is one comparison.
@@ -11,7 +11,7 @@ import { appendFileSync } from 'node:fs';
 
 const spec = process.env.VELD_FAULT;
 const log = process.env.VELD_FAULT_LOG;
-const wanted = spec === undefined ? undefined : /^(kill|fail):([^#]+)(?:#(\d+))?$/.exec(spec);
+const wanted = spec === undefined ? undefined : /^(kill|fail|skip):([^#]+)(?:#(\d+))?$/.exec(spec);
 let seen = 0;
 const background = new AsyncLocalStorage<true>();
 
@@ -19,11 +19,16 @@ const background = new AsyncLocalStorage<true>();
 export function faultPoint(name: string): void {
   if ((log === undefined && !wanted) || background.getStore() === true) return;
   if (log !== undefined) appendFileSync(log, `${name}\n`);
-  if (!wanted || wanted[2] !== name) return;
+  if (!wanted || wanted[1] === 'skip' || wanted[2] !== name) return;
   seen += 1;
   if (seen !== Number(wanted[3] ?? 1)) return;
   if (wanted[1] === 'kill') process.kill(process.pid, 'SIGKILL');
   throw new Error(`injected failure at ${name}`);
+}
+
+/** Whether a test wants the check `name` left out, to see what it protects from. */
+export function isSkipped(name: string): boolean {
+  return wanted?.[1] === 'skip' && wanted[2] === name;
 }
 
 /** Do work whose fault points do not count: what runs by the clock would take the faults that are meant for operations. */
