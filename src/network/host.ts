@@ -114,7 +114,7 @@ export function setSysctls(uplinks: readonly string[], ipv6: boolean): SysctlCha
 
 /** Whether the link belongs to this instance. */
 export function isOwn(link: string, names: Names): boolean {
-  return link === names.gatewayLink || link.startsWith(names.linkPrefix);
+  return link === names.gatewayLink || link.startsWith(names.linkPrefix) || link.startsWith(names.holdPrefix);
 }
 
 async function addGatewayLink(link: string): Promise<void> {

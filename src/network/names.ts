@@ -24,6 +24,8 @@ export const ROUTE_PROTOCOL = '118';
 export interface Names {
   /** What all links of VEs begin with. */
   linkPrefix: string;
+  /** What links begin with on which packets wait for a VE that is away for a moment. */
+  holdPrefix: string;
   /** Carries the instance's own addresses. */
   gatewayLink: string;
   /** In family inet, and, for VEs on bridges, in family bridge. */
@@ -38,7 +40,7 @@ export function namesOf(instance: string): Names {
   if (['e', 'b', 'z'].includes(instance)) {
     throw new VeldError('settings.invalid', `The instance name ${instance} would give links named v${instance}-*, which systemd-networkd configures as its own.`);
   }
-  return { linkPrefix: `v${instance}-`, gatewayLink: `v${instance}gw`, table: `veld_${instance}` };
+  return { linkPrefix: `v${instance}-`, holdPrefix: `v${instance}w`, gatewayLink: `v${instance}gw`, table: `veld_${instance}` };
 }
 
 /**
@@ -50,6 +52,11 @@ export function linkOf(names: Names, number: number, index = 0): string {
   const link = `${names.linkPrefix}${number}${index === 0 ? '' : `-${index}`}`;
   if (link.length > LINK_NAME_MAX || !Number.isInteger(number) || number < 0) throw new VeldError('network.failed', `The VE number ${number} is too long for a link name.`);
   return link;
+}
+
+/** Link on which packets wait for a VE; its name is none of a VE's link. */
+export function holdLinkOf(names: Names, number: number): string {
+  return `${names.holdPrefix}${number}`;
 }
 
 /** Every name that a link of the VE can have. */

@@ -3,6 +3,7 @@ import { rmSync } from 'node:fs';
 import type { Settings } from '../lib/settings.ts';
 import { readIfExists, writeFileAtomic } from '../lib/files.ts';
 import { createGate } from '../lib/gate.ts';
+import { answersArp } from '../kernel/arp.ts';
 import { allLinkCounters, bridgeMtu, ipBatch, linkCounter, linkExists, linkNames, listLinks, listRoutes } from '../kernel/links.ts';
 import { nftApply } from '../kernel/nftables.ts';
 import type { SysctlChange } from '../kernel/sysctl.ts';
@@ -14,8 +15,10 @@ import { defaultRouteLinks } from './default-routes.ts';
 import { addSources, listSources, ownLines, removeSources, removeTable, sourcesOf, tableScript } from './firewall.ts';
 import type { Source } from './firewall.ts';
 import { checkOverlap, defaultUplinks, hasIpv6, isOwn, makeGateway, removeGateway, setSysctls } from './host.ts';
+import { holdPackets, type Hold } from './hold.ts';
 import { interfacesOf } from './interfaces.ts';
-import { allLinksOf, namesOf } from './names.ts';
+import { formatPrefix, prefixOf } from './ip.ts';
+import { allLinksOf, holdLinkOf, namesOf } from './names.ts';
 import { planOf } from './plan.ts';
 import type { PlanContext } from './plan.ts';
 import { lostParts } from './lost.ts';
@@ -47,6 +50,8 @@ export function createNetwork(settings: Settings, records: () => readonly VeReco
   const gate = createGate();
   /** By number: those let in by this process. */
   const admitted = new Map<number, VeRecord>();
+  /** By number: those for which packets wait. */
+  const held = new Map<number, Hold>();
   /** Links of those sent away by this process. */
   const revoked = new Set<string>();
 
@@ -197,6 +202,32 @@ export function createNetwork(settings: Settings, records: () => readonly VeReco
         const stay = new Set(sources.map(key));
         await removeSources(names, sourcesOf(before, context).filter((source) => !stay.has(key(source))));
       });
+    },
+
+    async hold(ve) {
+      held.get(ve.number)?.release();
+      held.delete(ve.number);
+      const routes = interfacesOf(ve, context).filter(({ bridge }) => bridge === undefined).flatMap(({ link, addresses, prefixes }) => [
+        ...addresses.map(formatPrefix), ...prefixes.map((cidr) => formatPrefix(prefixOf(cidr))),
+      ].map((target) => ({ link, target })));
+      if (routes.length === 0) return '';
+      try {
+        held.set(ve.number, await holdPackets(holdLinkOf(names, ve.number), routes.map(({ target }) => target)));
+      } catch {
+        return ''; // a kernel without TUN, say: they are lost then, and TCP asks again
+      }
+      return routes.map(({ link, target }) => `route del ${target} dev ${link}\n`).join('');
+    },
+
+    release(ve) {
+      held.get(ve.number)?.release();
+      held.delete(ve.number);
+    },
+
+    async answering(ve, patience) {
+      const asked = interfacesOf(ve, context).filter(({ setup }) => setup === 'host').flatMap((one) => one.addresses.filter(({ family }) => family === 4).map((cidr) => ({ one, address: cidr.address })));
+      const answers = await Promise.all(asked.map(({ one: { link, mac, hostMac, bridge }, address }) => answersArp(link, mac, hostMac, address, { patience, port: bridge !== undefined })));
+      return asked.filter((_, i) => answers[i]).map(({ address }) => address);
     },
 
     traffic(ve) {

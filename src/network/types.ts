@@ -100,6 +100,20 @@ export interface NetworkManager {
   guard(before: VeRecord, after: VeRecord): Promise<void>;
   /** Put back what somebody else took away: the table, routes, proxies, kernel settings. @returns what was missing, in words */
   mend(): Promise<string[]>;
+  /**
+   * Let what is sent to a running VE wait from the moment in which the lines that are returned have led it there, until `release`; with the end of this process it is
+   * lost.
+   * @returns `ip -batch` lines that lead packets for the VE there; empty where nothing is routed to it
+   */
+  hold(ve: VeRecord): Promise<string>;
+  /** The VE is back, and the host's routes lead to it: what has waited goes there. Nothing need have waited. */
+  release(ve: VeRecord): void;
+  /**
+   * Ask at the links of a running VE, by ARP, for the IPv4 addresses that the host has given it: its kernel answers, whatever its firewall thinks of other packets.
+   * @param patience milliseconds until an address counts as not answered for
+   * @returns those that are answered for
+   */
+  answering(ve: VeRecord, patience: number): Promise<string[]>;
   /** Of all its links together. */
   traffic(ve: VeRecord): Traffic | undefined;
   /** The same for many VEs, with one look at the kernel's counters when it is called. */
