@@ -62,6 +62,7 @@ async function oneLife({ samples, signal }: PhaseContext, contestant: Contestant
   await untilUp(ROWS.start, () => runCommands(commands.start(ve), env));
   await command(ROWS.kill, commands.kill(ve));
   await command(ROWS.destroy, commands.destroy(ve));
+  if (contestant.warm) await deployWarm(samples, contestant.warm, `${ve}-warm`);
   if (!requests) return;
   const other = `${ve}-api`;
   await samples.timed(ROWS.deployApi, name, async () => {
@@ -69,6 +70,19 @@ async function oneLife({ samples, signal }: PhaseContext, contestant: Contestant
     await untilRunning(contestant, other);
   });
   await runCommands([...commands.kill(other), ...commands.destroy(other)], env);
+}
+
+/** A deploy from a warm image has ended when all services run; that they do is looked at all the same. */
+async function deployWarm(samples: Samples, warm: Contestant, ve: string): Promise<void> {
+  const { name, commands, requests, env } = warm;
+  const both: [string, () => Promise<unknown>][] = [[ROWS.deployWarm, () => runCommands(commands.deploy(ve), env)], [ROWS.deployWarmApi, () => requests!.deploy(ve)]];
+  for (const [row, work] of both) {
+    await samples.timed(row, name, async () => {
+      await work();
+      await untilRunning(warm, ve);
+    });
+    await runCommands([...commands.kill(ve), ...commands.destroy(ve)], env);
+  }
 }
 
 /** Kinds of units that a root file system decides on; mounts and devices are the manager's. */

@@ -38,6 +38,8 @@ export interface Contestant {
   readonly env: Readonly<Record<string, string>>;
   /** LXC has none. */
   readonly requests?: Requests;
+  /** The same, where what it deploys need not boot. */
+  readonly warm?: Contestant;
   /** Pid of the daemon, where there is one. */
   readonly daemon?: () => number;
   /** Path of the VE's group in every hierarchy. */

@@ -29,14 +29,17 @@ export interface VeldContestant extends Contestant {
 interface Detail { number: number }
 interface Operation { state: string; error: { message: string } | null }
 
-export async function openVeld(): Promise<VeldContestant> {
-  const instance = makeInstance({ program: join(ROOT, 'dist/veldd.cjs'), settings: (settings) => { settings.log.level = 'info'; } });
+/** @param warm whether its VEs are deployed from a warm image, which is made first; else there is another instance beside it for those that are */
+export async function openVeld(warm = false): Promise<VeldContestant> {
+  const instance = makeInstance({ program: join(ROOT, 'dist/veldd.cjs'), settings: (settings) => { settings.log.level = 'info'; settings.deploy.warm = warm; } });
   await instance.start();
+  const twin = warm ? undefined : await openVeld(true);
   const client = jsonClient(instance.settings.socket);
   const operate = async (method: string, path: string, body?: unknown): Promise<void> => {
     const { state, error } = await client.call<Operation>(method, `${path}${path.includes('?') ? '&' : '?'}wait=1`, body);
     if (state !== 'succeeded') throw new Error(`${method} ${path}: ${state} ${error?.message ?? ''}`);
   };
+  if (warm) await operate('POST', `/v1/templates/${TEMPLATE}/warm`);
   const layers = join(instance.settings.stateDir, 'layers');
   const layer = readdirSync(layers).find((name) => /^[0-9a-f]+$/.test(name)); // its one template's one layer
   const base = `/veld-${instance.name}`;
@@ -44,6 +47,7 @@ export async function openVeld(): Promise<VeldContestant> {
     name: 'veld',
     title: outputOf(VELD, ['--version']).trim(),
     env: { VELD_SETTINGS: instance.settingsFile },
+    ...twin && { warm: twin },
     rootfs: join(layers, layer as string, 'fs'),
     commands: {
       deploy: (ve) => [[VELD, 'create', ve, '--template', TEMPLATE, '--start']],
@@ -84,6 +88,7 @@ export async function openVeld(): Promise<VeldContestant> {
     },
     async close() {
       client.close();
+      await twin?.close();
       await instance.destroy();
     },
   };

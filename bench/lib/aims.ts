@@ -5,6 +5,8 @@ import type { Samples } from './samples.ts';
 export const ROWS = {
   deploy: 'deploy to running, command',
   deployApi: 'deploy to running, API',
+  deployWarm: 'deploy from a warm image, command',
+  deployWarmApi: 'deploy from a warm image, API',
   start: 'start to running, command',
   stop: 'stop, command',
   kill: 'stop by force, command',
@@ -38,6 +40,10 @@ interface Aim {
 
 const AIMS: readonly Aim[] = [
   { what: 'cold deploy to running: at most LXC\'s', row: ROWS.deploy, peer: 'lxc', holds: (veld, lxc) => veld <= lxc },
+  { what: 'warm deploy, as a command: at most 0.3 x Incus\' launch', row: ROWS.deployWarm, peer: 'incus', peerRow: ROWS.deploy, holds: (veld, incus) => veld <= 0.3 * incus },
+  { what: 'warm deploy, as a command: at most 0.5 x LXC\'s clone and start', row: ROWS.deployWarm, peer: 'lxc', peerRow: ROWS.deploy, holds: (veld, lxc) => veld <= 0.5 * lxc },
+  { what: 'warm deploy by API: at most 0.4 x a cold one', row: ROWS.deployWarmApi, peer: 'veld', peerRow: ROWS.deployApi, holds: (warm, cold) => warm <= 0.4 * cold },
+  { what: 'warm deploy by API: at most 150 ms', row: ROWS.deployWarmApi, peer: 'veld', peerRow: ROWS.deployWarmApi, holds: (warm) => warm <= 150 },
   { what: 'exec by API: at most half of `incus exec`', row: ROWS.execApi, peer: 'incus', peerRow: ROWS.exec, holds: (veld, incus) => veld <= incus / 2 },
   { what: 'exec as a command: at most Incus\'', row: ROWS.exec, peer: 'incus', holds: (veld, incus) => veld <= incus },
   { what: 'list of many: at most 0.4 x Incus\'', row: ROWS.list, peer: 'incus', holds: (veld, incus) => veld <= 0.4 * incus },
