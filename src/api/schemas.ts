@@ -71,6 +71,7 @@ const nodePath = Type.String({ maxLength: 4095, pattern: '^/[^\\u0000]*$', descr
 export const CheckpointBody = Type.Object({
   file: nodePath,
   keepRunning: Type.Optional(Type.Boolean({ description: 'It runs on after a pause; else it is suspended' })),
+  withTemplate: Type.Optional(Type.Boolean({ description: 'Its template goes along, for a node that has not got it' })),
   tcp: Type.Optional(Type.Enum(['established', 'close'], { description: 'Whether its TCP connections go on when it is restored; default established' })),
   compress: Type.Optional(Type.Enum(['zstd', 'none'], { description: 'Default zstd' })),
   encrypt: Type.Optional(Type.String({ maxLength: 2300, description: 'For whom: a recipient of age, or the id or address of a gpg key that root on the node has' })),

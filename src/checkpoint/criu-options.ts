@@ -1,16 +1,17 @@
 /** How criu is called: the options of a dump and of a restore. What each is for, and what was tried, stands in docs/explanation/checkpoint.md. */
 import type { CriuOption } from '../kernel/criu.ts';
 import { sourceOf, type MountSources } from './external-mounts.ts';
+import { PARENT } from './parent.ts';
 import type { ExternalMount, StateFolder } from './types.ts';
 
 /** Largest deleted file that is kept with its content, in bytes: all of it is read while the VE stands still. */
 const GHOST_LIMIT = 1 << 30;
 
 /**
- * Where criu looks for the files that inotify watches: an overlay does not tell it by a handle. Few folders, or the VE stands still for
- * long; what systemd and the usual servers watch is below them.
+ * Where files that inotify watches are looked for first, by criu, too, where it was not told: an overlay does not tell it by a handle. Few folders, or the
+ * VE stands still for long; what systemd and the usual servers watch is below them.
  */
-const WATCHED = ['/etc', '/usr/share/zoneinfo', '/usr/share/dbus-1'];
+export const WATCHED = ['/etc', '/usr/share/zoneinfo', '/usr/share/dbus-1'];
 /** And where, when it was not there. */
 const WATCHED_ANYWHERE = [...WATCHED, '/sys/fs/cgroup', '/run', '/dev', '/var', '/root', '/home', '/srv', '/opt', '/tmp', '/usr', '/boot', '/media', '/mnt'];
 
@@ -33,12 +34,13 @@ function shared({ state, group }: Shared): CriuOption[] {
   ];
 }
 
-/** @param pid of init @param everywhere look for watched files in all of the VE */
-export function dumpOptions(options: Shared & { pid: number; everywhere: boolean }): CriuOption[] {
+/** @param pid of init @param everywhere look for watched files in all of the VE @param parent the state stands on an earlier one */
+export function dumpOptions(options: Shared & { pid: number; everywhere: boolean; parent: boolean }): CriuOption[] {
   return [
     ...shared(options),
     ['tcp-established'],
     ['tree', options.pid], ['log-file', 'dump.log'], ['ghost-limit', GHOST_LIMIT],
+    ...options.parent ? [['track-mem'], ['prev-images-dir', PARENT]] satisfies CriuOption[] : [],
     ...(options.everywhere ? WATCHED_ANYWHERE : WATCHED).map((path): CriuOption => ['irmap-scan-path', path]),
     ...options.mounts.map(({ inside, name }): CriuOption => ['external', `mnt[${inside}]:${name}`]),
   ];

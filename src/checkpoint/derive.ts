@@ -4,9 +4,10 @@
  * Images of criu (criu.org, "Images"): two magic numbers of 32 bits, then messages, each behind its length in 32 bits, little endian. Which fields
  * hold ids of the host: images/userns.proto and images/cgroup.proto of criu; everything else counts as the VE itself does.
  */
-import { linkSync, readdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
+import { readdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { VeldError } from '../lib/errors.ts';
+import { linkImages } from './parent.ts';
 import { changeMessage, type Changes } from './protobuf.ts';
 import type { StateFolder } from './types.ts';
 
@@ -22,14 +23,14 @@ const LEFT_OUT = /^net\.(batch[46]|flows)$/;
  */
 export function deriveImages(from: StateFolder, to: StateFolder, uids: { from: number; to: number }): void {
   const shift = (id: number): number => (id >= uids.from && id < uids.from + RANGE ? id - uids.from + uids.to : id);
-  for (const name of readdirSync(from.images)) {
-    if (LEFT_OUT.test(name) || name.endsWith('.log')) continue;
+  const changed = uids.from === uids.to ? [] : readdirSync(from.images).flatMap((name) => {
     const changes = changesOf(name, shift);
-    const target = join(to.images, name);
-    if (changes === undefined || uids.from === uids.to) linkSync(join(from.images, name), target);
-    else writeFileSync(target, changeImage(readFileSync(join(from.images, name)), changes, name), { mode: 0o644 });
-  }
-  for (const name of readdirSync(from.runtime)) linkSync(join(from.runtime, name), join(to.runtime, name));
+    return changes === undefined ? [] : [{ name, changes }];
+  });
+  const anew = new Set(changed.map(({ name }) => name));
+  linkImages(from.images, to.images, (name) => !LEFT_OUT.test(name) && !name.endsWith('.log') && !anew.has(name));
+  for (const { name, changes } of changed) writeFileSync(join(to.images, name), changeImage(readFileSync(join(from.images, name)), changes, name), { mode: 0o644 });
+  linkImages(from.runtime, to.runtime);
 }
 
 /**

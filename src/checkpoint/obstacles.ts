@@ -2,12 +2,15 @@
  * What a dump of a VE would fail on, told from /proc before anything is stopped. One row for each thing that criu cannot take along; where a
  * process has several of a kind, one is named.
  */
-import { readdirSync, readFileSync, readlinkSync } from 'node:fs';
+import { constants, readdirSync, readFileSync, readlinkSync } from 'node:fs';
+import { statfs } from 'node:fs/promises';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { readKey } from '../kernel/cgroup.ts';
 import { parseMountTable, type MountLine } from '../kernel/lxcfs-mounts.ts';
 import { readProcessFile } from '../kernel/process.ts';
 import type { Obstacle } from './types.ts';
+
+const { O_DIRECT } = constants;
 
 /** How deep groups are looked into. */
 const MAX_DEPTH = 32;
@@ -31,9 +34,16 @@ const DESCRIPTORS: readonly DescriptorRow[] = [
   { kind: 'userfaultfd', pattern: /^anon_inode:\[userfaultfd\]/, text: 'handles page faults of its own', remedy: 'End the program.' },
   { kind: 'landlock', pattern: /^anon_inode:\[?landlock/, text: 'is about to confine itself with Landlock', remedy: 'Try again in a moment.' },
   { kind: 'fuse', pattern: /^\/dev\/fuse$/, text: 'serves a FUSE file system', remedy: 'Unmount it.' },
+  { kind: 'secret', pattern: /^\/secretmem\b/, text: 'has memory that nobody else may read (memfd_secret)', remedy: 'End the program.' },
   // criu takes it for a terminal that was inherited from outside ("ctty inheritance detected") where another process holds the other end, as sshd and tmux do.
   { kind: 'tty', pattern: /^\/dev\/tty$/, text: 'has its terminal open as /dev/tty, which cannot be kept', remedy: 'End it. An interactive sh (dash) does that, and what asks for a password; bash does not.' },
   { kind: 'device', pattern: /^\/dev\/(?!null$|zero$|full$|random$|urandom$|tty$|ptmx$|pts\/|shm\/|mqueue\/|net\/tun$|log$|console$|initctl$|fd)/, text: 'has a device of the host open', remedy: 'Close it, or take the device away from the VE.' },
+];
+
+/** And by what else the kernel says of them; that is asked of few. */
+const INFORMED: readonly (DescriptorRow & { is: (pid: number, fd: string) => Promise<boolean> })[] = [
+  { kind: 'pipe', pattern: /^pipe:/, is: keepsPackets, text: 'has a pipe that keeps packets apart (O_DIRECT), which cannot be kept', remedy: 'End the program.' },
+  { kind: 'mqueue', pattern: /^\/(?!memfd:|dev\b|SYSV)[^/]+$/, is: isMessageQueue, text: 'has a POSIX message queue open, which cannot be kept', remedy: 'End the program.' },
 ];
 
 /** The VE's console in its own devpts: its other end is outside, unless somebody in the VE gets it for the time of the dump. */
@@ -83,9 +93,14 @@ export async function findObstacles(init: number, pids: readonly number[], mount
       mountNamespaces.add(mountNamespace);
       for (const { type, target } of strange(parseMountTable(readProcessFile(pid, 'mountinfo') ?? ''))) add('mount', `sees a ${type} file system at ${target}, which cannot be mounted again in the same state`, 'Unmount it, or end the process.');
     }
-    const links = openFiles(pid);
+    const files = openFiles(pid);
+    const links = files.map(({ link }) => link);
     for (const { kind, pattern, text, remedy } of DESCRIPTORS) {
       if (links.some((link) => pattern.test(link))) add(kind, text, remedy);
+    }
+    for (const { kind, pattern, is, text, remedy } of INFORMED) {
+      const answers = await Promise.all(files.filter(({ link }) => pattern.test(link)).map(({ fd }) => is(pid, fd)));
+      if (answers.includes(true)) add(kind, text, remedy);
     }
     if (links.some((link) => CONSOLE.test(link)) && !(consoleKept ??= await keepsConsole())) add('console', 'has the console open, and the VE lacks a program that could hold the console\'s other end meanwhile', 'Install sh, setsid and sleep in it (util-linux and coreutils, or busybox).');
   }
@@ -98,12 +113,26 @@ function namespacesOf(pid: number): Record<string, string | undefined> {
 
 /** Whether a process has the VE's console open. @param pid host's */
 export function holdsConsole(pid: number): boolean {
-  return openFiles(pid).some((link) => CONSOLE.test(link));
+  return openFiles(pid).some(({ link }) => CONSOLE.test(link));
 }
 
-function openFiles(pid: number): string[] {
+async function keepsPackets(pid: number, fd: string): Promise<boolean> {
+  const flags = /^flags:\s*([0-7]+)$/m.exec(readProcessFile(pid, `fdinfo/${fd}`) ?? '')?.[1] ?? '0';
+  return (Number.parseInt(flags, 8) & O_DIRECT) !== 0;
+}
+
+/** By its file system: one that is open is on a mount of the kernel's own. */
+async function isMessageQueue(pid: number, fd: string): Promise<boolean> {
+  const MQUEUE_MAGIC = 0x19800202; // linux/ipc/mqueue.c
+  return statfs(`/proc/${pid}/fd/${fd}`).then(({ type }) => type === MQUEUE_MAGIC, () => false);
+}
+
+function openFiles(pid: number): { fd: string; link: string }[] {
   try {
-    return readdirSync(`/proc/${pid}/fd`).flatMap((fd) => readLink(`/proc/${pid}/fd/${fd}`) ?? []);
+    return readdirSync(`/proc/${pid}/fd`).flatMap((fd) => {
+      const link = readLink(`/proc/${pid}/fd/${fd}`);
+      return link === undefined ? [] : [{ fd, link }];
+    });
   } catch {
     return []; // it has ended
   }

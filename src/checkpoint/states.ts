@@ -1,5 +1,5 @@
 /** States on disk: `stateDir/states/UUID/`, and those of snapshots: `stateDir/snapshots/ID/`. Only root may walk there: they hold all that was in the VE's memory. */
-import { copyFileSync, existsSync, linkSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { copyFileSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { rm } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { VeldError } from '../lib/errors.ts';
@@ -7,6 +7,7 @@ import { readIfExists } from '../lib/files.ts';
 import { run } from '../lib/run.ts';
 import { bootId } from '../kernel/process.ts';
 import { deriveImages } from './derive.ts';
+import { linkImages } from './parent.ts';
 import type { Manifest, StateFolder, States } from './types.ts';
 
 const UUID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/;
@@ -71,7 +72,7 @@ export function createStates({ stateDir }: { stateDir: string }): States {
     },
     copy(from, to, { flush } = { flush: true }) {
       make(to);
-      for (const part of ['images', 'runtime'] as const) for (const name of readdirSync(from[part])) linkSync(join(from[part], name), join(to[part], name));
+      for (const part of ['images', 'runtime'] as const) linkImages(from[part], to[part]);
       copyFileSync(from.config, to.config);
       finish(to, read(from), flush);
     },

@@ -30,6 +30,8 @@ export interface Manifest {
   mounts: ExternalMount[];
   /** Pid in the VE of the process that has the other end of the console, when somebody holds the console. */
   consoleKeeper?: number;
+  /** IPv4 addresses for which its kernel answered when it was asked just before. Absent in states of earlier versions. */
+  answering?: string[];
   /** The state of another VE: it gets a configuration of its own. */
   derived?: { closeTcp: boolean };
   /** ISO 8601. */

@@ -7,7 +7,8 @@ import { VeldError } from '../lib/errors.ts';
 import { engineByFingerprint } from '../kernel/engine.ts';
 import type { Task } from '../ops/types.ts';
 import { checkName } from '../spec/names.ts';
-import type { LayerRef, VeRecord } from '../store/types.ts';
+import type { LayerRef, TemplateRecord, VeRecord } from '../store/types.ts';
+import { fingerprintOf } from '../templates/tree.ts';
 import { personalise } from './clone.ts';
 import { reload, updateVe, type VeContext } from './context.ts';
 import { reserveVe } from './create.ts';
@@ -16,14 +17,17 @@ import { bringBack } from './resume.ts';
 import { removeVe } from './destroy.ts';
 import { createSnapshot, deleteSnapshot } from './snapshot.ts';
 import { checkSuspendable, suspendNow } from './suspend.ts';
+import { makeTemplate } from './template-verbs.ts';
 import type { CheckpointRequest, RestoreRequest } from './types.ts';
 
 /** What stands in an archive beside the state and the disk: `archive.json`. */
 interface Contents {
   format: 1;
   name: string;
-  /** Fingerprint of the template, whose layers are not in the archive. */
+  /** Fingerprint of the template. */
   template: string;
+  /** The template's record, when its layers are in the archive. */
+  templateRecord?: Omit<TemplateRecord, 'layers' | 'size'>;
   /** How many layers the template has; the archive's own stand on these. */
   templateLayers: number;
   layers: LayerRef[];
@@ -44,12 +48,12 @@ export function checkArchiveFile(file: string): void {
 const keyFile = ({ settings }: VeContext): string => join(settings.stateDir, 'checkpoint.key');
 
 /** Write a VE into a file. */
-export async function checkpointVe(context: VeContext, uuid: string, { file, keepRunning, tcp, compress = 'zstd', encrypt }: CheckpointRequest, task: Task): Promise<{ file: string; bytes: number }> {
+export async function checkpointVe(context: VeContext, uuid: string, { file, keepRunning, tcp, compress = 'zstd', encrypt, withTemplate = false }: CheckpointRequest, task: Task): Promise<{ file: string; bytes: number }> {
   const { settings, states, store } = context;
   const ve = reload(store, uuid);
   if (existsSync(file)) throw new VeldError('checkpoint.file', `${file} is there already.`, { hint: 'Choose another name, or remove it first.' });
   const template = store.findTemplate(ve.template);
-  if (!template) throw new VeldError('template.not_found', `The template of ${ve.name} is gone: its layers would have to be written, too, which this version does not do.`);
+  if (!template) throw new VeldError('template.not_found', `The template of ${ve.name} is gone: there is nothing that it could be restored on.`);
   if (!keepRunning && !ve.suspended) {
     checkSuspendable(context, ve);
     await suspendNow(context, ve, task, `${ve.name} is being suspended.`);
@@ -58,12 +62,13 @@ export async function checkpointVe(context: VeContext, uuid: string, { file, kee
   try {
     const contents: Contents = {
       format: 1, name: ve.name, template: ve.template, templateLayers: template.layers.length, layers: snapshot.layers, properties: ve.properties, addresses: ve.addresses, mac: ve.mac, ...tcp && { tcp },
+      ...withTemplate && { templateRecord: withoutLayers(template) },
     };
     const state = states.snapshot(snapshot.id);
     writeFileSync(join(state.dir, ENTRY), JSON.stringify(contents), { mode: 0o600 });
-    const own = snapshot.layers.slice(template.layers.length).map(({ id }) => `layers/${id}/fs`);
+    const layers = snapshot.layers.slice(withTemplate ? 0 : template.layers.length).map(({ id }) => `layers/${id}/fs`);
     const bytes = await writeArchive({
-      file, folder: settings.stateDir, paths: [`snapshots/${snapshot.id}/${ENTRY}`, `snapshots/${snapshot.id}`, ...own], key: archiveKey(keyFile(context)), tar: context.engine().tar, packing: { compress, ...encrypt !== undefined && { encrypt: recipient(encrypt) } },
+      file, folder: settings.stateDir, paths: [`snapshots/${snapshot.id}/${ENTRY}`, `snapshots/${snapshot.id}`, ...layers], key: archiveKey(keyFile(context)), tar: context.engine().tar, packing: { compress, ...encrypt !== undefined && { encrypt: recipient(encrypt) } },
       signal: task.signal, onProgress: (size) => task.progress(95, `${Math.round(size / (1 << 20))} MiB written`),
     });
     return { file, bytes };
@@ -83,9 +88,9 @@ export async function restoreVe(context: VeContext, request: RestoreRequest, tas
   task.progress(5, 'verifying');
   await readArchive(request.file, incoming, [archiveKey(keyFile(context))], context.engine().tar, task.signal, request.identity);
   const { contents, state } = readContents(incoming);
-  const template = store.findTemplate(contents.template);
-  if (!template || template.layers.length !== contents.templateLayers) {
-    throw new VeldError('template.not_found', `The checkpoint stands on a template that is not here: ${contents.template.slice(0, 12)}.`, { hint: 'Bring the template here first: its content must be the same.' });
+  const template = store.findTemplate(contents.template) ?? await bringTemplate(context, contents, incoming, task);
+  if (template?.layers.length !== contents.templateLayers) {
+    throw new VeldError('template.not_found', `The checkpoint stands on a template that is not here: ${contents.template.slice(0, 12)}.`, { hint: 'Bring the template here first: its content must be the same. Or write the checkpoint --with-template.' });
   }
   const { engine } = states.read(state);
   engineByFingerprint(settings.stateDir, engine);
@@ -114,6 +119,37 @@ export async function restoreVe(context: VeContext, request: RestoreRequest, tas
   await rm(incoming, { recursive: true, force: true });
   context.events.emit('ve.created', { ve: ve.uuid, data: { name: ve.name, number: ve.number } });
   return reload(store, ve.uuid);
+}
+
+function withoutLayers({ layers: _layers, size: _size, ...record }: TemplateRecord): Omit<TemplateRecord, 'layers' | 'size'> {
+  return record;
+}
+
+/**
+ * Keep the template that came along, once its content is what its fingerprint says. It stays, also when the VE cannot be restored.
+ * @returns undefined when none came along
+ */
+async function bringTemplate(context: VeContext, { template, templateRecord, templateLayers, layers }: Contents, incoming: string, task: Task): Promise<TemplateRecord | undefined> {
+  const [layer] = layers;
+  if (!templateRecord || templateLayers !== 1 || !layer) return undefined;
+  const { store } = context;
+  task.progress(20, 'checking its template');
+  const from = join(incoming, 'layers', layer.id, 'fs');
+  if (await fingerprintOf(from, task.signal) !== template) throw new VeldError('checkpoint.unusable', 'The template in the checkpoint is not what its fingerprint says.');
+  const name = store.findTemplate(templateRecord.name) ? `${templateRecord.name}-${template.slice(0, 12)}` : templateRecord.name;
+  // Its steps back are of this step alone: others may use the template from then on.
+  const back: (() => void | Promise<void>)[] = [];
+  try {
+    await makeTemplate(context, async (staged) => {
+      rmdirSync(staged.path);
+      renameSync(from, staged.path);
+      return { ...templateRecord, fingerprint: template, name };
+    }, { ...task, undo: (_name, step) => void back.push(step), phase() {}, commit() {} });
+  } catch (error) {
+    for (const step of back.toReversed()) await step();
+    throw error;
+  }
+  return store.findTemplate(template);
 }
 
 function readContents(incoming: string): { contents: Contents; state: ReturnType<VeContext['states']['snapshot']> } {

@@ -2,7 +2,7 @@
 import { copyFileSync, cpSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { release } from 'node:os';
 import { join } from 'node:path';
-import { criuCacheFolder, criuConfig, CRIU_CACHE, prepareCriuCache } from '../kernel/criu.ts';
+import { criuCacheFolder, criuConfig, CRIU_CACHE, hasGzip, prepareCriuCache, prepareCriuTools } from '../kernel/criu.ts';
 import { engineByFingerprint, type Engine } from '../kernel/engine.ts';
 import { helperProgram } from '../kernel/helper-program.ts';
 import { lxcfsSource, parseMountTable, type MountLine } from '../kernel/lxcfs-mounts.ts';
@@ -13,13 +13,16 @@ import { dumpOptions, restoreOptions } from '../checkpoint/criu-options.ts';
 import { externalMounts } from '../checkpoint/external-mounts.ts';
 import { mendImages } from '../checkpoint/mend-images.ts';
 import type { Manifest, StateFolder } from '../checkpoint/types.ts';
+import { WATCHED_IMAGE, watchedImage } from '../checkpoint/watches.ts';
 import { VeldError } from '../lib/errors.ts';
 import type { Settings } from '../lib/settings.ts';
 import { resolveProperties } from '../spec/properties.ts';
 import type { VeRecord } from '../store/types.ts';
 import { hybridMount } from './boot.ts';
+import { monitorOf } from './monitor.ts';
 import { COMMAND_INIT } from './inits.ts';
 import type { VeContext } from './context.ts';
+import type { Watched } from './watched.ts';
 import { COMMAND_INIT_SOURCE, emptyFolder, fstabLine, mark, putFile, runFolder, runtimeId, shellVariables } from './run-folder.ts';
 
 /** Mounts of a running VE. @throws VeldError `ve.not_running` when its init is ending just now */
@@ -47,22 +50,30 @@ export function manifestOf({ settings, engine }: VeContext, ve: VeRecord, init: 
 
 /**
  * Write what a dump of a running VE needs.
+ * @param watched where watched files are, which criu is told
  * @param everywhere look for watched files in all of the VE
+ * @param parent the state stands on an earlier one
  * @param brief the VE goes on at once: what is written need not be on the disk before its processes end
+ * @param early nor need anybody wait for their end
  */
-export async function writeDumpFiles({ settings, resources }: VeContext, ve: VeRecord, init: ProcessId, state: StateFolder, { engine, mounts }: Manifest, { everywhere, brief }: { everywhere: boolean; brief: boolean }): Promise<void> {
+export async function writeDumpFiles({ settings, resources }: VeContext, ve: VeRecord, init: ProcessId, state: StateFolder, { engine, mounts }: Manifest, { watched, everywhere, parent, brief, early }: { watched: Watched; everywhere: boolean; parent: boolean; brief: boolean; early: boolean }): Promise<void> {
   const folder = runFolder(settings, ve.number);
   const used = engineByFingerprint(settings.stateDir, engine);
   copyFileSync(join(folder, 'config.json'), state.config);
   cpSync(join(settings.runDir, 'crun', runtimeId(settings, ve.number)), state.runtime, { recursive: true });
+  writeFileSync(join(state.images, WATCHED_IMAGE), watchedImage(watched.device, watched.paths), { mode: 0o600 });
   const hybrid = hybridMount();
+  const monitor = monitorOf(settings, ve.number);
   putFile(folder, 'fstab.dump', [...(hybrid === null ? [] : [fstabLine(hybrid, '/sys/fs/cgroup', 'none', 'bind')]), await cacheLine(used, settings)].join(''));
-  putFile(folder, 'dump.conf', criuConfig(dumpOptions({ state, group: resources.groups(ve.number).path, mounts, pid: init.pid, everywhere })));
-  putFile(folder, 'dump', variables(used, state, { VELD_WALK: everywhere ? '1' : '', VELD_BRIEF: brief ? '1' : '' }));
+  putFile(folder, 'dump.conf', criuConfig(dumpOptions({ state, group: resources.groups(ve.number).path, mounts, pid: init.pid, everywhere, parent })));
+  putFile(folder, 'dump', variables(settings, used, state, { VELD_WALK: everywhere ? '1' : '', VELD_BRIEF: brief ? '1' : '', VELD_EARLY: early ? '1' : '', VELD_MONITOR: monitor ? `${monitor.pid} ${monitor.startTime}` : '' }));
 }
 
-/** Write what a restore needs, into the run folder of a boot: with the file `restore` there that becomes one. */
-export async function writeRestoreFiles({ settings, resources, lxcfs }: VeContext, ve: VeRecord, state: StateFolder, manifest: Manifest): Promise<void> {
+/**
+ * Write what a restore needs, into the run folder of a boot: with the file `restore` there that becomes one.
+ * @param track id of the snapshot that the state is of, where the kernel is to note from then on what the processes change of their memory; else empty
+ */
+export async function writeRestoreFiles({ settings, resources, lxcfs }: VeContext, ve: VeRecord, state: StateFolder, manifest: Manifest, track: string): Promise<void> {
   checkProcessor(manifest);
   const { engine, mounts, derived, consoleKeeper } = manifest;
   mendImages(state);
@@ -87,7 +98,9 @@ export async function writeRestoreFiles({ settings, resources, lxcfs }: VeContex
   })));
   for (const name of ['given-up', 'keeper'] as const) mark(settings, ve.number, name, false);
   mark(settings, ve.number, 'console-lent', consoleKeeper !== undefined);
-  putFile(folder, 'restore', variables(used, state, {
+  putFile(folder, 'restore', variables(settings, used, state, {
+    VELD_TRACK: track,
+    VELD_GZIP: hasGzip(state.images) ? '1' : '',
     ...derived && { VELD_HOSTNAME: resolveProperties(ve.properties).hostname ?? ve.name },
     ...consoleKeeper !== undefined && { VELD_KEEPER: String(consoleKeeper), VELD_NODE: process.execPath, VELD_CONSOLE_GIVE: helperProgram('veld-console', 'console-give.ts') },
   }));
@@ -115,8 +128,8 @@ function adoptRuntime(folder: string, state: StateFolder): void {
   put(join(state.runtime, 'status'), `${JSON.stringify({ ...status, bundle: folder, rootfs: join(folder, 'rootfs') }, null, 2)}\n`);
 }
 
-function variables(engine: Engine, state: StateFolder, more: Record<string, string> = {}): string {
-  return shellVariables({ VELD_IMAGES: state.images, VELD_STATE: state.dir, VELD_CRIU: engine.criu, VELD_HOSTNAME: '', ...more });
+function variables(settings: Settings, engine: Engine, state: StateFolder, more: Record<string, string> = {}): string {
+  return shellVariables({ VELD_IMAGES: state.images, VELD_STATE: state.dir, VELD_CRIU: engine.criu, VELD_TOOLS: prepareCriuTools(settings.runDir), VELD_GZIP: '', VELD_HOSTNAME: '', ...more });
 }
 
 async function cacheLine(engine: Engine, settings: Settings): Promise<string> {

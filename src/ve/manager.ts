@@ -163,7 +163,7 @@ export function createVeManager(context: VeContext): RunningVeManager {
       const ve = findVe(store, key);
       checkSnapshotName(context, ve, name);
       checkKeepable(context, ve, live === true);
-      return begin('snapshot', ve, requestId, (task) => createSnapshot(context, ve.uuid, name, live === true, task));
+      return begin('snapshot', ve, requestId, (task) => createSnapshot(context, ve.uuid, name, live === true, task, true));
     },
 
     deleteSnapshot(key, name, requestId) {

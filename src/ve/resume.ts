@@ -1,4 +1,6 @@
 /** `resume`: the processes of a suspended VE come back from the disk, and go on where they were. */
+import { statSync, watch, type FSWatcher } from 'node:fs';
+import { isIPv4 } from 'node:net';
 import { join } from 'node:path';
 import { VeldError } from '../lib/errors.ts';
 import { faultPoint } from '../lib/faults.ts';
@@ -6,7 +8,9 @@ import { readIfExists } from '../lib/files.ts';
 import { run, type RunResult } from '../lib/run.ts';
 import { criuErrors } from '../kernel/criu.ts';
 import { engineByFingerprint } from '../kernel/engine.ts';
+import { hasSoftDirty } from '../kernel/memory-tracking.ts';
 import type { ProcessId } from '../kernel/process.ts';
+import type { Manifest } from '../checkpoint/types.ts';
 import type { Task } from '../ops/types.ts';
 import { resolveProperties } from '../spec/properties.ts';
 import type { VeRecord } from '../store/types.ts';
@@ -47,32 +51,37 @@ export type Proof = (context: VeContext, ve: VeRecord, init: ProcessId) => Promi
 /**
  * The same as a part of another operation.
  * @param how `prove`: how it is seen to work; `part`: the operation may still be undone when it runs; `paused`: its network has been
- *   let in all the time, and its record says that it runs
+ *   let in all the time, and its record says that it runs; `track`: id of the snapshot that its memory is of, for the kernel to note what changes
  */
-export async function bringBack(context: VeContext, uuid: string, task: Task, { prove = proveHealth, part = false, paused = false }: { prove?: Proof; part?: boolean; paused?: boolean } = {}): Promise<void> {
+export async function bringBack(context: VeContext, uuid: string, task: Task, { prove = proveHealth, part = false, paused = false, track }: { prove?: Proof; part?: boolean; paused?: boolean; track?: string } = {}): Promise<void> {
   const { settings, resources, network, states } = context;
   const ve = reload(context.store, uuid);
   const folder = runFolder(settings, ve.number);
   let init: ProcessId | undefined;
+  let manifest: Manifest | undefined;
   try {
     network.ready(ve);
     task.progress(60, 'preparing');
     resources.create(ve.number, ve.uidBase, resolveProperties(ve.properties));
     await prepareRun(context, ve);
-    await writeRestoreFiles(context, ve, states.folder(uuid), states.manifest(uuid));
+    manifest = states.manifest(uuid);
+    await writeRestoreFiles(context, ve, states.folder(uuid), manifest, track !== undefined && hasSoftDirty() ? track : '');
     for (const name of ['stopping', 'hold'] as const) mark(settings, ve.number, name, false);
     faultPoint('resume.folder');
     task.progress(70, 'bringing its processes back');
     if (!part) task.commit(); // nobody can call it back from here on
-    const watch = superviseCriu(context, ve);
+    const supervision = superviseCriu(context, ve);
+    const opening = paused ? whenOpened(folder, () => network.release(ve)) : undefined;
     // Neither is left alone when the other fails.
     const [boot, admitted] = await Promise.allSettled([run(join(settings.libexecDir, 'veld-boot'), [folder], { allow: [1] }), paused ? undefined : network.admit(ve)]);
-    watch.close();
+    supervision.close();
+    opening?.close();
     for (const result of [boot, admitted]) if (result.status === 'rejected') throw result.reason;
     const { code, stdout } = (boot as PromiseFulfilledResult<RunResult>).value;
     ({ init } = readRunState(settings, ve.number));
-    if (code !== 0 || !init) throw restoreFailed(context, ve, stdout, watch.ended() > 0);
+    if (code !== 0 || !init) throw restoreFailed(context, ve, stdout, supervision.ended() > 0);
   } catch (error) {
+    network.release(ve);
     init = await cleanUpTorso(context, ve);
     if (!init) throw error;
     context.log.error({ ve: uuid, name: ve.name, err: error }, 'the VE has come back, but not all about it: it may have no console until its next boot');
@@ -80,7 +89,17 @@ export async function bringBack(context: VeContext, uuid: string, task: Task, { 
   // Its processes run, and change its disk: the state is of the past.
   const running = paused ? ve : finishResume(context, ve);
   task.progress(90, 'proving that it works');
-  await afterRestore(context, running, init, prove);
+  await afterRestore(context, running, init, prove, manifest);
+}
+
+/** Have something done as soon as libexec/veld-criu-hook has said that the VE's network is open, and routes lead there. */
+function whenOpened(folder: string, work: () => void): FSWatcher {
+  const watcher = watch(folder, (_event, name) => {
+    if (name !== 'opened' || statSync(join(folder, 'opened'), { throwIfNoEntry: false })?.size === 0) return;
+    watcher.close();
+    work();
+  });
+  return watcher;
 }
 
 /** The VE runs again. Recovery calls it too. @returns its record */
@@ -89,7 +108,7 @@ export function finishResume(context: VeContext, ve: VeRecord): VeRecord {
 }
 
 /** What criu does not bring back as it was, and what has changed meanwhile; then the proof that the VE works. */
-async function afterRestore(context: VeContext, ve: VeRecord, init: ProcessId, prove: Proof): Promise<void> {
+async function afterRestore(context: VeContext, ve: VeRecord, init: ProcessId, prove: Proof, manifest?: Manifest): Promise<void> {
   await context.states.remove(ve.uuid);
   const properties = resolveProperties(ve.properties);
   // Limits of cpusets come back wider, and files that were the VE's as the host's.
@@ -99,8 +118,21 @@ async function afterRestore(context: VeContext, ve: VeRecord, init: ProcessId, p
     updateVe(context.store, ve.uuid, { guestDirty: false });
   }
   const folder = runFolder(context.settings, ve.number);
-  const [opened] = await Promise.all([run('flock', [join(folder, 'opening'), 'test', '-s', join(folder, 'opened')], { allow: true }), prove(context, ve, init)]);
+  const [opened, silent] = await Promise.all([run('flock', [join(folder, 'opening'), 'test', '-s', join(folder, 'opened')], { allow: true }), silentAddresses(context, ve, manifest), prove(context, ve, init)]);
+  context.network.release(ve); // whatever became of the watch
   if (opened.code !== 0) throw new VeldError('restore.unhealthy', `${ve.name} is back, but its network could not be opened again.`);
+  if (silent.length > 0) throw new VeldError('restore.unhealthy', `${ve.name} is back, but its network does not answer: nobody has ${silent.join(', ')} any more.`);
+}
+
+/** How long the VE's kernel gets for answering for its addresses, in milliseconds. */
+const ANSWER = 2000;
+
+/** Addresses of the VE for which nobody answers, and somebody did before the dump: a VE may be such that nobody does. */
+async function silentAddresses({ network }: VeContext, ve: VeRecord, { answering = [], derived }: Partial<Manifest> = {}): Promise<string[]> {
+  if (answering.length === 0) return [];
+  const expected = network.plan(ve).links.flatMap(({ setup, addresses }) => (setup === 'host' ? addresses.map((address) => address.split('/')[0]!) : [])).filter((address) => isIPv4(address) && (derived || answering.includes(address)));
+  const found = await network.answering(ve, ANSWER);
+  return expected.filter((address) => !found.includes(address));
 }
 
 function restoreFailed({ settings, log }: VeContext, ve: VeRecord, sync: string, stalled: boolean): VeldError {

@@ -4,7 +4,7 @@
  *
  * Written here: `env` (shell variables), `config.template` and `config.plain` (with and without lxcfs), `fstab` and `fstab.root` (the VE's mounts, see fstab(5)), `links.batch`, `host.batch`,
  * `guest.batch`, `guest6.batch`, `guest.sysctls` (see NetworkPlan), `hold` (create, but let the daemon start), `stopping` (a reboot is not wanted).
- * Left by the scripts: `init` (`PID STARTTIME`), `exited` (`CODE EPOCHSECONDS`), `config.json` (of this boot).
+ * Left by the scripts: `init` (`PID STARTTIME`), `tracked` (of a VE that goes on after a live snapshot: `ID SECONDS`, see {@link takeTrackedSince}), `old-init` (of one that goes on at once: what was its init, which may be dying still), `exited` (`CODE EPOCHSECONDS`), `config.json` (of this boot).
  */
 import { chmodSync, closeSync, existsSync, linkSync, mkdirSync, openSync, readFileSync, readdirSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -46,6 +46,9 @@ const FSCONFIG_STRING = 256;
 
 /** File in the run folder over which the scripts mount the init of application VEs. */
 export const COMMAND_INIT_SOURCE = 'command-init';
+
+/** File in the run folder with the lines for ip(8) that lead packets for the VE to where they wait, while it is away for a moment. */
+export const HOLD = 'hold.batch';
 
 /** What the scripts have left. */
 export interface RunState {
@@ -127,7 +130,7 @@ export function writeRunFolder(settings: Settings, plan: BootPlan): string {
   put('config.template', JSON.stringify(plan.config));
   put('config.plain', JSON.stringify(plan.plainConfig));
   // Made here, or any user of the host could hold the lock that the scripts make; never by rename: another inode would be another lock.
-  for (const name of ['lock', 'saving', 'opening']) closeSync(openSync(join(folder, name), 'a', 0o600));
+  for (const name of ['lock', 'saving', 'dumping', 'opening']) closeSync(openSync(join(folder, name), 'a', 0o600));
   const { binds, root, long } = mountTable(folder, runtimeId(settings, plan.ve.number), plan);
   put('fstab', long ? binds : binds + root);
   if (long) put('fstab.root', root);
@@ -156,7 +159,8 @@ export function fstabLine(...fields: [source: string, target: string, type: stri
 /**
  * The mounts of a VE, in their order, for mount(8) in the mount namespace that is made for them: one run of it, or another one for a root of so many
  * layers that the new mount API does not take their names.
- * nodev: a template may hold device nodes, and the host's root makes these mounts; the VE cannot take the option back.
+ * nodev: a template may hold device nodes, and the host's root makes these mounts; the VE cannot take the option back. index=off: an upper that becomes
+ * a layer is still that of the VE's old root, of which nothing is left but that it has not been put away yet (see `pause` in suspend.ts).
  */
 function mountTable(folder: string, id: string, { mounts, hybridMount, command, engine }: BootPlan): { binds: string; root: string; long: boolean } {
   const lines: [source: string, target: string, type: string, options: string][] = [];
@@ -171,7 +175,7 @@ function mountTable(folder: string, id: string, { mounts, hybridMount, command, 
   // crun binds it from here, where the VE's root can reach it.
   if (command) lines.push([engine.catatonit, join(folder, COMMAND_INIT_SOURCE), 'none', 'bind,ro']);
   const lowers = stack.toReversed().join(':');
-  const root = fstabLine(`veld-${id}`, join(folder, 'rootfs'), 'overlay', `nodev,lowerdir=${lowers},upperdir=${mounts.upper},workdir=${mounts.work}`);
+  const root = fstabLine(`veld-${id}`, join(folder, 'rootfs'), 'overlay', `nodev,index=off,lowerdir=${lowers},upperdir=${mounts.upper},workdir=${mounts.work}`);
   return { binds: lines.map((fields) => fstabLine(...fields)).join(''), root, long: lowers.length >= FSCONFIG_STRING };
 }
 
@@ -198,6 +202,17 @@ export function shellVariables(variables: Record<string, string>): string {
 /** Whether the VE has had, or may have, the other end of its console in its hands: what it does with it concerns everybody who has it open. */
 export function isConsoleLent(settings: Settings, number: number): boolean {
   return existsSync(join(runFolder(settings, number), 'console-lent'));
+}
+
+/**
+ * Since when the kernel notes what the processes of a running VE change of their memory. That is of one dump: it is forgotten when it has been told.
+ * @returns the snapshot whose memory they had then, and hundredths of a second since the host's boot
+ */
+export function takeTrackedSince(settings: Settings, number: number): { snapshot: string; since: number } | undefined {
+  const file = join(runFolder(settings, number), 'tracked');
+  const [, snapshot, since] = /^([0-9a-f]{32}) (\d+\.\d\d)$/.exec((readIfExists(file) ?? '').trim()) ?? [];
+  rmSync(file, { force: true });
+  return snapshot !== undefined && since !== undefined ? { snapshot, since: Math.round(Number(since) * 100) } : undefined;
 }
 
 /** Set or clear a marker file. `given-up` and `keeper`, of an attempt to bring the VE back, are set by the scripts. */

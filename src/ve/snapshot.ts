@@ -43,15 +43,18 @@ export function checkKeepable(context: VeContext, ve: VeRecord, live: boolean): 
   else if (live && !ve.suspended) throw new VeldError('ve.not_running', `${ve.name} is not running: there are no processes to keep.`, { hint: 'Leave --live out.' });
 }
 
-/** Make a snapshot. A VE that ran runs on after a pause. */
-export async function createSnapshot(context: VeContext, uuid: string, name: string, live: boolean, task: Task): Promise<SnapshotRecord> {
+/**
+ * Make a snapshot. A VE that ran runs on after a pause.
+ * @param lasting it is to stay: the next one may stand on it
+ */
+export async function createSnapshot(context: VeContext, uuid: string, name: string, live: boolean, task: Task, lasting = false): Promise<SnapshotRecord> {
   await settled(context, reload(context.store, uuid).number);
   const before = reload(context.store, uuid);
   checkSnapshotName(context, before, name);
   checkKeepable(context, before, live);
   const running = readRunState(context.settings, before.number).init !== undefined;
-  const init = running ? await pause(context, before, task, `A snapshot of ${before.name} is being taken.`) : undefined;
-  if (!init) {
+  const away = running ? await pause(context, before, task, `A snapshot of ${before.name} is being taken.`) : undefined;
+  if (!away) {
     task.phase('keep');
     task.commit();
   }
@@ -59,17 +62,19 @@ export async function createSnapshot(context: VeContext, uuid: string, name: str
   let snapshot: SnapshotRecord;
   try {
     try {
-      if (init) await paused(context, before, init);
-      snapshot = await keep(context, uuid, { id, name, live: init !== undefined || before.suspended !== null });
+      if (away) await paused(context, before, away);
+      snapshot = await keep(context, uuid, { id, name, live: away !== undefined || before.suspended !== null });
     } finally {
       // Whatever became of the snapshot.
-      if (init) await goOn(context, uuid, task);
+      if (away) await goOn(context, uuid, task, lasting ? id : undefined);
     }
-    if (init) await context.states.secure(context.states.snapshot(id)); // not while the VE stands
+    if (away) await context.states.secure(context.states.snapshot(id)); // not while the VE stands
     context.store.insertSnapshot(snapshot);
   } catch (error) {
     await context.states.removeSnapshot(id);
     throw error;
+  } finally {
+    await away?.done();
   }
   context.events.emit('snapshot.created', { ve: uuid, data: { name, live } });
   return snapshot;
@@ -116,5 +121,5 @@ export async function rollBack(context: VeContext, uuid: string, snapshot: Snaps
   updateVe(store, uuid, { layers: snapshot.layers, desired: 'stopped', suspended: snapshot.engine === null ? null : { at: snapshot.createdAt, engine: snapshot.engine } });
   await dropUnusedLayers(context, ve.layers);
   context.events.emit('ve.rolled-back', { ve: uuid, data: { name: ve.name, snapshot: snapshot.name } });
-  if (snapshot.engine !== null) await bringBack(context, uuid, task);
+  if (snapshot.engine !== null) await bringBack(context, uuid, task, { track: snapshot.id });
 }

@@ -1,33 +1,41 @@
 /** `suspend`: the processes of a VE go from memory to disk. Until criu has written everything they can go on as if nothing had been. */
-import { existsSync } from 'node:fs';
+import { existsSync, rmSync } from 'node:fs';
+import { freemem } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { VeldError } from '../lib/errors.ts';
+import { isSkipped } from '../lib/faults.ts';
 import { readIfExists } from '../lib/files.ts';
 import { run } from '../lib/run.ts';
 import { criuErrors } from '../kernel/criu.ts';
 import { endCriu } from '../kernel/criu-watch.ts';
+import { openGuestRoot } from '../kernel/guest-tree.ts';
 import { waitProcessEnd } from '../kernel/pidfd.ts';
 import { endRepairOf } from '../kernel/repaired-sockets.ts';
 import type { ProcessId } from '../kernel/process.ts';
+import { adoptParent, PARENT } from '../checkpoint/parent.ts';
+import { findQueued } from '../checkpoint/queues.ts';
 import { findObstacles, frozenGroups, strangeLinks } from '../checkpoint/obstacles.ts';
 import type { Manifest, Obstacle, StateFolder } from '../checkpoint/types.ts';
 import type { Task } from '../ops/types.ts';
 import type { VeRecord } from '../store/types.ts';
+import { resolveProperties } from '../spec/properties.ts';
 import { cleanUpRun, settled } from './clean-up.ts';
 import { canKeepConsole, endKeepers, keepConsole } from './console-keeper.ts';
 import { reload, updateVe, type VeContext } from './context.ts';
 import { superviseCriu } from './criu-supervision.ts';
 import { manifestOf, mountsOf, writeDumpFiles } from './criu-files.ts';
 import { endVisitors, visitors } from './end-sessions.ts';
+import { monitorOf } from './monitor.ts';
 import { recallWatched } from './recall.ts';
 import { bringBack } from './resume.ts';
-import { readRunState, runFolder } from './run-folder.ts';
+import { findWatched, watchObstacles, type Watched } from './watched.ts';
+import { HOLD, putFile, readRunState, runFolder, takeTrackedSince } from './run-folder.ts';
 
-/** What passes by itself, most often. */
-const PASSING = ['landlock'];
-/** How long that is waited for, in milliseconds. */
-const PATIENCE = 20_000;
+/** What passes by itself, most often, and how long that is waited for, in milliseconds. */
+const PASSING: Readonly<Record<string, number>> = { landlock: 20_000, watch: 3000, queue: 2000 };
+/** Of these: what may be in the way whenever one looks, in a VE that has much to do, and not when its processes stand. criu will see. */
+const UNSTEADY = 'queue';
 
 /**
  * Errors of criu about what passes by itself: a watched file that it has not found where these mostly are, or that is of a unit which has just ended; a
@@ -36,6 +44,9 @@ const PATIENCE = 20_000;
 const PASSING_ERRORS = /irmap|fsnotify|inotify|handle|control messages in queue|in-flight/i;
 /** How long a dump is tried again for their sake, in milliseconds. */
 const RETRIES = 10_000;
+
+/** How long the VE's kernel gets for answering for its addresses, in milliseconds: it takes it less than one, most often. */
+const ANSWER = 100;
 
 /** Statuses of libexec/veld-dump: the processes go on; or, for its `unlock`, they have been suspended all the same. */
 const FAILED = 1, SUSPENDED = 4;
@@ -51,15 +62,28 @@ export function checkSuspendable({ settings, resources }: VeContext, ve: VeRecor
 
 /** What a dump would fail on now. */
 export async function obstaclesOf(context: VeContext, ve: VeRecord): Promise<Obstacle[]> {
+  return (await lookAt(context, ve)).obstacles;
+}
+
+async function lookAt(context: VeContext, ve: VeRecord): Promise<{ obstacles: Obstacle[]; watched: Watched }> {
   const init = checkSuspendable(context, ve);
   const { mounts } = manifestOf(context, ve, init);
   const ends = new Set(visitors(context, ve, init).map(({ pid }) => pid));
   const pids = context.resources.pids(ve.number).filter((pid) => !ends.has(pid));
-  return [
-    ...await findObstacles(init.pid, pids, mountsOf(init), new Set(mounts.map(({ inside }) => inside)), () => canKeepConsole(context, ve)),
-    ...frozenGroups(context.resources.groups(ve.number).unified),
-    ...strangeLinks(init.pid, context.network.plan(ve).links.map(({ name }) => name)),
-  ];
+  const table = mountsOf(init);
+  const [found, watched, queued] = await Promise.all([
+    findObstacles(init.pid, pids, table, new Set(mounts.map(({ inside }) => inside)), () => canKeepConsole(context, ve)),
+    findWatched(init, pids, table),
+    findQueued(init.pid, pids),
+  ]);
+  return {
+    watched,
+    obstacles: [
+      ...found, ...watchObstacles(watched), ...queued,
+      ...frozenGroups(context.resources.groups(ve.number).unified),
+      ...strangeLinks(init.pid, context.network.plan(ve).links.map(({ name }) => name)),
+    ],
+  };
 }
 
 /** Suspend a running VE. On failure it runs on, its connections intact. @param options `byHost`: because the host goes down */
@@ -75,26 +99,47 @@ export async function suspendNow(context: VeContext, ve: VeRecord, task: Task, w
   await finishSuspend(context, ve, {}, await dumpNow(context, ve, task, why, {}));
 }
 
-/**
- * The same for a VE that goes on in a moment, in any case by {@link goOn}: what a boot makes and an end takes away stays, its record too, and its state is
- * whole only for as long as the host runs.
- * @returns what was its init
- */
-export function pause(context: VeContext, ve: VeRecord, task: Task, why: string): Promise<ProcessId> {
-  return dumpNow(context, ve, task, why, { brief: true });
+/** A VE that is away for a moment. */
+export interface Paused {
+  /** What was its init. */
+  init: ProcessId;
+  /** Nobody waits any more: put away what was its root. */
+  done(): Promise<void>;
 }
 
-/** Wait until nothing of a paused VE is there any more. */
-export async function paused(context: VeContext, ve: VeRecord, init: ProcessId): Promise<void> {
+/**
+ * The same for a VE that goes on in a moment, in any case by {@link goOn}: what a boot makes and an end takes away stays, its record too, and its state is
+ * whole only for as long as the host runs. Its root is kept until it has gone on: the kernel brings a file system to the disk when an overlay on it is unmounted, all that
+ * was just written of the VE's memory included, and whoever unmounts it waits for that.
+ */
+export async function pause(context: VeContext, ve: VeRecord, task: Task, why: string): Promise<Paused> {
+  const { init } = readRunState(context.settings, ve.number);
+  const root = init && await openGuestRoot(init).catch(() => undefined);
+  const done = async (): Promise<void> => root?.closeAside();
+  try {
+    return { init: await dumpNow(context, ve, task, why, { brief: true }), done };
+  } catch (error) {
+    await done();
+    throw error;
+  }
+}
+
+/** Wait until of a paused VE nothing is there any more that must not be there when it goes on. */
+export async function paused(context: VeContext, ve: VeRecord, { init }: Paused): Promise<void> {
+  if (existsSync(join(runFolder(context.settings, ve.number), 'old-init'))) return; // libexec/veld-criu-hook will look whether it has died
   await waitProcessEnd(init, AbortSignal.timeout(10_000));
-  await settled(context, ve.number);
+  // libexec/veld-dump has ended, and its hook has ended conmon, most often.
+  if (monitorOf(context.settings, ve.number)) await settled(context, ve.number);
   if (context.resources.pids(ve.number).length > 0) await context.resources.kill(ve.number);
 }
 
-/** Bring a paused VE back. When that fails it is suspended, as if it had been asked for. */
-export async function goOn(context: VeContext, uuid: string, task: Task): Promise<void> {
+/**
+ * Bring a paused VE back. When that fails it is suspended, as if it had been asked for.
+ * @param track id of the snapshot on which its next state may stand
+ */
+export async function goOn(context: VeContext, uuid: string, task: Task, track?: string): Promise<void> {
   try {
-    await bringBack(context, uuid, task, { paused: true });
+    await bringBack(context, uuid, task, { paused: true, ...track !== undefined && { track } });
   } catch (error) {
     const { init } = readRunState(context.settings, reload(context.store, uuid).number);
     if (!init && context.states.isWhole(uuid)) await noteSuspended(context, uuid, {});
@@ -107,21 +152,26 @@ async function dumpNow(context: VeContext, ve: VeRecord, task: Task, why: string
   const { uuid } = ve;
   const init = checkSuspendable(context, ve);
   task.progress(5, 'looking for what cannot be kept');
-  await untilNothingIsInTheWay(context, ve, task);
+  const watched = await untilNothingIsInTheWay(context, ve, task);
   await recallWatched(context, ve);
 
   task.progress(10, 'ending commands from outside');
   await endVisitors(context, ve, init, why);
   try {
-    const manifest = manifestOf(context, ve, init, await keepConsole(context, ve));
+    const [consoleKeeper, answering] = await Promise.all([keepConsole(context, ve), context.network.answering(ve, ANSWER)]);
+    const manifest = { ...manifestOf(context, ve, init, consoleKeeper), answering };
     const state = context.states.begin(uuid, manifest);
     // From here on criu alone decides: the processes end in the moment in which all of them are on the disk.
     task.phase('suspend', { byHost });
     task.commit();
     task.progress(20, 'writing its processes to the disk');
-    if (brief) context.resources.expectMoves(1000); // in milliseconds: they come back soon
-    await dump(context, ve, init, state, manifest, brief);
+    if (brief) {
+      context.resources.expectMoves(1000); // in milliseconds: they come back soon
+      putFile(runFolder(context.settings, ve.number), HOLD, await context.network.hold(ve));
+    }
+    await dump(context, ve, init, { state, manifest, watched, brief });
   } catch (error) {
+    context.network.release(ve);
     endKeepers(context, ve);
     await context.states.remove(uuid);
     context.store.clearJournal(task.id);
@@ -144,11 +194,13 @@ async function noteSuspended({ store, states }: VeContext, uuid: string, { byHos
   updateVe(store, uuid, { desired: 'stopped', suspended: { at: createdAt, engine, ...byHost && { byHost } } });
 }
 
-async function dump(context: VeContext, ve: VeRecord, init: ProcessId, state: StateFolder, manifest: Manifest, brief: boolean): Promise<void> {
+async function dump(context: VeContext, ve: VeRecord, init: ProcessId, { state, manifest, watched, brief }: { state: StateFolder; manifest: Manifest; watched: Watched; brief: boolean }): Promise<void> {
   const end = performance.now() + RETRIES;
   for (let attempt = 0; ; attempt++) {
     const everywhere = attempt > 0;
-    await writeDumpFiles(context, ve, init, state, manifest, { everywhere, brief });
+    const parent = attempt === 0 && standOnEarlier(context, ve, state);
+    if (attempt === 1) rmSync(join(state.images, PARENT), { recursive: true, force: true });
+    await writeDumpFiles(context, ve, init, state, manifest, { watched, everywhere, parent, brief, early: brief && hasRoomForTwo(context, ve) });
     const watch = superviseCriu(context, ve);
     const { code, stderr } = await run(join(context.settings.libexecDir, 'veld-dump'), [runFolder(context.settings, ve.number)], { allow: true });
     watch.close();
@@ -162,7 +214,7 @@ async function dump(context: VeContext, ve: VeRecord, init: ProcessId, state: St
     const errors = criuErrors(readIfExists(join(state.images, 'dump.log')) ?? '');
     context.log.warn({ ve: ve.uuid, name: ve.name, everywhere, errors, stderr }, 'criu could not dump a VE');
     // Once again in any case: the first look was not everywhere, and of a large VE it may have taken all the time.
-    if ((attempt === 0 || performance.now() < end) && errors.some((line) => PASSING_ERRORS.test(line))) {
+    if (parent || (attempt === 0 || performance.now() < end) && errors.some((line) => PASSING_ERRORS.test(line))) {
       await sleep(100);
       await recallWatched(context, ve);
       await endVisitors(context, ve, init, `${ve.name} is being suspended.`);
@@ -173,6 +225,24 @@ async function dump(context: VeContext, ve: VeRecord, init: ProcessId, state: St
     }
     throw new VeldError('checkpoint.failed', `${ve.name} could not be suspended, and runs on: ${errors[0] ?? (stderr.trim() || 'criu said nothing')}.`, { details: { criu: errors.slice(0, 20) } });
   }
+}
+
+/** Whether a VE may have its processes and its memory twice for a moment: while those that it had are dying. */
+function hasRoomForTwo({ resources }: VeContext, ve: VeRecord): boolean {
+  const { 'memory.limit': memory, 'pids.limit': pids } = resolveProperties(ve.properties);
+  const now = resources.usage(ve.number);
+  return now !== undefined && 2 * now.memoryBytes + SPARE.memory <= (memory ?? Infinity) && now.memoryBytes + SPARE.host <= freemem() && 2 * now.tasks + SPARE.pids <= (pids ?? Infinity);
+}
+
+/** What is to be left beside them: bytes of the VE's limit and of the host's memory, and processes. */
+const SPARE = { memory: 32 << 20, host: 256 << 20, pids: 32 };
+
+/** Let the state have of memory only what was changed since an earlier one, where the kernel can tell. */
+function standOnEarlier({ settings, states }: VeContext, ve: VeRecord, state: StateFolder): boolean {
+  const tracked = takeTrackedSince(settings, ve.number);
+  if (!tracked || !states.isWholeSnapshot(tracked.snapshot)) return false;
+  const earlier = states.snapshot(tracked.snapshot);
+  return states.read(earlier).engine === states.read(state).engine && adoptParent(earlier.images, state.images, tracked.since);
 }
 
 /** Wait until no dump of the VE is under way, and see to it that none begins any more; what it had begun is undone, unless the VE is suspended. */
@@ -193,11 +263,14 @@ async function letGo(context: VeContext, ve: VeRecord): Promise<boolean> {
 }
 
 /** @throws VeldError `checkpoint.refused` */
-async function untilNothingIsInTheWay(context: VeContext, ve: VeRecord, task: Task): Promise<void> {
-  for (const end = performance.now() + PATIENCE; ; await sleep(50, undefined, { signal: task.signal })) {
-    const obstacles = await obstaclesOf(context, ve);
-    if (obstacles.length === 0) return;
-    if (performance.now() > end || !obstacles.every(({ kind }) => PASSING.includes(kind))) throw refused(ve, obstacles);
+async function untilNothingIsInTheWay(context: VeContext, ve: VeRecord, task: Task): Promise<Watched> {
+  for (const since = performance.now(); ; await sleep(50, undefined, { signal: task.signal })) {
+    const { obstacles, watched } = await lookAt(context, ve);
+    if (obstacles.length === 0 || isSkipped('suspend.obstacles')) return watched;
+    const waited = performance.now() - since;
+    const late = obstacles.filter(({ kind }) => waited > (PASSING[kind] ?? -1));
+    if (late.some(({ kind }) => kind !== UNSTEADY)) throw refused(ve, obstacles);
+    if (late.length === obstacles.length) return watched;
     task.progress(5, 'waiting for the end of what is in the way');
   }
 }

@@ -126,6 +126,8 @@ export interface CheckpointRequest {
   compress?: 'zstd' | 'none';
   /** For whom: a recipient of age, or a key of gpg. */
   encrypt?: string;
+  /** The template goes along, for a node that has not got it. */
+  withTemplate?: boolean;
 }
 
 export interface RestoreRequest {

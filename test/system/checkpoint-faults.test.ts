@@ -1,7 +1,7 @@
 /** What goes wrong around a dump and a restore: the VE runs on, or stays suspended with its state, and whoever asked is told why. */
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
-import { mkdirSync, readFileSync, readdirSync, readlinkSync, renameSync, writeFileSync } from 'node:fs';
+import { appendFileSync, mkdirSync, readFileSync, readdirSync, readlinkSync, renameSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { after, test, type TestContext } from 'node:test';
@@ -221,6 +221,35 @@ test('conmon is killed in the middle of a restore: the VE stays suspended, and c
   assertSame(veld.outline(), running, 'traces');
 });
 
+test('conmon is killed in the middle of a dump: the VE is suspended or runs on', async (t) => {
+  // (It may have lost its monitor in the moment in which it came back.)
+  await veld.api.operate('POST', '/v1/ves/web/suspend');
+  await veld.api.operate('POST', '/v1/ves/web/resume');
+  let [suspended, ran] = [0, 0];
+  for (let i = 0; i < 10; i++) {
+    const delay = i * 25;
+    const done = await withoutMonitor('suspend', delay);
+    // Who is left without its monitor has no console until its next boot; it runs, or is suspended, all the same.
+    const { status } = await until('it to be one or the other', async () => {
+      const ve = await veld.show('web');
+      return ve.status === 'running' || ve.status === 'suspended' ? ve : undefined;
+    }, 20_000);
+    t.diagnostic(`conmon killed after ${delay} ms: ${done ? 'the suspend succeeded' : 'the suspend failed'}, it is ${status}`);
+    assert.equal(status, done ? 'suspended' : 'running');
+    if (done) suspended += 1;
+    else ran += 1;
+    if (status === 'suspended') await veld.api.operate('POST', '/v1/ves/web/resume');
+    await assertRuns();
+    if (status === 'running') { // with a monitor again
+      await veld.api.operate('POST', '/v1/ves/web/suspend');
+      await veld.api.operate('POST', '/v1/ves/web/resume');
+      await assertRuns();
+    }
+  }
+  assert.ok(suspended + ran === 10);
+  assertSame(veld.outline(), running, 'traces');
+});
+
 test('criu stands still: it is ended, and the VE runs on or stays suspended', async (t) => {
   const stopped = async (verb: string, delay: number): Promise<unknown> => {
     const ended = veld.api.operate('POST', `/v1/ves/web/${verb}`).then(() => undefined, (error: unknown) => error);
@@ -238,6 +267,20 @@ test('criu stands still: it is ended, and the VE runs on or stays suspended', as
   await veld.api.operate('POST', '/v1/ves/web/resume');
   await assertRuns();
   assertSame(veld.outline(), running, 'traces');
+});
+
+test('a network that does not answer any more after a restore is noticed', async () => {
+  const { pid, uuid } = await veld.show('web');
+  await veld.api.operate('POST', '/v1/ves/web/suspend');
+  // A link on which nobody answers such questions.
+  appendFileSync(join(stateDir, 'states', uuid, 'images', 'net.batch4'), 'link set eth0 arp off\n');
+  const failure = await veld.api.operate('POST', '/v1/ves/web/resume').then(() => undefined, (error: unknown) => String(error));
+  assert.match(failure ?? 'it was not noticed', /restore.unhealthy: web is back, but its network does not answer: nobody has [0-9.]+ any more/);
+  assert.notEqual((await veld.show('web')).pid, pid);
+  // Its links are made anew; and nobody is missed who has not answered before, either.
+  await veld.api.operate('POST', '/v1/ves/web/suspend');
+  await veld.api.operate('POST', '/v1/ves/web/resume');
+  await assertRuns();
 });
 
 test('without its engine, or on a processor that can do less, a state is refused in words, and waits', async () => {

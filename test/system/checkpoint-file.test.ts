@@ -160,3 +160,26 @@ test('encrypted for age or gpg: nobody else reads it, and nobody changes it; unc
     spawnSync('gpgconf', ['--kill', 'all'], { env: { ...process.env, GNUPGHOME } });
   }
 });
+
+test('with its template the VE comes back where that is not any more', async () => {
+  await said('web', 'echo in memory >/run/file');
+  const with_ = join(folder, 'with.veld');
+  const [only] = await veld.api.call<{ name: string; fingerprint: string }[]>('GET', '/v1/templates');
+  const template = only!.name;
+  const before = await veld.api.call<{ fingerprint: string }>('GET', `/v1/templates/${template}`);
+  await ok('checkpoint', 'web', '--file', with_, '--with-template');
+  await ok('checkpoint', 'web', '--file', join(folder, 'without.veld'));
+  for (const { name } of await veld.list()) await veld.api.operate('DELETE', `/v1/ves/${name}?force=true`);
+  await veld.api.operate('DELETE', `/v1/templates/${template}`);
+  const without = await veld.cli('restore', '--file', join(folder, 'without.veld'));
+  assert.match(without.stderr, /stands on a template that is not here/);
+  assert.deepEqual(await veld.list(), []);
+  await ok('restore', '--file', with_);
+  assert.equal(await said('web', 'systemctl is-system-running; cat /run/file'), 'running\nin memory');
+  const after_ = await veld.api.call<{ fingerprint: string; uses: number }>('GET', `/v1/templates/${template}`);
+  assert.deepEqual([after_.fingerprint, after_.uses], [before.fingerprint, 1]);
+  await veld.createRunning('fresh');
+  assert.equal(await veld.booted('fresh'), 'running');
+  await ok('restore', '--file', with_, '--as', 'again');
+  assert.equal((await veld.api.call<unknown[]>('GET', '/v1/templates')).length, 1);
+});

@@ -1,7 +1,9 @@
 /** Snapshots, roll-back and clones: a VE as it was at one instant, disk and processes, and as another VE. */
 import assert from 'node:assert/strict';
+import { createSocket } from 'node:dgram';
 import { existsSync, readdirSync, readFileSync, statSync } from 'node:fs';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { describe, test } from 'node:test';
 import { fileInstance } from '../lib/instance.ts';
 import { assertSame } from '../lib/same.ts';
@@ -49,6 +51,45 @@ describe('a running VE', () => {
     assert.equal(await said('web', 'systemctl is-system-running'), 'running');
     assert.match(await ok('snapshot', 'list', 'web'), /^one +\S+ \S+ +disk and processes$/m);
     assert.equal((await veld.cli('snapshot', 'create', '--live', 'web', 'one')).code, 41);
+  });
+
+  test('what is sent to it while it is away waits for it', async () => {
+    await said('web', `systemd-run --quiet --unit=datagrams perl -e 'use IO::Socket::IP; my $s = IO::Socket::IP->new(LocalHost => "::", LocalPort => 7001, Proto => "udp", V6Only => 0) or die $@; open my $f, ">", "/run/datagrams"; $f->autoflush(1); while (1) { $s->recv(my $b, 99); print $f "$b\\n" }'`);
+    const [address = ''] = (await veld.show('web')).addresses;
+    const socket = createSocket('udp4');
+    // Away is who has no route but that to where packets wait. (What has come to it before, and no program has read, is lost: see docs/explanation/checkpoint.md.)
+    const destination = address.split('.').toReversed().map((byte) => Number(byte).toString(16).padStart(2, '0')).join('').toUpperCase();
+    const isAway = (): boolean => !readFileSync('/proc/net/route', 'utf8').split('\n').some((line) => line.split('\t')[1] === destination && line.split('\t')[6] === '0');
+    const waited: number[] = [];
+    let sent = 0;
+    let away = false;
+    const timer = setInterval(() => {
+      const before = away;
+      away = isAway();
+      if (before && away) waited.push(sent - 1);
+      socket.send(String(sent), 7001, address);
+      sent += 1;
+    }, 4);
+    try {
+      await until('the first to arrive', async () => (await said('web', 'wc -l </run/datagrams')) !== '0');
+      for (const name of ['u1', 'u2', 'u3']) {
+        const before = waited.length;
+        await ok('snapshot', 'create', '--live', 'web', name);
+        assert.ok(waited.length > before + 5, 'it was never away');
+      }
+      await sleep(200);
+    } finally {
+      clearInterval(timer);
+      socket.close();
+    }
+    const heard = await until('the last to arrive', async () => {
+      const numbers = (await said('web', 'cat /run/datagrams')).split('\n').map(Number);
+      return numbers.includes(sent - 1) ? numbers : undefined;
+    });
+    assert.equal(new Set(heard).size, heard.length, 'one came twice');
+    assert.deepEqual(waited.filter((number) => !heard.includes(number)), [], `of ${waited.length} that waited`);
+    for (const name of ['u1', 'u2', 'u3']) await ok('snapshot', 'delete', 'web', name);
+    await said('web', 'systemctl stop datagrams');
   });
 
   test('is rolled back: memory and disk are of the same instant, and the snapshot stays', async () => {

@@ -15,6 +15,7 @@ interface Options {
   tcp?: string;
   compress?: string;
   encrypt?: string;
+  withTemplate?: boolean;
   wait?: boolean;
 }
 
@@ -33,6 +34,7 @@ export const command = defineCommand<{ ve: string }, Options>({
     { flags: '--tcp <what>', choices: ['established', 'close'], help: 'With --file: whether TCP connections go on when it is restored (default: established)' },
     { flags: '--compress <how>', choices: ['zstd', 'none'], help: 'With --file (default: zstd)' },
     { flags: '--encrypt <for>', help: 'With --file: for a recipient of age (age1..., ssh-ed25519 ...), or for a gpg key that root on the node has, by its id or address' },
+    { flags: '--with-template', help: 'With --file: the template goes along, for a node that has not got it' },
     { flags: '--check', help: 'Look only' },
     NO_WAIT,
   ],
@@ -40,14 +42,14 @@ export const command = defineCommand<{ ve: string }, Options>({
   errors: ['ve.not_found', 've.busy', 've.not_running', 've.frozen', 've.suspended', 'checkpoint.refused', 'checkpoint.failed', 'checkpoint.file', 'template.not_found', 'disk.full', 'storage.failed', 'engine.missing',
     'operation.cancelled', 'operation.interrupted'],
   json: 'an array with the operation; with --check of obstacles: kind, process, text, remedy',
-  async run(context, { ve }, { check, file, keepRunning, tcp, compress, encrypt, wait }) {
+  async run(context, { ve }, { check, file, keepRunning, tcp, compress, encrypt, withTemplate, wait }) {
     const hint = 'See `veld help checkpoint`.';
     if (check) {
-      if ([file, keepRunning, tcp, compress, encrypt].some((option) => option !== undefined)) throw new VeldError('usage', 'checkpoint: --check goes alone.', { hint });
+      if ([file, keepRunning, tcp, compress, encrypt, withTemplate].some((option) => option !== undefined)) throw new VeldError('usage', 'checkpoint: --check goes alone.', { hint });
       return look(context, ve);
     }
     if (file === undefined) throw new VeldError('usage', 'checkpoint: --file or --check is missing.', { hint: '`veld suspend` keeps the state with the VE; a file needs --file.' });
-    const body = { file: resolve(file), keepRunning: Boolean(keepRunning), ...tcp && { tcp }, ...compress && { compress }, ...encrypt !== undefined && { encrypt } };
+    const body = { file: resolve(file), keepRunning: Boolean(keepRunning), ...withTemplate && { withTemplate }, ...tcp && { tcp }, ...compress && { compress }, ...encrypt !== undefined && { encrypt } };
     return runForEach(context, [{ label: ve, method: 'POST', path: `/v1/ves/${segment(ve)}/checkpoint`, body }], { ...wait === false && { wait } }, () => `${ve} written to ${sanitise(file)}`);
   },
 });

@@ -5,7 +5,8 @@
  * STATE_PROGRAMS, a regular expression on their ids, selects programs: to find the one that a suspend fails on.
  */
 import assert from 'node:assert/strict';
-import { describe, test } from 'node:test';
+import { after, before, describe, test } from 'node:test';
+import type { Obstacle } from '../../../src/checkpoint/types.ts';
 import { ApiError } from '../../lib/http.ts';
 import { fileInstance } from '../../lib/instance.ts';
 import { LOST } from './lost.ts';
@@ -24,7 +25,7 @@ await veld.createRunning('box');
 await veld.booted('box');
 await install(veld, 'box', [...survivors, ...lost, ...undumpable, ...prevented], survivors);
 const first = await startAll(veld, 'box', [...survivors, ...lost, ...prevented]);
-const before = await ask(veld, 'box', 0, 'check', first);
+const atFirst = await ask(veld, 'box', 0, 'check', first);
 
 /** Suspends that failed by what systemd was just doing. */
 const failures: string[] = [];
@@ -55,7 +56,7 @@ for (const [category, rows] of Map.groupBy(survivors, (row) => row.category)) {
     for (const { name, id } of rows) {
       test(name, (t) => {
         if (skips(id, t)) return;
-        assert.equal(before.get(id), 'ok', 'before the first suspend');
+        assert.equal(atFirst.get(id), 'ok', 'before the first suspend');
         assert.notEqual(rounds.length, 0, 'there was no round');
         for (const [i, said] of rounds.entries()) assert.equal(said.get(id), 'ok', `after round ${i + 1}`);
         assert.match(harmed.get(id) ?? 'nothing', /^FAIL/, 'when it has lost it on purpose');
@@ -68,7 +69,7 @@ describe('what criu loses', () => {
   for (const { name, id, reason } of lost) {
     test(`${name} (${reason})`, (t) => {
       if (skips(id, t)) return;
-      assert.equal(before.get(id), 'ok', 'before the first suspend');
+      assert.equal(atFirst.get(id), 'ok', 'before the first suspend');
       assert.match(rounds[0]?.get(id) ?? 'nothing', /^FAIL/, 'it is kept: its row belongs to the others');
     });
   }
@@ -77,7 +78,7 @@ describe('what criu loses', () => {
 describe('what a VE cannot have', () => {
   for (const { name, id, reason } of prevented) {
     test(`${name} (${reason})`, (t) => {
-      if (!skips(id, t)) assert.equal(before.get(id), 'ok');
+      if (!skips(id, t)) assert.equal(atFirst.get(id), 'ok');
     });
   }
 });
@@ -102,6 +103,9 @@ describe('what cannot be suspended', () => {
       try {
         if (word.get(row.id)?.startsWith('SKIP')) return t.skip(word.get(row.id));
         assert.equal((await ask(veld, 'box', 0, 'check', word)).get(row.id), 'ok');
+        // (As `checkpoint --check`, which must know of each.)
+        const obstacles = await veld.api.call<Obstacle[]>('GET', '/v1/ves/box/obstacles');
+        assert.notDeepEqual(obstacles, [], '`--check` sees nothing in the way');
         const error = await veld.api.operate('POST', '/v1/ves/box/suspend').then(() => undefined, (reason: unknown) => reason as ApiError);
         if (error === undefined) {
           await veld.api.operate('POST', '/v1/ves/box/resume').catch(async (reason: unknown) => {
@@ -124,7 +128,38 @@ describe('what cannot be suspended', () => {
   }
 });
 
+describe('each of these is tried all the same: criu fails, or it is lost', () => {
+  before(() => veld.restart({ VELD_FAULT: 'skip:suspend.obstacles' }));
+  after(() => veld.restart());
+  for (const row of undumpable) {
+    test(row.name, async (t) => {
+      const word = await startAll(veld, 'box', [row]);
+      try {
+        if (word.get(row.id)?.startsWith('SKIP')) return t.skip(word.get(row.id));
+        const error = await veld.api.operate('POST', '/v1/ves/box/suspend').then(() => undefined, (reason: unknown) => reason as ApiError);
+        if (error) {
+          t.diagnostic(error.error.message);
+          assert.equal(error.code, 'checkpoint.failed', error.error.message);
+          assert.equal((await ask(veld, 'box', 1, 'check', word)).get(row.id), 'ok', 'it goes on as before');
+          return;
+        }
+        const back = await veld.api.operate('POST', '/v1/ves/box/resume').then(() => undefined, (reason: unknown) => reason as ApiError);
+        const found = back ? back.error.message : (await ask(veld, 'box', 1, 'check', word)).get(row.id);
+        t.diagnostic(found ?? 'nothing');
+        if ((await veld.show('box')).status !== 'running') {
+          await veld.api.operate('POST', '/v1/ves/box/start', { discardState: true });
+          await veld.booted('box');
+        }
+        assert.notEqual(found, 'ok', 'it comes back as it was: it is refused for nothing');
+      } finally {
+        await veld.exec('box', 'sh', '-c', `systemctl stop ${unitOf(row)}; rm -f /dev/mqueue/*`);
+      }
+    });
+  }
+});
+
 test('without them the VE can be suspended', async () => {
+  assert.deepEqual(await veld.api.call('GET', '/v1/ves/box/obstacles'), []);
   await veld.api.operate('POST', '/v1/ves/box/suspend');
   await veld.api.operate('POST', '/v1/ves/box/resume');
   assert.equal((await veld.exec('box', 'true')).exitCode, 0);

@@ -3,6 +3,7 @@ import assert from 'node:assert/strict';
 import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
+import type { Obstacle } from '../../../src/checkpoint/types.ts';
 import { guestName, guestTemplate } from '../../lib/cache.ts';
 import { ApiError } from '../../lib/http.ts';
 import { startInstance, type Instance } from '../../lib/instance.ts';
@@ -40,6 +41,7 @@ export async function doRow(workload: Workload, rounds: number): Promise<RowResu
     assert.equal(await veld.booted('ve'), 'running', await guest.sh('systemctl --failed --no-legend --plain'));
     if (workload.refused) {
       await assertRefused(veld, workload.refused);
+      await assertRightlyRefused(veld);
       result.outcome = 'refused, as expected';
       return result;
     }
@@ -49,6 +51,7 @@ export async function doRow(workload: Workload, rounds: number): Promise<RowResu
     if (load) result.rate = load.answers() / ((performance.now() - since) / 1000);
     const todo = Math.min(rounds, workload.rounds ?? rounds);
     for (let round = 1; round <= todo; round++) {
+      await assertCheckAgrees(veld);
       await suspendAndResume(veld, result);
       await workload.afterResume?.(guest, round);
       // Whose question was lost on the way asks again after as long as it has waited until then: that is TCP's own way.
@@ -119,6 +122,22 @@ async function assertRefused(veld: Instance, message: RegExp): Promise<void> {
   assert.ok(refusal, 'it was suspended');
   assert.match(refusal.message, message);
   assert.equal((await veld.show('ve')).status, 'running');
+}
+
+/** `checkpoint --check` says that nothing is in the way; what is only for a moment may be. */
+async function assertCheckAgrees(veld: Instance): Promise<void> {
+  const obstacles = await veld.api.call<Obstacle[]>('GET', '/v1/ves/ve/obstacles');
+  assert.deepEqual(obstacles.filter(({ kind }) => kind !== 'queue'), [], '`--check` sees something in the way');
+}
+
+/** What was refused cannot be done: criu itself fails on it, and the VE runs on. */
+async function assertRightlyRefused(veld: Instance): Promise<void> {
+  await veld.restart({ VELD_FAULT: 'skip:suspend.obstacles' });
+  const failure = await veld.api.operate('POST', '/v1/ves/ve/suspend').then(() => undefined, (error: unknown) => error as ApiError);
+  assert.ok(failure, 'it can be suspended: it is refused for nothing');
+  assert.equal(failure.code, 'checkpoint.failed', failure.message);
+  assert.equal((await veld.show('ve')).status, 'running');
+  await veld.restart();
 }
 
 async function reboot(veld: Instance): Promise<void> {
