@@ -1,6 +1,7 @@
 /** Debian 12: kernel 6.1, systemd 252, cgroup v2. */
 import { bootHost } from './host.ts';
 import { everydayTests, removalTest } from './host-suite.ts';
+import { memoryTests } from './memory-suite.ts';
 import { crashTests, rebootTests } from './power-suite.ts';
 import { upgradeTest } from './upgrade-suite.ts';
 
@@ -8,5 +9,6 @@ const host = await bootHost({ suite: 'bookworm' });
 everydayTests(host);
 upgradeTest(host);
 rebootTests(host);
+memoryTests(host);
 crashTests(host, { kills: 1, cuts: 0 });
 removalTest(host);

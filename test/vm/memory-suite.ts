@@ -15,7 +15,7 @@ $SIG{USR2} = sub { open $f, '>', '/run/sum.new'; print $f $n, ' ', unpack('%64Q*
 open $f, '>', '/run/held'; close $f; while (1) { sleep 1 }`;
 
 /** On USR1 it makes a child with the number that /run/target tells; that has the memory of its parent, and writes the sum of it down on USR2. */
-const HEIR = `$m = 'heir' x (1 << 20); $SIG{USR1} = sub { open $f, '<', '/run/target'; $t = <$f> + 0; for (1 .. 60) { $p = fork; if (!$p) { if ($$ == $t) {
+const HEIR = `use POSIX (); $m = 'heir' x (1 << 20); $SIG{USR1} = sub { open $f, '<', '/run/target'; $t = <$f> + 0; for (1 .. 60) { $p = fork; if (!$p) { if (POSIX::getpid() == $t) {
 $SIG{USR2} = sub { open $g, '>', '/run/heir'; print $g unpack('%64Q*', $m); close $g }; sleep 1 while 1 } exit 0 } last if $p == $t; waitpid $p, 0 } };
 open $f, '>', '/run/ready'; close $f; while (1) { sleep 1 }`;
 
@@ -32,9 +32,8 @@ export function memoryTests(host: Host): void {
   };
   /** @returns MiB of memory that it has by itself, and on how many it stands */
   const keep = async (name: string): Promise<{ own: number; parents: number }> => {
-    const before = new Set((await machine.ask('ls /var/lib/veld/snapshots 2>/dev/null', { allow: true })).split('\n'));
     await host.api.operate('POST', `/v1/ves/${ve}/snapshots`, { name, live: true });
-    const id = (await machine.ask('ls /var/lib/veld/snapshots')).split('\n').find((one) => !before.has(one))!;
+    const { id } = (await host.api.call<{ id: string; name: string }[]>('GET', `/v1/ves/${ve}/snapshots`)).find((one) => one.name === name)!;
     const images = `/var/lib/veld/snapshots/${id}/images`;
     const bytes = await machine.ask(`find ${images} -maxdepth 1 -name 'pages-*.img' -printf '%s\n'`);
     const parents = await machine.ask(`find ${images} -name parent | wc -l`);
