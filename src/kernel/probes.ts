@@ -2,7 +2,7 @@
  * What this kernel can do, found by trying where that costs little. Trials happen in namespaces of a short-lived child, and leave nothing.
  * What was found to work is kept for the boot (`<runDir>/probes.json`); the rest is tried again, since a module or program may come later.
  */
-import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { closeSync, existsSync, mkdirSync, mkdtempSync, openSync, readFileSync, rmSync } from 'node:fs';
 import { release } from 'node:os';
 import { join } from 'node:path';
 import { gunzipSync } from 'node:zlib';
@@ -107,6 +107,17 @@ const ROWS: readonly Row[] = [
     find: () => {
       const ok = existsSync('/dev/fuse') && /\sfuse$/m.test(readFileSync('/proc/filesystems', 'utf8'));
       return { ok, message: ok ? '/dev/fuse and the file system are there.' : '/dev/fuse or the file system is missing.' };
+    },
+  },
+  {
+    id: 'tun', title: 'TUN links', required: false, consequence: 'What is sent to a VE while a live snapshot or clone of it is taken is lost, and TCP asks again, instead of waiting for it.', remedy: 'Load the module tun.',
+    find: () => {
+      try {
+        closeSync(openSync('/dev/net/tun', 'r+')); // which loads the module
+        return { ok: true, message: '/dev/net/tun can be opened.' };
+      } catch (error) {
+        return { ok: false, message: `/dev/net/tun: ${(error as Error).message}.` };
+      }
     },
   },
   {
