@@ -14,7 +14,10 @@ import { mark, readRunState, removeRunFolder, runFolder } from './run-folder.ts'
 export async function cleanUpRun(context: VeContext, ve: VeRecord): Promise<void> {
   const { settings, resources, network } = context;
   if (existsSync(runFolder(settings, ve.number))) mark(settings, ve.number, 'stopping', true);
+  const { init } = readRunState(settings, ve.number);
   if (existsSync(resources.groups(ve.number).unified)) await resources.kill(ve.number);
+  // It has left its groups when it waits for whoever came into the VE from outside to be gone, too.
+  if (init) await waitProcessEnd(init, AbortSignal.timeout(SETTLE_TIMEOUT));
   await settled(context, ve.number);
   // A boot script that was under way may have begun processes meanwhile.
   for (let i = 0; i < 3 && resources.pids(ve.number).length > 0; i++) {

@@ -118,7 +118,10 @@ async function afterRestore(context: VeContext, ve: VeRecord, init: ProcessId, p
     updateVe(context.store, ve.uuid, { guestDirty: false });
   }
   const folder = runFolder(context.settings, ve.number);
-  const [opened, silent] = await Promise.all([run('flock', [join(folder, 'opening'), 'test', '-s', join(folder, 'opened')], { allow: true }), silentAddresses(context, ve, manifest), prove(context, ve, init)]);
+  // None is left alone when another fails.
+  const results = await Promise.allSettled([run('flock', [join(folder, 'opening'), 'test', '-s', join(folder, 'opened')], { allow: true }), silentAddresses(context, ve, manifest), prove(context, ve, init)]);
+  for (const result of results) if (result.status === 'rejected') throw result.reason;
+  const [opened, silent] = results.map((result) => (result as PromiseFulfilledResult<unknown>).value) as [RunResult, string[]];
   context.network.release(ve); // whatever became of the watch
   if (opened.code !== 0) throw new VeldError('restore.unhealthy', `${ve.name} is back, but its network could not be opened again.`);
   if (silent.length > 0) throw new VeldError('restore.unhealthy', `${ve.name} is back, but its network does not answer: nobody has ${silent.join(', ')} any more.`);
