@@ -74,7 +74,7 @@ export async function createSnapshot(context: VeContext, uuid: string, name: str
     await context.states.removeSnapshot(id);
     throw error;
   } finally {
-    await away?.done();
+    void away?.done().catch(() => {}); // nobody need wait for it
   }
   context.events.emit('snapshot.created', { ve: uuid, data: { name, live } });
   return snapshot;
