@@ -7,7 +7,9 @@ import { statfs } from 'node:fs/promises';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { readKey } from '../kernel/cgroup.ts';
 import { parseMountTable, type MountLine } from '../kernel/lxcfs-mounts.ts';
+import { openFiles } from '../kernel/open-files.ts';
 import { readProcessFile } from '../kernel/process.ts';
+import { namedProcess } from './named-process.ts';
 import type { Obstacle } from './types.ts';
 
 const { O_DIRECT } = constants;
@@ -76,7 +78,7 @@ export async function findObstacles(init: number, pids: readonly number[], mount
     if (i % SLICE === SLICE - 1) await nextTurn();
     const status = readProcessFile(pid, 'status');
     if (status === undefined || /^State:\s*[ZX]/m.test(status)) continue; // it has ended
-    const process = { pid: Number(/^NSpid:.*?(\d+)$/m.exec(status)?.[1] ?? pid), name: /^Name:\s*(.*)$/m.exec(status)?.[1] ?? '' };
+    const process = namedProcess(pid, status);
     const add = (kind: string, what: string, remedy: string): void => {
       found.push({ kind, process, text: `Process ${process.pid} (${process.name}) ${what}.`, remedy });
     };
@@ -125,17 +127,6 @@ async function keepsPackets(pid: number, fd: string): Promise<boolean> {
 async function isMessageQueue(pid: number, fd: string): Promise<boolean> {
   const MQUEUE_MAGIC = 0x19800202; // linux/ipc/mqueue.c
   return statfs(`/proc/${pid}/fd/${fd}`).then(({ type }) => type === MQUEUE_MAGIC, () => false);
-}
-
-function openFiles(pid: number): { fd: string; link: string }[] {
-  try {
-    return readdirSync(`/proc/${pid}/fd`).flatMap((fd) => {
-      const link = readLink(`/proc/${pid}/fd/${fd}`);
-      return link === undefined ? [] : [{ fd, link }];
-    });
-  } catch {
-    return []; // it has ended
-  }
 }
 
 function readLink(path: string): string | undefined {

@@ -2,11 +2,12 @@
  * Messages and connections that a dump cannot take along and that are gone in a moment, most often: connections that nobody has accepted yet (TCP, or of unix sockets
  * when something was sent already), and messages that carry their sender's credentials (SO_PASSCRED).
  */
-import { closeSync, readdirSync, readlinkSync } from 'node:fs';
+import { closeSync } from 'node:fs';
 import { run } from '../lib/run.ts';
-import { readProcessFile } from '../kernel/process.ts';
+import { openFiles } from '../kernel/open-files.ts';
 import { pidfdGetfd, pidfdOpen } from '../kernel/syscalls.ts';
 import { passesCredentials } from '../kernel/unix-sockets.ts';
+import { namedProcess } from './named-process.ts';
 import type { Obstacle } from './types.ts';
 
 /** A line of ss(8), as far as it is needed. */
@@ -50,8 +51,7 @@ export async function findQueued(init: number, pids: readonly number[]): Promise
   const filled = new Set(sockets.filter(({ kind, listening, received }) => kind === 'unix' && !listening && received > 0).map(({ inode }) => `socket:[${inode}]`));
   const holder = filled.size === 0 ? undefined : pids.find((pid) => holdsCredentials(pid, filled));
   if (holder !== undefined) {
-    const status = readProcessFile(holder, 'status') ?? '';
-    const process = { pid: Number(/^NSpid:.*?(\d+)$/m.exec(status)?.[1] ?? holder), name: /^Name:\s*(.*)$/m.exec(status)?.[1] ?? '' };
+    const process = namedProcess(holder);
     found.push({ kind: 'queue', process, text: `Process ${process.pid} (${process.name}) has not read yet what was sent to it with the sender's credentials.`, remedy: 'Try again in a moment; or see whether the program hangs.' });
   }
   return found;
@@ -60,8 +60,8 @@ export async function findQueued(init: number, pids: readonly number[]): Promise
 /** Whether a process has one of these sockets, and wants credentials from it. */
 function holdsCredentials(pid: number, sockets: ReadonlySet<string>): boolean {
   try {
-    return readdirSync(`/proc/${pid}/fd`).some((name) => {
-      if (!sockets.has(readlinkSync(`/proc/${pid}/fd/${name}`))) return false;
+    return openFiles(pid).some(({ fd: name, link }) => {
+      if (!sockets.has(link)) return false;
       const pidfd = pidfdOpen(pid);
       try {
         const fd = pidfdGetfd(pidfd, Number(name));

@@ -3,8 +3,8 @@
  * the file: at once where the file system can be asked for it by a handle. An overlay cannot, so criu looks at files until it has found it, while the VE stands
  * still. So it is told beforehand (the cache of images/fsnotify.proto, which it looks into first, and checks).
  */
-import { readdirSync, readlinkSync } from 'node:fs';
 import { setImmediate as nextTurn } from 'node:timers/promises';
+import { openFiles } from '../kernel/open-files.ts';
 import { readProcessFile } from '../kernel/process.ts';
 import { varint } from './protobuf.ts';
 
@@ -25,8 +25,8 @@ export const WATCHED_IMAGE = 'irmap-cache';
 export async function watchesOf(pids: readonly number[]): Promise<FileWatch[]> {
   const found: FileWatch[] = [];
   for (const pid of pids) {
-    for (const fd of descriptors(pid)) {
-      if (!/^anon_inode:\[?(inotify|fanotify)\]?$/.test(linkOf(pid, fd) ?? '')) continue;
+    for (const { fd, link } of openFiles(pid)) {
+      if (!/^anon_inode:\[?(inotify|fanotify)\]?$/.test(link)) continue;
       // proc_pid_fdinfo(5): `inotify wd:1 ino:4d2 sdev:800005 mask:... fhandle-bytes:8 ...`, and of fanotify the same words; all in hexadecimal.
       for (const line of readProcessFile(pid, `fdinfo/${fd}`)?.split('\n') ?? []) {
         const [, inode, device] = /^(?:inotify|fanotify) .*?\bino:([0-9a-f]+) sdev:([0-9a-f]+)/.exec(line) ?? [];
@@ -61,20 +61,4 @@ export function watchedImage(device: number, paths: ReadonlyMap<bigint, string>)
     const entry = Buffer.concat([field(1, 0), varint(BigInt(device)), field(2, 0), varint(inode), field(3, 2), varint(BigInt(name.length)), name]);
     return [word(entry.length), entry];
   })]);
-}
-
-function descriptors(pid: number): string[] {
-  try {
-    return readdirSync(`/proc/${pid}/fd`);
-  } catch {
-    return []; // it has ended
-  }
-}
-
-function linkOf(pid: number, fd: string): string | undefined {
-  try {
-    return readlinkSync(`/proc/${pid}/fd/${fd}`);
-  } catch {
-    return undefined;
-  }
 }

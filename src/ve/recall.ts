@@ -2,9 +2,8 @@
  * Has the names of watched files looked up again. What an inotify watches is told by the kernel (`fhandle` in /proc/PID/fdinfo, by which criu finds the
  * file) only as long as one of the file's names is in the kernel's cache, and when memory is short that is emptied.
  */
-import { readdirSync, readlinkSync } from 'node:fs';
-import { setImmediate as nextTurn, setTimeout as sleep } from 'node:timers/promises';
-import { readProcessFile } from '../kernel/process.ts';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { watchesOf } from '../checkpoint/watches.ts';
 import type { VeRecord } from '../store/types.ts';
 import type { VeContext } from './context.ts';
 import { runInVe } from './run-in-ve.ts';
@@ -28,29 +27,5 @@ export async function recallWatched(context: VeContext, ve: VeRecord): Promise<v
 }
 
 async function hasForgotten(pids: readonly number[]): Promise<boolean> {
-  for (const pid of pids) {
-    for (const fd of descriptors(pid)) {
-      if (linkOf(pid, fd) !== 'anon_inode:inotify') continue;
-      const watches = readProcessFile(pid, `fdinfo/${fd}`)?.split('\n') ?? [];
-      if (watches.some((line) => line.startsWith('inotify ') && !line.includes('fhandle'))) return true;
-    }
-    await nextTurn();
-  }
-  return false;
-}
-
-function descriptors(pid: number): string[] {
-  try {
-    return readdirSync(`/proc/${pid}/fd`);
-  } catch {
-    return []; // it has ended
-  }
-}
-
-function linkOf(pid: number, fd: string): string | undefined {
-  try {
-    return readlinkSync(`/proc/${pid}/fd/${fd}`);
-  } catch {
-    return undefined;
-  }
+  return (await watchesOf(pids)).some(({ handle }) => !handle);
 }

@@ -1,10 +1,11 @@
 /** Where the files are that a VE's processes watch, found while it runs: criu would look for them while it stands still. */
 import { WATCHED } from '../checkpoint/criu-options.ts';
+import { namedProcess } from '../checkpoint/named-process.ts';
 import type { Obstacle } from '../checkpoint/types.ts';
 import { deviceNumber, watchesOf, type FileWatch } from '../checkpoint/watches.ts';
 import { openGuestRoot, type GuestRoot } from '../kernel/guest-tree.ts';
 import type { MountLine } from '../kernel/lxcfs-mounts.ts';
-import { readProcessFile, type ProcessId } from '../kernel/process.ts';
+import type { ProcessId } from '../kernel/process.ts';
 
 /** Most inodes that are looked for; whatever watches more has criu do it. */
 const MOST = 2000;
@@ -57,8 +58,7 @@ async function pathsOf(root: GuestRoot, inodes: readonly bigint[]): Promise<Map<
 /** What of it a dump would fail on. */
 export function watchObstacles({ lost, ofProc }: Watched): Obstacle[] {
   const one = (watches: readonly FileWatch[], what: string, remedy: string): Obstacle[] => watches.slice(0, 1).map(({ pid }) => {
-    const status = readProcessFile(pid, 'status') ?? '';
-    const process = { pid: Number(/^NSpid:.*?(\d+)$/m.exec(status)?.[1] ?? pid), name: /^Name:\s*(.*)$/m.exec(status)?.[1] ?? '' };
+    const process = namedProcess(pid);
     return { kind: 'watch', process, text: `Process ${process.pid} (${process.name}) ${what}.`, remedy };
   });
   return [
