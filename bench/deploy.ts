@@ -1,9 +1,10 @@
 /**
- * What a new VE costs from a warm image of its template, and from a boot: time until it is there, and memory.
+ * What a new VE costs from a warm image of its template, or as a spare of it, and from a boot: time until it is there, and memory.
  *
  *   node bench/deploy.ts [--count 20] [--template NAME] [--json]
  *
- * To be run against a daemon from the bundle, on a machine with nothing else to do. First that many VEs are made in a row of the template's warm image (made
+ * To be run against a daemon from the bundle, on a machine with nothing else to do: with `deploy.spares` 0 in its settings, or with more for what these are
+ * worth in a row, when not each deploy finds one. First that many VEs are made in a row of the template's warm image (made
  * anew before), then, the image thrown away, as many that boot. "There" is the end of the operation for the former, which is when all services run, and systemd's
  * word `running` for the latter. Memory: proportional set size (PSS in proc(5)) of all processes of a VE and of its monitor, when all are there.
  */

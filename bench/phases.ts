@@ -62,7 +62,8 @@ async function oneLife({ samples, signal }: PhaseContext, contestant: Contestant
   await untilUp(ROWS.start, () => runCommands(commands.start(ve), env));
   await command(ROWS.kill, commands.kill(ve));
   await command(ROWS.destroy, commands.destroy(ve));
-  if (contestant.warm) await deployWarm(samples, contestant.warm, `${ve}-warm`);
+  if (contestant.warm) await deployReady(samples, contestant.warm, `${ve}-warm`, ROWS.deployWarm, ROWS.deployWarmApi);
+  if (contestant.spare) await deployReady(samples, contestant.spare, `${ve}-spare`, ROWS.deploySpare, ROWS.deploySpareApi);
   if (!requests) return;
   const other = `${ve}-api`;
   await samples.timed(ROWS.deployApi, name, async () => {
@@ -72,14 +73,15 @@ async function oneLife({ samples, signal }: PhaseContext, contestant: Contestant
   await runCommands([...commands.kill(other), ...commands.destroy(other)], env);
 }
 
-/** A deploy from a warm image has ended when all services run; that they do is looked at all the same. */
-async function deployWarm(samples: Samples, warm: Contestant, ve: string): Promise<void> {
-  const { name, commands, requests, env } = warm;
-  const both: [string, () => Promise<unknown>][] = [[ROWS.deployWarm, () => runCommands(commands.deploy(ve), env)], [ROWS.deployWarmApi, () => requests!.deploy(ve)]];
+/** A deploy without a boot has ended when all services run; that they do is looked at all the same. */
+async function deployReady(samples: Samples, contestant: Contestant, ve: string, byCommand: string, byApi: string): Promise<void> {
+  const { name, commands, requests, env } = contestant;
+  const both: [string, () => Promise<unknown>][] = [[byCommand, () => runCommands(commands.deploy(ve), env)], [byApi, () => requests!.deploy(ve)]];
   for (const [row, work] of both) {
+    await contestant.settle?.();
     await samples.timed(row, name, async () => {
       await work();
-      await untilRunning(warm, ve);
+      await untilRunning(contestant, ve);
     });
     await runCommands([...commands.kill(ve), ...commands.destroy(ve)], env);
   }

@@ -38,8 +38,11 @@ export interface Contestant {
   readonly env: Readonly<Record<string, string>>;
   /** LXC has none. */
   readonly requests?: Requests;
-  /** The same, where what it deploys need not boot. */
+  /** The same, where what it deploys need not boot; and where it stands ready. */
   readonly warm?: Contestant;
+  readonly spare?: Contestant;
+  /** Wait until it is as ready for a deploy as it ever will be. */
+  settle?(): Promise<void>;
   /** Pid of the daemon, where there is one. */
   readonly daemon?: () => number;
   /** Path of the VE's group in every hierarchy. */

@@ -3,6 +3,8 @@ import { readFileSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { makeInstance } from '../../test/lib/instance.ts';
 import { TEMPLATE } from '../../test/lib/cache.ts';
+import { until } from '../../test/lib/wait.ts';
+import type { TemplateView } from '../../src/ve/types.ts';
 import { namesOf } from '../../src/network/names.ts';
 import { pidsOf } from '../lib/processes.ts';
 import { jsonClient } from '../lib/http.ts';
@@ -29,17 +31,26 @@ export interface VeldContestant extends Contestant {
 interface Detail { number: number }
 interface Operation { state: string; error: { message: string } | null }
 
-/** @param warm whether its VEs are deployed from a warm image, which is made first; else there is another instance beside it for those that are */
-export async function openVeld(warm = false): Promise<VeldContestant> {
-  const instance = makeInstance({ program: join(ROOT, 'dist/veldd.cjs'), settings: (settings) => { settings.log.level = 'info'; settings.deploy.warm = warm; } });
+/** How VEs come to be: by a boot, from a warm image, or by the name that a spare gets. */
+type Deploys = 'cold' | 'warm' | 'spare';
+
+/** @param deploys of the first kind there are instances of the other kinds beside it, where images and spares are made first */
+export async function openVeld(deploys: Deploys = 'cold'): Promise<VeldContestant> {
+  const instance = makeInstance({
+    program: join(ROOT, 'dist/veldd.cjs'),
+    settings: (settings) => {
+      settings.log.level = 'info';
+      settings.deploy = { warm: deploys !== 'cold', spares: deploys === 'spare' ? 1 : 0 };
+    },
+  });
   await instance.start();
-  const twin = warm ? undefined : await openVeld(true);
+  const twins = deploys === 'cold' ? { warm: await openVeld('warm'), spare: await openVeld('spare') } : undefined;
   const client = jsonClient(instance.settings.socket);
   const operate = async (method: string, path: string, body?: unknown): Promise<void> => {
     const { state, error } = await client.call<Operation>(method, `${path}${path.includes('?') ? '&' : '?'}wait=1`, body);
     if (state !== 'succeeded') throw new Error(`${method} ${path}: ${state} ${error?.message ?? ''}`);
   };
-  if (warm) await operate('POST', `/v1/templates/${TEMPLATE}/warm`);
+  if (deploys !== 'cold') await operate('POST', `/v1/templates/${TEMPLATE}/warm`);
   const layers = join(instance.settings.stateDir, 'layers');
   const layer = readdirSync(layers).find((name) => /^[0-9a-f]+$/.test(name)); // its one template's one layer
   const base = `/veld-${instance.name}`;
@@ -47,7 +58,10 @@ export async function openVeld(warm = false): Promise<VeldContestant> {
     name: 'veld',
     title: outputOf(VELD, ['--version']).trim(),
     env: { VELD_SETTINGS: instance.settingsFile },
-    ...twin && { warm: twin },
+    ...twins,
+    async settle() {
+      if (deploys === 'spare') await until('a spare VE', async () => (await client.call<TemplateView>('GET', `/v1/templates/${TEMPLATE}`)).spares > 0);
+    },
     rootfs: join(layers, layer as string, 'fs'),
     commands: {
       deploy: (ve) => [[VELD, 'create', ve, '--template', TEMPLATE, '--start']],
@@ -88,7 +102,7 @@ export async function openVeld(warm = false): Promise<VeldContestant> {
     },
     async close() {
       client.close();
-      await twin?.close();
+      for (const twin of Object.values(twins ?? {})) await twin.close();
       await instance.destroy();
     },
   };

@@ -260,6 +260,7 @@ export const Template = Type.Object({
   source: Type.Record(Type.String(), Type.Unknown()),
   uses: Type.Integer({ description: 'VEs that stand on it' }),
   warm: nullable(Type.String({ description: 'ISO 8601; since when there is a warm image of it that can be used here' })),
+  spares: Type.Integer({ description: 'VEs of it that stand ready for a deploy; they are counted nowhere else' }),
 }, { title: 'Template' });
 
 const encoding = Type.Enum(['utf8', 'base64']);

@@ -204,7 +204,7 @@ export async function openBench(change: Partial<ApiDeps> = {}): Promise<Bench> {
 
 const TEMPLATE: TemplateView = {
   fingerprint: 'ab'.repeat(32), name: 'debian-12', os: 'debian', release: '12', architecture: 'amd64', layers: [{ id: 'l1', uidBase: 0 }], size: 1000,
-  createdAt: '2026-01-01T00:00:00.000Z', source: { suite: 'bookworm' }, uses: 0, warm: null,
+  createdAt: '2026-01-01T00:00:00.000Z', source: { suite: 'bookworm' }, uses: 0, warm: null, spares: 0,
 };
 
 function fakeVe(name: string, number: number, status: VeStatus): VeDetail {

@@ -47,6 +47,8 @@ export interface Settings {
   deploy: {
     /** Whether `create --start` brings a warm image of the template to life instead of booting it, and whether such images are made. */
     warm: boolean;
+    /** How many VEs of each template that was deployed within the last hour stand ready, from its warm image: `create --start` takes one of them. 0: none. */
+    spares: number;
   };
   checkpoint: {
     /** Seconds after which a dump or a restore that does nothing is ended: the VE runs on, or stays suspended. */
@@ -68,7 +70,7 @@ export function defaultSettings(instance = 'main'): Settings {
     log: { level: 'info', file: `/var/log/${name}/veldd.log`, maxBytes: 16 << 20 },
     network: { pools: ['10.187.0.0/16', 'fd5e:1d00:187::/64'], uplinks: [], veToVe: true, veToHost: false, domain: `${name}.internal` },
     engine: { suites: ['trixie-backports', 'testing'], mirror: '', expiredRelease: 'refuse' },
-    deploy: { warm: true },
+    deploy: { warm: true, spares: 1 },
     checkpoint: { stallTimeout: 60 },
     libexecDir: new URL('../../libexec', import.meta.url).pathname,
   };
@@ -110,6 +112,8 @@ export function loadSettings(file = process.env.VELD_SETTINGS ?? DEFAULT_SETTING
     bad('network.domain', 'must be a domain name in lower case without a dot at its end, or empty');
   }
   for (const link of settings.network.uplinks) if (!/^[A-Za-z0-9_.@-]{1,15}$/.test(link)) bad('network.uplinks', `holds ${link}, which is not a link name`);
+  const { spares } = settings.deploy;
+  if (!Number.isInteger(spares) || spares < 0 || spares > 100) bad('deploy.spares', 'must be a whole number from 0 to 100');
   const { stallTimeout } = settings.checkpoint;
   if (!(stallTimeout >= 1 && stallTimeout <= 86_400)) bad('checkpoint.stallTimeout', 'must be a number of seconds from 1 to 86400');
   return settings;

@@ -21,9 +21,10 @@ const LAST_NUMBER = 've.lastNumber';
  * Check a request and write the VE's record, still invisible (`ready: false`). Everything that can be refused is refused here,
  * before an operation begins.
  * @param layers of a clone; default: the template's, which must be there then
+ * @param spare a VE that stands ready (spares.ts), and becomes this one: number, uids, link-layer address and disk are its
  * @throws VeldError `name.invalid`, `ve.name_taken`, `template.not_found`, `property.*`, `address.*`, `port.taken`, `uid.none_free`
  */
-export function reserveVe(context: VeContext, request: CreateRequest, layers?: readonly LayerRef[]): VeRecord {
+export function reserveVe(context: VeContext, request: CreateRequest, layers?: readonly LayerRef[], spare?: VeRecord): VeRecord {
   const { store, network } = context;
   const name = checkName(request.name);
   const set = parseProperties(request.properties ?? {});
@@ -32,28 +33,33 @@ export function reserveVe(context: VeContext, request: CreateRequest, layers?: r
   return store.transaction(() => {
     if (store.veByName(name)) throw new VeldError('ve.name_taken', `There is already a VE named ${name}.`);
     const ves = store.listVes();
-    const number = Math.max(FIRST_NUMBER - 1, store.getMeta<number>(LAST_NUMBER) ?? 0) + 1;
     const ve: VeRecord = {
-      uuid: randomUUID(),
-      number,
+      ...spare ?? {
+        uuid: randomUUID(),
+        number: Math.max(FIRST_NUMBER - 1, store.getMeta<number>(LAST_NUMBER) ?? 0) + 1,
+        template: template?.fingerprint ?? request.template,
+        layers: [...layers ?? template!.layers],
+        uidBase: allocateRange(store),
+        mac: randomMac(),
+        desired: 'stopped',
+        ready: false,
+        guestDirty: false,
+        lastExit: null,
+        suspended: null,
+        deployed: null,
+      },
       name,
-      template: template?.fingerprint ?? request.template,
-      layers: [...layers ?? template!.layers],
-      uidBase: allocateRange(store),
       properties: set,
       addresses: [],
-      mac: randomMac(),
-      desired: 'stopped',
-      ready: false,
-      guestDirty: false,
       createdAt: new Date().toISOString(),
-      lastExit: null,
-      suspended: null,
-      deployed: null,
     };
     ve.addresses = network.assign(ve, ves);
     network.checkPublish(ve, ves);
-    store.setMeta(LAST_NUMBER, number);
+    if (spare) {
+      store.updateVe(ve);
+      return ve;
+    }
+    store.setMeta(LAST_NUMBER, ve.number);
     store.insertVe(ve);
     return ve;
   });
@@ -98,10 +104,11 @@ async function seedFiles(context: VeContext, ve: VeRecord, template: TemplateRec
   const root = await openGuestRoot(context.volumes.layerPath(top.id));
   try {
     const files: SeedFile[] = [];
-    for (const file of filesOf(context, ve, resolveProperties(ve.properties))) {
+    const properties = resolveProperties(ve.properties);
+    for (const file of filesOf(context, ve, properties)) {
       if (await isWanted(file, root)) files.push({ path: file.path, content: file.content, mode: 0o644 });
     }
-    if (await root.folderExists('/etc/ssh') && await root.exists('/usr/sbin/sshd') && (anew || !(await root.exists(HOST_KEY)))) files.push(...sshHostKeys(`root@${ve.name}`));
+    if (await root.folderExists('/etc/ssh') && await root.exists('/usr/sbin/sshd') && (anew || !(await root.exists(HOST_KEY)))) files.push(...sshHostKeys(`root@${properties.hostname ?? ve.name}`));
     if (anew || await isEmptyFile(root, MACHINE_ID)) files.push({ path: MACHINE_ID, content: `${ve.uuid.replaceAll('-', '')}\n`, mode: 0o444 });
     return files;
   } finally {

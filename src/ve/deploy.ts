@@ -1,4 +1,7 @@
-/** `create --start`: a new VE is brought to life from a warm image of its template where there is one, and booted otherwise. */
+/**
+ * `create --start`: a new VE is a spare of its template that gets its name, or is brought to life from the template's warm image, or is booted: the first of
+ * these that there is, and that works.
+ */
 import { VeldError } from '../lib/errors.ts';
 import { faultPoint } from '../lib/faults.ts';
 import type { Task } from '../ops/types.ts';
@@ -8,30 +11,49 @@ import { cleanUpRun } from './clean-up.ts';
 import { reload, updateVe, type VeContext } from './context.ts';
 import { createVe, makeVolume } from './create.ts';
 import { removeVe } from './destroy.ts';
+import { nameSpare } from './name-spare.ts';
 import { bringBack } from './resume.ts';
 import { runInVe } from './run-in-ve.ts';
 import { startVe } from './start.ts';
 import { dropWarmImage, suitsWarmImage, warmImageOf } from './warm-image.ts';
 
-/** Create a reserved VE and start it. An image that cannot be brought back is thrown away, and the VE boots. */
-export async function deployVe(context: VeContext, ve: VeRecord, task: Task): Promise<void> {
+/**
+ * Create a reserved VE and start it. An image that cannot be brought back is thrown away, and the VE boots.
+ * @param spare the record of the spare that was taken for it, as it was before
+ */
+export async function deployVe(context: VeContext, ve: VeRecord, task: Task, spare?: VeRecord): Promise<void> {
+  const forget = () => (context.store.veByUuid(ve.uuid) ? removeVe(context, reload(context.store, ve.uuid)) : undefined);
+  if (spare) {
+    task.undo('spare', forget);
+    try {
+      await nameSpare(context, spare, ve, task);
+      return;
+    } catch (error) {
+      task.signal.throwIfAborted();
+      context.log.warn({ ve: ve.uuid, name: ve.name, err: error }, 'a spare VE could not be used: another one is made');
+      ve = await backToNothing(context, ve);
+    }
+  }
   const image = suitsWarmImage(resolveProperties(ve.properties)) ? warmImageOf(context, ve.template) : undefined;
   if (image) {
-    task.undo('record', () => (context.store.veByUuid(ve.uuid) ? removeVe(context, reload(context.store, ve.uuid)) : undefined));
+    task.undo('record', forget);
     try {
       await bringToLife(context, ve, image, task);
+      updateVe(context.store, ve.uuid, { ready: true });
       return;
     } catch (error) {
       task.signal.throwIfAborted();
       context.log.warn({ ve: ve.uuid, name: ve.name, err: error }, 'the warm image of its template could not be used: the VE boots');
-      await backToNothing(context, ve, image, error);
+      await backToNothing(context, ve);
+      await blame(context, image, error);
     }
   }
   await createVe(context, ve, task);
   await startVe(context, ve.uuid, task);
 }
 
-async function bringToLife(context: VeContext, ve: VeRecord, image: WarmImage, task: Task): Promise<void> {
+/** Bring a reserved VE to life from an image. Its record stays invisible. */
+export async function bringToLife(context: VeContext, ve: VeRecord, image: WarmImage, task: Task): Promise<void> {
   const { store, states } = context;
   context.resources.expectMoves(500); // in milliseconds, at least
   task.phase('volume');
@@ -39,18 +61,23 @@ async function bringToLife(context: VeContext, ve: VeRecord, image: WarmImage, t
   await makeVolume(context, ve, true);
   states.derive(states.snapshot(image.id), ve, { closeTcp: true });
   faultPoint('deploy.state');
-  updateVe(store, ve.uuid, { layers: [...ve.layers, image.layer], ready: true, deployed: 'warm', suspended: { at: image.createdAt, engine: image.engine } });
+  updateVe(store, ve.uuid, { layers: [...ve.layers, image.layer], deployed: 'warm', suspended: { at: image.createdAt, engine: image.engine } });
   await bringBack(context, ve.uuid, task, { prove: personalise, part: true });
 }
 
-/** What the attempt has made goes; the record is as it was reserved. The image goes, too, where it is to blame. */
-async function backToNothing(context: VeContext, ve: VeRecord, image: WarmImage, error: unknown): Promise<void> {
+/** What an attempt has made goes. @returns the record, as one that is only reserved */
+async function backToNothing(context: VeContext, ve: VeRecord): Promise<VeRecord> {
   await cleanUpRun(context, ve);
   await context.states.remove(ve.uuid);
   await context.volumes.destroyVolume(ve.uuid);
-  updateVe(context.store, ve.uuid, { layers: ve.layers, ready: false, deployed: null, suspended: null, desired: 'stopped' });
+  const layers = [...context.store.findTemplate(ve.template)?.layers ?? ve.layers];
+  return updateVe(context.store, ve.uuid, { layers, ready: false, deployed: null, suspended: null, desired: 'stopped' });
+}
+
+/** An image with which no VE comes back goes. */
+async function blame(context: VeContext, image: WarmImage, error: unknown): Promise<void> {
   const code = error instanceof VeldError ? error.code : undefined;
-  if ((code === 'restore.failed' || code === 'restore.unhealthy') && context.store.listWarmImages().some(({ id }) => id === image.id)) await dropWarmImage(context, ve.template);
+  if ((code === 'restore.failed' || code === 'restore.unhealthy') && context.store.listWarmImages().some(({ id }) => id === image.id)) await dropWarmImage(context, image.template);
 }
 
 /**

@@ -2,16 +2,17 @@
 import { recipient } from '../checkpoint/archive.ts';
 import { engineByFingerprint } from '../kernel/engine.ts';
 import { VeldError } from '../lib/errors.ts';
-import type { OperationRecord, VeRecord } from '../store/types.ts';
+import type { OperationRecord, TemplateRecord, VeRecord } from '../store/types.ts';
 import type { Task } from '../ops/types.ts';
 import { checkTemplateName } from '../spec/names.ts';
+import { parseProperties, resolveProperties } from '../spec/properties.ts';
 import { checkArchiveFile, checkpointVe, restoreVe } from './archive.ts';
 import { attachConsole } from './console.ts';
 import { findVe, reload, type VeContext } from './context.ts';
 import { readFromVe, writeToVe } from './copy.ts';
 import { cloneVe, inherited } from './clone.ts';
 import { createVe, forgetRecord, reserveVe } from './create.ts';
-import { checkDestroyable, destroyVe } from './destroy.ts';
+import { checkDestroyable, destroyVe, removeVe } from './destroy.ts';
 import { deployVe } from './deploy.ts';
 import { dropUnusedEngines } from './engines.ts';
 import { execInVe } from './exec.ts';
@@ -26,18 +27,16 @@ import { readRunState } from './run-folder.ts';
 import { checkChanges, checkNewName, renameVe, setProperties } from './set.ts';
 import { openShell } from './shell.ts';
 import { checkKeepable, checkSnapshotName, createSnapshot, deleteSnapshot, findSnapshot, rollBack } from './snapshot.ts';
+import { createSpares } from './spares.ts';
 import { checkStopped, startVe } from './start.ts';
 import { checkStoppable, stopVe } from './stop.ts';
 import { checkSuspendable, obstaclesOf, suspendVe } from './suspend.ts';
 import { deleteTemplate, findTemplate, makeTemplate, viewTemplate } from './template-verbs.ts';
-import type { VeManager } from './types.ts';
+import type { TemplateView, VeManager } from './types.ts';
 import { sampleUsage, veProcesses } from './usage.ts';
 import { detailVe, detailVes, viewVe, viewVes } from './view.ts';
-import { dropWarmImage, makeWarmImage, warmImageOf } from './warm-image.ts';
+import { suitsWarmImage } from './warm-image.ts';
 import { withHost, type WithHost } from './with-host.ts';
-
-/** How long it takes until a warm image is tried again for a template with which that failed, or whose image did not come back; milliseconds. */
-const WARM_AGAIN = 600_000;
 
 export interface RunningVeManager extends VeManager, WithHost {
   /** Adopt what runs and mend what was interrupted; before anything else. @param sameBoot whether runDir belongs to this boot */
@@ -60,19 +59,8 @@ export function createVeManager(context: VeContext): RunningVeManager {
       }
     });
 
-  /** When it is next tried for a template: by performance.now(). */
-  const warmNext = new Map<string, number>();
-  /** Make a warm image of a template if there is none that fits: by an operation of its own, for which nobody waits. */
-  const warm = (template: string): void => {
-    try {
-      const record = store.findTemplate(template);
-      if (!record || !context.settings.deploy.warm || performance.now() < (warmNext.get(template) ?? 0) || warmImageOf(context, template)) return;
-      warmNext.set(template, performance.now() + WARM_AGAIN);
-      operations.start({ kind: 'template-warm', ve: null, requestId: null }, (task) => makeWarmImage(context, record, task));
-    } catch (error) {
-      log.error({ template, err: error }, 'no warm image can be made'); // which must not harm whoever came by
-    }
-  };
+  const spares = createSpares(context);
+  const viewed = (template: TemplateRecord): TemplateView => viewTemplate(context, template, spares.count(template.fingerprint));
 
   const manager: RunningVeManager = {
     list: () => viewVes(context),
@@ -84,18 +72,21 @@ export function createVeManager(context: VeContext): RunningVeManager {
 
     create(request, requestId) {
       if (request.start) context.engine(); // refuse before anything is made
-      const ve = reserveVe(context, request);
+      const spare = request.start && suitsWarmImage(resolveProperties(parseProperties(request.properties ?? {}))) ? spares.peek(store.findTemplate(request.template)?.fingerprint ?? '') : undefined;
+      const ve = reserveVe(context, request, undefined, spare);
+      if (spare) spares.claim(spare.uuid);
       try {
         return begin('create', ve, requestId, async (task) => {
-          if (request.start) await deployVe(context, ve, task).catch((error: unknown) => { throw asCreateError(error); });
+          if (request.start) await deployVe(context, ve, task, spare).catch((error: unknown) => { throw asCreateError(error); });
           else await createVe(context, ve, task);
           task.commit();
-          if (request.start) warm(ve.template);
+          if (request.start) spares.prepare(ve.template);
           context.events.emit('ve.created', { ve: ve.uuid, data: { name: ve.name, number: ve.number } });
           return viewVe(context, reload(store, ve.uuid));
         });
       } catch (error) {
-        forgetRecord(context, ve.uuid);
+        if (spare) void removeVe(context, ve).catch((failure: unknown) => log.error({ ve: ve.uuid, err: failure }, 'a spare VE could not be removed; the next daemon tries again'));
+        else forgetRecord(context, ve.uuid);
         throw error;
       }
     },
@@ -232,8 +223,8 @@ export function createVeManager(context: VeContext): RunningVeManager {
     writeFiles: async (key, request) => writeToVe(context, findVe(store, key), request),
     logs: (key, { tail }) => consoleLog(context.settings, findVe(store, key).uuid, tail),
 
-    templates: () => store.listTemplates().map((template) => viewTemplate(context, template)),
-    template: (key) => viewTemplate(context, findTemplate(context, key)),
+    templates: () => store.listTemplates().map(viewed),
+    template: (key) => viewed(findTemplate(context, key)),
 
     buildTemplate(request, requestId) {
       if (request.name !== undefined) checkTemplateName(request.name);
@@ -250,18 +241,20 @@ export function createVeManager(context: VeContext): RunningVeManager {
     warmTemplate(key, requestId) {
       const template = findTemplate(context, key);
       context.engine();
-      return operations.start({ kind: 'template-warm', ve: null, requestId }, (task) => makeWarmImage(context, template, task));
+      return operations.start({ kind: 'template-warm', ve: null, requestId }, (task) => spares.warm(template, task));
     },
 
     coolTemplate(key, requestId) {
       const { fingerprint } = findTemplate(context, key);
-      warmNext.set(fingerprint, Infinity); // whoever throws it away does not want the next one
-      return operations.start({ kind: 'template-cool', ve: null, requestId }, () => dropWarmImage(context, fingerprint));
+      return operations.start({ kind: 'template-cool', ve: null, requestId }, () => spares.cool(fingerprint));
     },
 
     deleteTemplate(key, requestId) {
       const { fingerprint } = findTemplate(context, key);
-      return operations.start({ kind: 'template-delete', ve: null, requestId }, (task) => deleteTemplate(context, fingerprint, task));
+      return operations.start({ kind: 'template-delete', ve: null, requestId }, async (task) => {
+        await spares.drop(fingerprint);
+        await deleteTemplate(context, fingerprint, task);
+      });
     },
 
     async adopt(sameBoot) {
@@ -273,11 +266,13 @@ export function createVeManager(context: VeContext): RunningVeManager {
       for (const ve of unfinished.resume) begin('resume', ve, null, (task) => resumeVe(context, ve.uuid, task));
       for (const { ve, snapshot } of unfinished.rollBack) begin('roll-back', ve, null, (task) => rollBack(context, ve.uuid, snapshot, task));
       if (sameBoot) exits.resume();
+      spares.prepareRecent();
     },
 
     ...withHost(context, begin),
 
     async close() {
+      await spares.close();
       exits.close();
       await exits.idle();
     },

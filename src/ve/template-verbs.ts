@@ -17,8 +17,9 @@ export function findTemplate(context: VeContext, key: string): TemplateRecord {
   return template;
 }
 
-export function viewTemplate(context: VeContext, template: TemplateRecord): TemplateView {
-  return { ...template, uses: context.store.listVes().filter((ve) => ve.template === template.fingerprint).length, warm: usableImage(context, template.fingerprint)?.createdAt ?? null };
+/** @param spares how many VEs of it stand ready */
+export function viewTemplate(context: VeContext, template: TemplateRecord, spares = 0): TemplateView {
+  return { ...template, uses: context.store.listVes().filter((ve) => ve.ready && ve.template === template.fingerprint).length, spares, warm: usableImage(context, template.fingerprint)?.createdAt ?? null };
 }
 
 /** The template's warm image, if it can be used; without an engine none can. */

@@ -218,6 +218,8 @@ export type TemplateView = TemplateRecord & {
   uses: number;
   /** Since when there is a warm image of it that can be used here, ISO 8601; else null. */
   warm: string | null;
+  /** VEs of it that stand ready for a deploy; they are counted nowhere else. */
+  spares: number;
 };
 
 /** `task` answers at once with the operation's record; wait for it through the operations. */

@@ -122,7 +122,7 @@ export function makeInstance(options: InstanceOptions = {}): Instance {
     stateDir: join(dir, 'state'), runDir: join(dir, 'run'), socket: join(dir, 'run/veld.sock'), socketGroup: 'root',
     log: { level: 'debug', file: join(dir, 'veldd.log'), maxBytes: 64 << 20 },
     network: { pools: poolsOf(name), uplinks: [], veToVe: true, veToHost: false, domain: `${name}.internal` },
-    deploy: { warm: false },
+    deploy: { warm: false, spares: 0 },
     checkpoint: { stallTimeout: 60 },
     engine: { suites: ENGINE_SUITES, mirror: '', expiredRelease: 'record' },
   };

@@ -24,6 +24,7 @@ export const command = defineCommand<{ template: string }>({
       ['Layers', t.layers.map((layer) => layer.id).join(', ')],
       ['VEs', String(t.uses)],
       ['Warm image', t.warm === null ? 'none: VEs of it boot' : `since ${formatTime(t.warm)}`],
+      ['Spare VEs', t.spares === 0 ? undefined : `${t.spares} ready`],
       ['Created', formatTime(t.createdAt)],
       ...Object.entries(t.source).map(([name, value]): [string, string] => [`Source ${name}`, plain(value)]),
     ], context));
