@@ -6,7 +6,7 @@ import { mkdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { toVeldError } from '../../lib/errors.ts';
 import { run } from '../../lib/run.ts';
-import { createUserNamespace, mountIdmapped, parseIdmap } from '../../kernel/mounts.ts';
+import { createUserNamespace, mountIdmapped, parseIdmaps } from '../../kernel/mounts.ts';
 import type { MountPlan } from '../types.ts';
 import { createVolumes } from '../volumes.ts';
 
@@ -35,7 +35,7 @@ async function inVe({ plan, uidBase, scratch, script }: Extract<Job, { kind: 've
     mkdirSync(target, { recursive: true });
     if (map === null) lowers.unshift(source);
     else {
-      await mountIdmapped(source, target, parseIdmap(map));
+      await mountIdmapped(source, target, parseIdmaps(map), { readOnly: true });
       lowers.unshift(target);
     }
   }
