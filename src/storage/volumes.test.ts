@@ -9,6 +9,7 @@ import { inNamespace } from './testing/namespace.ts';
 import { createVolumes } from './volumes.ts';
 
 storageConformance('folders', (stateDir) => createVolumes({ stateDir }));
+storageConformance('folders, owners from 0', (stateDir) => createVolumes({ stateDir, ownersFromZero: true }));
 
 test('the state folder is closed to others, and must be a real folder of root with a plain path', (t) => {
   const dir = stateFolder(t);

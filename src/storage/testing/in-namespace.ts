@@ -39,9 +39,11 @@ async function inVe({ plan, uidBase, scratch, script }: Extract<Job, { kind: 've
       lowers.unshift(target);
     }
   }
-  const root = join(scratch, 'root');
-  mkdirSync(root, { recursive: true });
-  await run('/bin/mount', ['-t', 'overlay', '-o', `lowerdir=${lowers.join(':')},upperdir=${plan.upper},workdir=${plan.work}`, 'veld-test', root]);
+  const [root, mapped] = [join(scratch, 'root'), join(scratch, 'volume')];
+  for (const folder of [root, mapped]) mkdirSync(folder, { recursive: true });
+  const volume = plan.map === null ? plan.volume : mapped;
+  if (plan.map !== null) await mountIdmapped(plan.volume, mapped, parseIdmaps(plan.map), { readOnly: false });
+  await run('/bin/mount', ['-t', 'overlay', '-o', `lowerdir=${lowers.join(':')},upperdir=${join(volume, plan.upper)},workdir=${join(volume, plan.work)}`, 'veld-test', root]);
   const ve = await createUserNamespace({ from: 0, to: uidBase, count: 65536 });
   try {
     const args = [`--user=/proc/${process.pid}/fd/${ve.fd}`, '--setuid', '0', '--setgid', '0', '/bin/sh', '-euc', script];
