@@ -17,6 +17,7 @@ import { run } from '../lib/run.ts';
 import type { LayerRecord } from '../store/types.ts';
 import { ensureFolder, lstatIfThere, makeOwned, mapFromZero, mountablePath, needsOwnersFromZero, RANGE, requireFolder, storageError, storing } from './folders.ts';
 import { createRemover, TRASH, trashName } from './removal.ts';
+import { renumberFromZero } from './renumber.ts';
 import type { Orphans, Volumes } from './types.ts';
 
 const UUID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/;
@@ -148,11 +149,17 @@ export function createVolumes({ stateDir, ownersFromZero }: { stateDir: string; 
       checkBase(uidBase);
       const tree = join(staged(id), 'fs');
       if (!lstatIfThere(tree)?.isDirectory()) throw new VeldError('storage.failed', `The staged layer ${id} is not a folder.`);
+      const base = fromZero ? 0 : uidBase;
+      if (base !== uidBase) {
+        const old = join(layers, trashName());
+        await renumberFromZero(tree, uidBase, old);
+        await remove(old);
+      }
       const size = await measure(tree);
       // A layer that has a record must be whole after a power cut.
       await run('/bin/sync', ['-f', '--', tree]);
       storing(`The layer ${id} could not be kept`, () => renameSync(staged(id), layer(id)));
-      return { id, uidBase, createdAt: new Date().toISOString(), size };
+      return { id, uidBase: base, createdAt: new Date().toISOString(), size };
     },
 
     dropStaged: (id) => remove(staged(id)),
