@@ -19,6 +19,7 @@ import { pipeline } from 'node:stream/promises';
 import { VeldError } from '../lib/errors.ts';
 import { readIfExists, writeFileAtomic } from '../lib/files.ts';
 import { SAFE_PATH } from '../lib/run.ts';
+import { ALL_XATTRS } from '../lib/tar.ts';
 
 const MAGIC = Buffer.from('VELDCK02');
 const OLD_MAGIC = Buffer.from('VELDCK01');
@@ -62,7 +63,7 @@ export function recipient(word: string): Recipient {
 }
 
 /** What keeps xattrs, sparse files and owners; names in archives are relative, and tar refuses others when it unpacks. */
-const TAR = ['--format=posix', '--numeric-owner', '--xattrs', '--xattrs-include=*', '--sparse', '--warning=no-file-ignored'];
+const TAR = ['--format=posix', '--numeric-owner', ...ALL_XATTRS, '--sparse', '--warning=no-file-ignored'];
 
 /** The key with which this installation signs, made at the first call. @param file PEM, mode 0600 */
 export function archiveKey(file: string): KeyObject {

@@ -1,4 +1,4 @@
-/** Mounts: what this process's mount namespace holds, and read-only copies of trees with their owners mapped. */
+/** Mounts: what this process's mount namespace holds, and copies of trees with their owners mapped. */
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { closeSync, openSync, readFileSync, readlinkSync, writeFileSync } from 'node:fs';
@@ -40,11 +40,13 @@ export interface Idmap {
   count: number;
 }
 
-/** Parse the text that mount(8) takes as `X-mount.idmap` for users and groups alike: `b:FROM:TO:COUNT`. */
-export function parseIdmap(text: string): Idmap {
-  const match = /^b:(\d{1,10}):(\d{1,10}):(\d{1,10})$/.exec(text);
-  if (!match) throw new VeldError('storage.failed', `${text} is not an idmap.`);
-  return { from: Number(match[1]), to: Number(match[2]), count: Number(match[3]) };
+/** Parse the text that mount(8) takes as `X-mount.idmap` for users and groups alike: `b:FROM:TO:COUNT`, several with a blank between them. */
+export function parseIdmaps(text: string): Idmap[] {
+  return text.split(' ').map((part) => {
+    const match = /^b:(\d{1,10}):(\d{1,10}):(\d{1,10})$/.exec(part);
+    if (!match) throw new VeldError('storage.failed', `${text} is not an idmap.`);
+    return { from: Number(match[1]), to: Number(match[2]), count: Number(match[3]) };
+  });
 }
 
 /** A user namespace that nobody lives in, as a map of ids. */
@@ -54,8 +56,8 @@ export interface UserNamespace {
   close(): void;
 }
 
-/** Make a user namespace in which `from` means host id `to`. Bounded: gives up after 2 s. */
-export async function createUserNamespace({ from, to, count }: Idmap): Promise<UserNamespace> {
+/** Make a user namespace in which `from` means host id `to`, for each of the maps. Bounded: gives up after 2 s. */
+export async function createUserNamespace(...maps: readonly Idmap[]): Promise<UserNamespace> {
   // The namespace needs a process only until its descriptor is open; cat waits for the end of its input and dies with us.
   const holder = spawn('/usr/bin/unshare', ['--user', '/bin/cat'], { stdio: ['pipe', 'ignore', 'ignore'], cwd: '/' });
   const ended = once(holder, 'exit');
@@ -66,7 +68,7 @@ export async function createUserNamespace({ from, to, count }: Idmap): Promise<U
       if (left === 0 || holder.exitCode !== null) throw new VeldError('kernel.unsupported', 'No user namespace could be made.');
       await sleep(5);
     }
-    for (const file of ['uid_map', 'gid_map']) writeFileSync(`/proc/${holder.pid}/${file}`, `${from} ${to} ${count}\n`);
+    for (const file of ['uid_map', 'gid_map']) writeFileSync(`/proc/${holder.pid}/${file}`, maps.map(({ from, to, count }) => `${from} ${to} ${count}\n`).join(''));
     const fd = openSync(path, 'r');
     return { fd, close: () => closeSync(fd) };
   } finally {
@@ -77,20 +79,31 @@ export async function createUserNamespace({ from, to, count }: Idmap): Promise<U
 }
 
 /**
- * Attach a read-only copy of the mount that holds `source`, from `source` down, at `target`, with its owners mapped.
- * To be called in a process that has a mount namespace of its own.
+ * Copy the mount that holds `source`, from `source` down, with its owners mapped. The copy is attached nowhere: it goes when its last descriptor is closed.
+ * @returns its descriptor
  */
-export async function mountIdmapped(source: string, target: string, idmap: Idmap): Promise<void> {
-  const namespace = await createUserNamespace(idmap);
+export async function openIdmapped(source: string, maps: readonly Idmap[], { readOnly }: { readOnly: boolean }): Promise<number> {
+  const namespace = await createUserNamespace(...maps);
   try {
     const mount = cloneMount(source);
     try {
-      setIdmap(mount, namespace.fd);
-      attachMount(mount, target);
-    } finally {
+      setIdmap(mount, namespace.fd, readOnly);
+      return mount;
+    } catch (error) {
       closeSync(mount);
+      throw error;
     }
   } finally {
     namespace.close();
+  }
+}
+
+/** Attach such a copy at `target`. To be called in a process that has a mount namespace of its own. */
+export async function mountIdmapped(source: string, target: string, maps: readonly Idmap[], options: { readOnly: boolean }): Promise<void> {
+  const mount = await openIdmapped(source, maps, options);
+  try {
+    attachMount(mount, target);
+  } finally {
+    closeSync(mount);
   }
 }

@@ -98,11 +98,11 @@ export function cloneMount(path: string): number {
   return checked('open_tree', native().c.openTree(NR.open_tree, AT_FDCWD, text(path), 1 | O_CLOEXEC), path);
 }
 
-/** mount_setattr(2) on a detached mount: make it read-only and map its owners through a user namespace. */
-export function setIdmap(mountFd: number, userNamespaceFd: number): void {
+/** mount_setattr(2) on a detached mount: map its owners through a user namespace. @param readOnly make it read-only, too */
+export function setIdmap(mountFd: number, userNamespaceFd: number, readOnly: boolean): void {
   const MOUNT_ATTR_RDONLY = 0x1n, MOUNT_ATTR_IDMAP = 0x100000n, AT_EMPTY_PATH = 0x1000;
   // Safe: struct mount_attr is four 64-bit words (set, clear, propagation, userns_fd), 32 bytes as the last argument says, read only.
-  const attributes = BigUint64Array.of(MOUNT_ATTR_RDONLY | MOUNT_ATTR_IDMAP, 0n, 0n, BigInt(userNamespaceFd));
+  const attributes = BigUint64Array.of(MOUNT_ATTR_IDMAP | (readOnly ? MOUNT_ATTR_RDONLY : 0n), 0n, 0n, BigInt(userNamespaceFd));
   checked('mount_setattr', native().c.mountSetattr(NR.mount_setattr, mountFd, '', AT_EMPTY_PATH, attributes, attributes.byteLength));
 }
 

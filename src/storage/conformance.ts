@@ -19,9 +19,12 @@ export const BASE_B = 3001 * 65536;
 
 const NOTHING = { volumes: [], layers: [], staged: [], interrupted: [] };
 
-/** A folder on a real file system (overlayfs takes no overlay, and tmpfs only without some features), removed after the test. */
-export function stateFolder(t: TestContext): string {
-  const dir = mkdtempSync('/var/tmp/veld-storage-');
+/**
+ * A folder on a real file system (overlayfs takes no overlay, and tmpfs only without some features), removed after the test.
+ * @param parent a folder of the file system
+ */
+export function stateFolder(t: TestContext, parent = '/var/tmp'): string {
+  const dir = mkdtempSync(join(parent, 'veld-storage-'));
   t.after(() => rmSync(dir, { recursive: true, force: true }));
   return dir;
 }
@@ -61,12 +64,21 @@ const CHANGES = [
   'echo tool > bin/tool; setcap cap_net_bind_service=ep bin/tool', SEEN,
 ].join('\n');
 
-/** The suite. @param create the driver under test, for a state folder that is new and empty */
-export function storageConformance(driver: string, create: (stateDir: string) => Volumes): void {
+/** What a VE does to a file and a folder that have an ACL, so that overlayfs copies both; and how these look from inside then. */
+const USE_ACLS = 'echo more >> log/old; echo new > log/new';
+const ACLS = 'getfacl -nc log | grep "^.*:4:"; for f in log/old log/new; do getfacl -nc $f | grep ":4:"; stat -c "%u:%g" $f; done';
+const AS_GIVEN = ['group:4:r-x', 'default:group:4:r-x', 'group:4:r--', '0:0', 'group:4:r-x\t#effective:r--', '0:0'].join('\n');
+
+/**
+ * The suite.
+ * @param create the driver under test, for a state folder that is new and empty
+ * @param parent where state folders are made: on the file system to be tested
+ */
+export function storageConformance(driver: string, create: (stateDir: string) => Volumes, parent?: string): void {
   const title = (text: string): string => `${driver}: ${text}`;
 
   void test(title('a VE sees its template with its own owners, and writes in its own range'), async (t) => {
-    const volumes = create(stateFolder(t));
+    const volumes = create(stateFolder(t, parent));
     const base = await template(volumes);
     const uuid = randomUUID();
     assert.equal(volumes.hasVolume(uuid), false);
@@ -83,14 +95,13 @@ export function storageConformance(driver: string, create: (stateDir: string) =>
   });
 
   void test(title('a frozen upper stands under its own VE, and idmapped under a VE of another range'), async (t) => {
-    const volumes = create(stateFolder(t));
+    const volumes = create(stateFolder(t, parent));
     const base = await template(volumes);
     const [one, two] = [randomUUID(), randomUUID()];
     await volumes.createVolume(one, BASE_A);
     await inVe(t, volumes, one, BASE_A, [base], CHANGES);
     const frozen = await volumes.freezeUpper(one, BASE_A);
-    assert.equal(frozen.uidBase, BASE_A);
-    const stack = [base, { id: frozen.id, uidBase: BASE_A }];
+    const stack = [base, { id: frozen.id, uidBase: frozen.uidBase }];
 
     assert.equal(await inVe(t, volumes, one, BASE_A, stack, SEEN), AS_SEEN, 'the VE itself goes on');
     await volumes.createVolume(two, BASE_B);
@@ -100,12 +111,30 @@ export function storageConformance(driver: string, create: (stateDir: string) =>
     assert.equal(await inVe(t, volumes, one, BASE_A, stack, SEEN), AS_SEEN, 'and the first VE saw nothing of it');
 
     const again = await volumes.freezeUpper(two, BASE_B);
-    const three = [...stack, { id: again.id, uidBase: BASE_B }];
+    const three = [...stack, { id: again.id, uidBase: again.uidBase }];
     assert.equal(await inVe(t, volumes, two, BASE_B, three, 'cat etc/new; echo old/*; stat -c "%u:%g" etc/new'), 'first\nsecond\nold/*\n33:33', 'three layers of three ranges');
   });
 
+  void test(title('ACLs name the same users and groups in a template, a VE, and VEs of other ranges that stand on it'), async (t) => {
+    const volumes = create(stateFolder(t, parent));
+    const { id, path } = volumes.stageLayer();
+    mkdirSync(join(path, 'log'));
+    writeFileSync(join(path, 'log/old'), '');
+    execFileSync('/usr/bin/setfacl', ['-m', 'group:4:rx,default:group:4:rx', join(path, 'log')]);
+    execFileSync('/usr/bin/setfacl', ['-m', 'group:4:r', join(path, 'log/old')]);
+    await volumes.commitLayer(id, 0);
+    const stack: LayerRef[] = [{ id, uidBase: 0 }];
+    for (const base of [BASE_A, BASE_B, BASE_A]) {
+      const uuid = randomUUID();
+      await volumes.createVolume(uuid, base);
+      assert.equal(await inVe(t, volumes, uuid, base, stack, `${USE_ACLS}; ${ACLS}`), AS_GIVEN, `on ${stack.length} layers`);
+      const frozen = await volumes.freezeUpper(uuid, base);
+      stack.push({ id: frozen.id, uidBase: frozen.uidBase });
+    }
+  });
+
   void test(title('a freeze is undone, whole or cut short, unless the new upper was used'), async (t) => {
-    const volumes = create(stateFolder(t));
+    const volumes = create(stateFolder(t, parent));
     const base = await template(volumes);
     const uuid = randomUUID();
     const known = { volumes: new Set([uuid]), layers: new Set([base.id]) };
@@ -118,12 +147,12 @@ export function storageConformance(driver: string, create: (stateDir: string) =>
     await volumes.unfreezeUpper(uuid, layer);
     assert.equal(await inVe(t, volumes, uuid, BASE_A, [base], SEEN), AS_SEEN);
     const kept = await volumes.freezeUpper(uuid, BASE_A);
-    await inVe(t, volumes, uuid, BASE_A, [base, { id: kept.id, uidBase: BASE_A }], 'echo used > etc/used');
+    await inVe(t, volumes, uuid, BASE_A, [base, { id: kept.id, uidBase: kept.uidBase }], 'echo used > etc/used');
     await assert.rejects(volumes.unfreezeUpper(uuid, kept.id), { code: 'storage.failed' });
   });
 
   void test(title('leftovers are found and removed, and what has a name stays'), async (t) => {
-    const volumes = create(stateFolder(t));
+    const volumes = create(stateFolder(t, parent));
     const base = await template(volumes);
     const uuid = randomUUID();
     const known = { volumes: new Set([uuid]), layers: new Set([base.id]) };
@@ -143,7 +172,7 @@ export function storageConformance(driver: string, create: (stateDir: string) =>
   });
 
   void test(title('nonsense is refused'), async (t) => {
-    const volumes = create(stateFolder(t));
+    const volumes = create(stateFolder(t, parent));
     const failed = { code: 'storage.failed' };
     for (const uuid of ['../x', '', 'a', '.', randomUUID().toUpperCase()]) {
       await assert.rejects(volumes.createVolume(uuid, BASE_A), failed);

@@ -1,5 +1,5 @@
 /** The folders of storage, and what makes them trustworthy. */
-import { chmodSync, chownSync, lstatSync, mkdirSync, realpathSync } from 'node:fs';
+import { chmodSync, chownSync, lstatSync, mkdirSync, realpathSync, statfsSync } from 'node:fs';
 import type { Stats } from 'node:fs';
 import { toVeldError, VeldError } from '../lib/errors.ts';
 
@@ -41,6 +41,26 @@ export function mountablePath(path: string): string {
       { hint: 'Choose a state folder whose path has no colon, comma, backslash, quote or blank.' });
   }
   return real;
+}
+
+/** statfs(2). */
+const XFS_SUPER_MAGIC = 0x58465342;
+
+/**
+ * Whether uppers on the file system of `path` must have their owners written from 0, as their template has, and not in the VE's range.
+ * So it is on XFS: it shows an ACL to root under a second name (`trusted.SGI_ACL_FILE`), and overlayfs copies what is there from a layer to the
+ * upper as it is, over the ACL that it has just translated. The ids in it are right only where layer and upper count from the same number.
+ */
+export function needsOwnersFromZero(path: string): boolean {
+  return storing(path, () => statfsSync(path).type === XFS_SUPER_MAGIC);
+}
+
+/**
+ * The idmap of a volume whose owners are written from 0, for the VE of a range. Overlayfs makes files as the host's root, and gives them away then: so that
+ * one must be somebody on the disk, too. It is the first id that no VE has.
+ */
+export function mapFromZero(uidBase: number): string {
+  return `b:0:${uidBase}:${RANGE} b:${RANGE}:0:1`;
 }
 
 /** Make an empty folder with an owner and mode of its own. Throws EEXIST. */

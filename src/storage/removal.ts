@@ -10,6 +10,9 @@ import { run } from '../lib/run.ts';
 /** What a tree on its way out is called, in the folder where it was. */
 export const TRASH = /^\.trash-[0-9a-f]{16}$/;
 
+/** Such a name, a new one. */
+export const trashName = (): string => `.trash-${randomBytes(8).toString('hex')}`;
+
 /** How long a caller waits for a removal before it goes on without it, in milliseconds. */
 const PATIENCE = 5000;
 
@@ -33,7 +36,7 @@ export function createRemover(): Remover {
       if (mounts.length > 0) throw new VeldError('storage.failed', `${path} cannot be removed: something is mounted at ${mounts[0]}.`, { details: { mounts } });
       let trash = path;
       if (!TRASH.test(basename(path))) {
-        trash = join(dirname(path), `.trash-${randomBytes(8).toString('hex')}`);
+        trash = join(dirname(path), trashName());
         renameSync(path, trash);
       }
       faultPoint('storage.trashed');

@@ -2,9 +2,9 @@
  * Interface of the storage capability: root file systems as stacks of layers.
  *
  * A VE's root is an overlay: read-only layers (shared by all VEs, idmapped into the VE's uid range) below one upper that is
- * the VE's own, plain on disk (owners written in the VE's range). The life of an upper: `createVolume`, mounted by the runtime
- * script in a mount namespace of its own while the VE runs, then `freezeUpper` (becomes a layer, a new empty upper on top) or
- * `destroyVolume`.
+ * the VE's own. Owners in it are written in the VE's range, or, where the file system needs it, from 0, as in a template.
+ * The life of an upper: `createVolume`, mounted by the runtime script in a mount namespace of its own while the VE runs, then
+ * `freezeUpper` (becomes a layer, a new empty upper on top) or `destroyVolume`.
  */
 import type { LayerRecord, LayerRef } from '../store/types.ts';
 
@@ -12,7 +12,13 @@ import type { LayerRecord, LayerRef } from '../store/types.ts';
 export interface MountPlan {
   /** Lowest first: source tree and the idmap `mount(8)` shall give it (`b:FROM:TO:COUNT`), or no map when it is already in the VE's range. */
   lowers: { source: string; map: string | null }[];
+  /** Folder that holds upper and work. */
+  volume: string;
+  /** Idmap that the volume needs, as one mount; or none when the upper's owners are written in the VE's range. */
+  map: string | null;
+  /** Name in the volume. */
   upper: string;
+  /** Name in the volume. */
   work: string;
 }
 
@@ -26,7 +32,7 @@ export interface Orphans {
 }
 
 export interface Volumes {
-  /** Make an empty upper owned by the VE's root. O(1) in the size of the template. Throws `storage.failed` if it exists. */
+  /** Make an empty upper owned by the VE's root, as the upper's owners are written. O(1) in the size of the template. Throws `storage.failed` if it exists. */
   createVolume(uuid: string, uidBase: number): Promise<void>;
   /** Whether the folder of the volume exists, whole or in part. */
   hasVolume(uuid: string): boolean;
@@ -40,12 +46,13 @@ export interface Volumes {
 
   /** Path at which a new layer can be filled; it becomes visible by `commitLayer`. */
   stageLayer(): { id: string; path: string };
-  /** Make a staged tree a layer. @param uidBase range in which its owners are written @returns the record (not yet in the store) */
+  /** Make a staged tree a layer. @param uidBase range in which its owners are written @returns the record (not yet in the store); its range can be another */
   commitLayer(id: string, uidBase: number): Promise<LayerRecord>;
   /** Drop a staged tree. */
   dropStaged(id: string): Promise<void>;
   /**
    * Turn the upper of a stopped VE into a layer by rename, and give it a new empty upper: O(1), so the record's size is 0 (not measured).
+   * The record says in which range its owners are written.
    * @param layer id of the new layer, for callers that note it in the journal first; default: a new one
    */
   freezeUpper(uuid: string, uidBase: number, layer?: string): Promise<LayerRecord>;

@@ -2,13 +2,14 @@ import { test } from 'node:test';
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
 import { randomUUID } from 'node:crypto';
-import { chownSync, existsSync, linkSync, mkdirSync, readdirSync, readFileSync, renameSync, statSync, symlinkSync, writeFileSync } from 'node:fs';
+import { chmodSync, chownSync, existsSync, linkSync, mkdirSync, readdirSync, readFileSync, renameSync, statSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { BASE_A, stateFolder, storageConformance } from './conformance.ts';
 import { inNamespace } from './testing/namespace.ts';
 import { createVolumes } from './volumes.ts';
 
 storageConformance('folders', (stateDir) => createVolumes({ stateDir }));
+storageConformance('folders, owners from 0', (stateDir) => createVolumes({ stateDir, ownersFromZero: true }));
 
 test('the state folder is closed to others, and must be a real folder of root with a plain path', (t) => {
   const dir = stateFolder(t);
@@ -26,6 +27,35 @@ test('the state folder is closed to others, and must be a real folder of root wi
   symlinkSync('../open/ves', join(dir, 'swapped/ves'));
   assert.throws(() => createVolumes({ stateDir: join(dir, 'swapped') }), failed);
   for (const name of ['a:b', 'a,b', 'a\\b', 'a b', 'a"b', 'a\nb']) assert.throws(() => createVolumes({ stateDir: join(dir, name) }), failed, name);
+});
+
+test('a layer of another range is renumbered where owners are to be written from 0: owners, modes, links, ACLs, capabilities, deleted files', async (t) => {
+  const dir = stateFolder(t);
+  const volumes = createVolumes({ stateDir: dir, ownersFromZero: true });
+  const { id, path } = volumes.stageLayer();
+  chownSync(path, BASE_A, BASE_A);
+  mkdirSync(join(path, 'folder'));
+  writeFileSync(join(path, 'folder/tool'), 'x');
+  chownSync(join(path, 'folder/tool'), BASE_A + 33, BASE_A + 34);
+  chmodSync(join(path, 'folder/tool'), 0o4750);
+  execFileSync('/usr/bin/setfacl', ['-m', `user:${BASE_A + 4}:r`, join(path, 'folder/tool')]);
+  execFileSync('/usr/sbin/setcap', ['-n', String(BASE_A), 'cap_net_raw=ep', join(path, 'folder/tool')]);
+  linkSync(join(path, 'folder/tool'), join(path, 'link'));
+  execFileSync('/bin/mknod', [join(path, 'deleted'), 'c', '0', '0']);
+  execFileSync('/usr/bin/setfattr', ['-n', 'trusted.overlay.opaque', '-v', 'y', join(path, 'folder')]);
+  const layer = await volumes.commitLayer(id, BASE_A);
+  assert.equal(layer.uidBase, 0);
+  const fs = volumes.layerPath(id);
+  const tool = statSync(join(fs, 'folder/tool'));
+  assert.deepEqual([statSync(fs).uid, tool.uid, tool.gid, tool.mode & 0o7777, tool.nlink], [0, 33, 34, 0o4750, 2]);
+  assert.equal(statSync(join(fs, 'deleted')).rdev, 0);
+  const said = (file: string, ...args: string[]): string => execFileSync(file, args, { cwd: fs, encoding: 'utf8' });
+  assert.match(said('/usr/bin/getfacl', '-nc', 'link'), /^user:4:r--$/m);
+  assert.doesNotMatch(said('/usr/sbin/getcap', '-n', 'link'), new RegExp(String(BASE_A)));
+  assert.match(said('/usr/sbin/getcap', '-n', 'link'), /cap_net_raw=ep/);
+  assert.match(said('/usr/bin/getfattr', '-d', '-m', '-', 'folder'), /^trusted.overlay.opaque="y"$/m);
+  assert.deepEqual(readdirSync(join(dir, 'layers')), [id]);
+  assert.deepEqual(readdirSync(join(dir, 'layers', id)), ['fs']);
 });
 
 test('a volume full of traps is destroyed, and nothing outside of it is touched', async (t) => {

@@ -15,8 +15,9 @@ import { VeldError } from '../lib/errors.ts';
 import { faultPoint } from '../lib/faults.ts';
 import { run } from '../lib/run.ts';
 import type { LayerRecord } from '../store/types.ts';
-import { ensureFolder, lstatIfThere, makeOwned, mountablePath, RANGE, requireFolder, storageError, storing } from './folders.ts';
-import { createRemover, TRASH } from './removal.ts';
+import { ensureFolder, lstatIfThere, makeOwned, mapFromZero, mountablePath, needsOwnersFromZero, RANGE, requireFolder, storageError, storing } from './folders.ts';
+import { createRemover, TRASH, trashName } from './removal.ts';
+import { renumberFromZero } from './renumber.ts';
 import type { Orphans, Volumes } from './types.ts';
 
 const UUID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/;
@@ -25,11 +26,13 @@ const STAGED = '.staged-';
 
 /**
  * Open the storage below a state folder; makes and checks its folders.
+ * @param options.ownersFromZero how new uppers have their owners written; default: as the file system needs it
  * @throws VeldError `storage.failed` when one of them is a link, belongs to somebody else, or has a path that cannot be mounted
  */
-export function createVolumes({ stateDir }: { stateDir: string }): Volumes {
+export function createVolumes({ stateDir, ownersFromZero }: { stateDir: string; ownersFromZero?: boolean }): Volumes {
   ensureFolder(stateDir);
   const root = mountablePath(stateDir);
+  const fromZero = ownersFromZero ?? needsOwnersFromZero(root);
   const ves = join(root, 'ves');
   const layers = join(root, 'layers');
   ensureFolder(ves);
@@ -56,6 +59,8 @@ export function createVolumes({ stateDir }: { stateDir: string }): Volumes {
     makeOwned(join(folder, 'work'), { uid: 0, gid: 0, mode: 0o700 });
     makeOwned(join(folder, 'upper'), owner);
   };
+  /** Range in which the owners of a VE's upper are written: its root folder tells (the VE's root can give it to any user of the VE, not out of the range). */
+  const baseOf = (folder: string, uidBase: number): number => ((lstatIfThere(join(folder, 'upper'))?.uid ?? uidBase) < RANGE ? 0 : uidBase);
   /** Overlayfs makes work/work at the first mount, and seeding makes files: without both nobody has used the volume. */
   const unused = (folder: string): boolean => isEmpty(join(folder, 'upper')) && isEmpty(join(folder, 'work'));
 
@@ -64,6 +69,7 @@ export function createVolumes({ stateDir }: { stateDir: string }): Volumes {
     requireFolder(folder);
     const upper = join(folder, 'upper');
     const { uid, gid, mode } = lstatSync(upper);
+    const base = baseOf(folder, uidBase);
     if (existsSync(layer(id))) throw new VeldError('storage.failed', `The layer ${id} exists already.`);
     makeOwned(staged(id), { uid: 0, gid: 0, mode: 0o700 });
     writeFileSync(join(staged(id), 'origin'), uuid, { mode: 0o600, flush: true });
@@ -71,10 +77,10 @@ export function createVolumes({ stateDir }: { stateDir: string }): Volumes {
     renameSync(upper, join(staged(id), 'fs'));
     faultPoint('freeze.taken');
     renameSync(staged(id), layer(id));
-    renameSync(join(folder, 'work'), join(ves, `.trash-${randomBytes(8).toString('hex')}`));
+    renameSync(join(folder, 'work'), join(ves, trashName()));
     faultPoint('freeze.named');
     makeEmpty(folder, { uid, gid, mode });
-    return { id, uidBase, createdAt: new Date().toISOString(), size: 0 };
+    return { id, uidBase: base, createdAt: new Date().toISOString(), size: 0 };
   };
 
   return {
@@ -84,7 +90,8 @@ export function createVolumes({ stateDir }: { stateDir: string }): Volumes {
       storing(`The volume ${uuid} could not be made`, () => {
         mkdirSync(folder, { mode: 0o700 });
         faultPoint('volume.begun');
-        makeEmpty(folder, { uid: uidBase, gid: uidBase, mode: 0o755 });
+        const base = fromZero ? 0 : uidBase;
+        makeEmpty(folder, { uid: base, gid: base, mode: 0o755 });
       });
     },
 
@@ -95,11 +102,12 @@ export function createVolumes({ stateDir }: { stateDir: string }): Volumes {
       checkBase(uidBase);
       requireFolder(folder);
       if (!isEmpty(join(folder, 'work'))) throw new VeldError('storage.failed', `The volume ${uuid} was mounted before; its files are its VE's.`);
+      const base = baseOf(folder, uidBase);
       const tree = await openGuestRoot(join(folder, 'upper'));
       try {
-        for (const { path } of files) tree.makeFolders(dirname(path), { mode: 0o755, uid: uidBase, gid: uidBase });
+        for (const { path } of files) tree.makeFolders(dirname(path), { mode: 0o755, uid: base, gid: base });
         // At once: the file system brings them to the disk together. All must have ended before the tree is closed.
-        const ended = await Promise.allSettled(files.map(({ path, content, mode = 0o644 }) => tree.writeFile(path, content, { mode, uid: uidBase, gid: uidBase })));
+        const ended = await Promise.allSettled(files.map(({ path, content, mode = 0o644 }) => tree.writeFile(path, content, { mode, uid: base, gid: base })));
         for (const result of ended) if (result.status === 'rejected') throw result.reason;
       } finally {
         tree.close();
@@ -119,8 +127,10 @@ export function createVolumes({ stateDir }: { stateDir: string }): Volumes {
           if (!lstatIfThere(source)?.isDirectory()) throw new VeldError('storage.failed', `The layer ${ref.id} is missing.`);
           return { source, map: ref.uidBase === uidBase ? null : `b:${ref.uidBase}:${uidBase}:${RANGE}` };
         }),
-        upper: join(folder, 'upper'),
-        work: join(folder, 'work'),
+        volume: folder,
+        map: baseOf(folder, uidBase) === uidBase ? null : mapFromZero(uidBase),
+        upper: 'upper',
+        work: 'work',
       };
     },
 
@@ -139,11 +149,17 @@ export function createVolumes({ stateDir }: { stateDir: string }): Volumes {
       checkBase(uidBase);
       const tree = join(staged(id), 'fs');
       if (!lstatIfThere(tree)?.isDirectory()) throw new VeldError('storage.failed', `The staged layer ${id} is not a folder.`);
+      const base = fromZero ? 0 : uidBase;
+      if (base !== uidBase) {
+        const old = join(layers, trashName());
+        await renumberFromZero(tree, uidBase, old);
+        await remove(old);
+      }
       const size = await measure(tree);
       // A layer that has a record must be whole after a power cut.
       await run('/bin/sync', ['-f', '--', tree]);
       storing(`The layer ${id} could not be kept`, () => renameSync(staged(id), layer(id)));
-      return { id, uidBase, createdAt: new Date().toISOString(), size };
+      return { id, uidBase: base, createdAt: new Date().toISOString(), size };
     },
 
     dropStaged: (id) => remove(staged(id)),
@@ -158,7 +174,7 @@ export function createVolumes({ stateDir }: { stateDir: string }): Volumes {
       storing(`The upper of ${uuid} could not be made anew`, () => {
         requireFolder(folder);
         const [upper, next] = [join(folder, 'upper'), join(folder, 'next')];
-        const trash = join(ves, `.trash-${randomBytes(8).toString('hex')}`);
+        const trash = join(ves, trashName());
         makeOwned(trash, { uid: 0, gid: 0, mode: 0o700 });
         // Cut short anywhere, it can be done again.
         if (!lstatIfThere(next)) makeOwned(next, lstatSync(upper));

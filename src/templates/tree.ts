@@ -3,6 +3,7 @@ import { spawn } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { closeSync, constants, openSync, readSync, fstatSync } from 'node:fs';
 import { VeldError } from '../lib/errors.ts';
+import { ALL_XATTRS } from '../lib/tar.ts';
 import { O_CLOEXEC, O_PATH, openat2, RESOLVE } from '../kernel/syscalls.ts';
 import { TarReader } from './tar-entries.ts';
 import type { TarEntry } from './tar-entries.ts';
@@ -25,7 +26,7 @@ export async function fingerprintOf(root: string, signal?: AbortSignal): Promise
   const reader = new TarReader((entry) => {
     if (entry.type === 'character' || entry.type === 'block') throw new VeldError('template.invalid', `The tree holds the device node ${entry.path}.`);
   }, (entry) => hash.update(`${line(entry)}\n`));
-  const child = spawn('/usr/bin/tar', ['--create', '--file=-', `--directory=${root}`, '--sort=name', '--format=posix', '--numeric-owner', '--xattrs', '--xattrs-include=*',
+  const child = spawn('/usr/bin/tar', ['--create', '--file=-', `--directory=${root}`, '--sort=name', '--format=posix', '--numeric-owner', ...ALL_XATTRS,
     '--one-file-system', '--hard-dereference', '--', '.'], { cwd: '/', env: { PATH: '/usr/bin:/bin', LC_ALL: 'C' }, stdio: ['ignore', 'pipe', 'pipe'], signal });
   let complaint = '';
   child.stderr.on('data', (chunk: Buffer) => { complaint = (complaint + chunk.toString('utf8')).slice(-2000); });

@@ -102,8 +102,9 @@ export async function restoreVe(context: VeContext, request: RestoreRequest, tas
     const staged = volumes.stageLayer();
     rmdirSync(staged.path);
     renameSync(join(incoming, 'layers', id, 'fs'), staged.path);
-    store.insertLayer(await volumes.commitLayer(staged.id, uidBase));
-    made.push({ id: staged.id, uidBase });
+    const layer = await volumes.commitLayer(staged.id, uidBase);
+    store.insertLayer(layer);
+    made.push({ id: layer.id, uidBase: layer.uidBase });
   }
   layers.push(...made);
   const ve = reserve(context, request, contents, layers);

@@ -1,4 +1,5 @@
 /** Whom the command of an application VE runs as: looked up before the VE boots, in its layers from the top down. */
+import { join } from 'node:path';
 import { VeldError } from '../lib/errors.ts';
 import { openGuestRoot } from '../kernel/guest-tree.ts';
 import type { Properties } from '../spec/types.ts';
@@ -12,8 +13,8 @@ import { findUser, MAX_ACCOUNT_FILE, type GuestUser } from './guest-users.ts';
  */
 export async function commandUser(context: VeContext, ve: VeRecord, properties: Properties): Promise<GuestUser> {
   if (properties['boot.command'] === null) return findUser('root', '', '');
-  const { upper, lowers } = context.volumes.mountPlan(ve.uuid, ve.uidBase, ve.layers);
-  const trees = [upper, ...lowers.map((lower) => lower.source).toReversed()];
+  const { volume, upper, lowers } = context.volumes.mountPlan(ve.uuid, ve.uidBase, ve.layers);
+  const trees = [join(volume, upper), ...lowers.map((lower) => lower.source).toReversed()];
   return findUser(properties['boot.user'], await readFromTop(trees, '/etc/passwd'), await readFromTop(trees, '/etc/group'));
 }
 

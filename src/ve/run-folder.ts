@@ -100,7 +100,7 @@ export function makeSharedRunFolders(settings: Settings): void {
 export function writeRunFolder(settings: Settings, plan: BootPlan): string {
   const folder = runFolder(settings, plan.ve.number);
   mkdirSync(folder, { recursive: true, mode: WALK_ONLY });
-  for (const name of ['rootfs', ...plan.mounts.lowers.map((_, i) => `lower${i}`)]) mkdirSync(join(folder, name), { recursive: true, mode: 0o711 });
+  for (const name of ['rootfs', 'volume', ...plan.mounts.lowers.map((_, i) => `lower${i}`)]) mkdirSync(join(folder, name), { recursive: true, mode: 0o711 });
   const put = (name: string, text: string): void => putFile(folder, name, text);
   put('env', shellVariables({
     VELD_ID: runtimeId(settings, plan.ve.number),
@@ -172,10 +172,12 @@ function mountTable(folder: string, id: string, { mounts, hybridMount, command, 
     lines.push([source, target, 'none', `bind,ro,X-mount.idmap=${map}`]);
     return target;
   });
+  const volume = mounts.map === null ? mounts.volume : join(folder, 'volume');
+  if (mounts.map !== null) lines.push([mounts.volume, volume, 'none', `bind,X-mount.idmap=${mounts.map}`]);
   // crun binds it from here, where the VE's root can reach it.
   if (command) lines.push([engine.catatonit, join(folder, COMMAND_INIT_SOURCE), 'none', 'bind,ro']);
   const lowers = stack.toReversed().join(':');
-  const root = fstabLine(`veld-${id}`, join(folder, 'rootfs'), 'overlay', `nodev,index=off,lowerdir=${lowers},upperdir=${mounts.upper},workdir=${mounts.work}`);
+  const root = fstabLine(`veld-${id}`, join(folder, 'rootfs'), 'overlay', `nodev,index=off,lowerdir=${lowers},upperdir=${join(volume, mounts.upper)},workdir=${join(volume, mounts.work)}`);
   return { binds: lines.map((fields) => fstabLine(...fields)).join(''), root, long: lowers.length >= FSCONFIG_STRING };
 }
 

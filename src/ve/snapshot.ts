@@ -88,7 +88,7 @@ async function keep(context: VeContext, uuid: string, { id, name, live }: { id: 
   if (live) states.copy(states.folder(uuid), states.snapshot(id), { flush: states.isSecure(uuid) });
   faultPoint('snapshot.state');
   const frozen = await volumes.freezeUpper(uuid, ve.uidBase, layer);
-  const layers = [...ve.layers, { id: layer, uidBase: ve.uidBase }];
+  const layers = [...ve.layers, { id: layer, uidBase: frozen.uidBase }];
   store.transaction(() => {
     store.insertLayer(frozen);
     updateVe(store, uuid, { layers });

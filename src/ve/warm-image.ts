@@ -108,7 +108,7 @@ export async function makeWarmImage(context: VeContext, template: TemplateRecord
     states.copy(states.folder(model.uuid), kept);
     const frozen = await volumes.freezeUpper(model.uuid, model.uidBase, layer);
     const { engine, createdAt } = states.read(kept);
-    const image: WarmImage = { template: template.fingerprint, id, layer: { id: layer, uidBase: model.uidBase }, host: hostMark(engine), engine, createdAt };
+    const image: WarmImage = { template: template.fingerprint, id, layer: { id: layer, uidBase: frozen.uidBase }, host: hostMark(engine), engine, createdAt };
     const older = store.transaction(() => {
       const before = store.listWarmImages().find((one) => one.template === template.fingerprint);
       store.insertLayer(frozen);

@@ -158,7 +158,7 @@ export function useEngine(stateDir: string): void {
   for (const name of ['engine', 'lxcfs']) symlinkSync(join(engine, name), join(stateDir, name));
 }
 
-/** Give a fresh state folder the cached template: its tree by hard links, its records into a store of its own. */
+/** Give a fresh state folder the cached template: its tree by hard links (a copy on another file system), its records into a store of its own. */
 export function useTemplate(stateDir: string, cached = built('VELD_TEST_TEMPLATE')): void {
   const from = openStore(storeFile(cached));
   const into = openStore(storeFile(stateDir));
@@ -166,8 +166,9 @@ export function useTemplate(stateDir: string, cached = built('VELD_TEST_TEMPLATE
     for (const layer of from.listLayers()) {
       const target = join(stateDir, 'layers', layer.id);
       mkdirSync(dirname(target), { recursive: true, mode: 0o700 });
-      const copy = spawnSync('/bin/cp', ['-al', '--', join(cached, 'layers', layer.id), target], { encoding: 'utf8' });
-      if (copy.status !== 0) throw new Error(`cp -al: ${copy.stderr}`);
+      const links = statSync(cached).dev === statSync(stateDir).dev;
+      const copy = spawnSync('/bin/cp', [links ? '-al' : '-a', '--', join(cached, 'layers', layer.id), target], { encoding: 'utf8' });
+      if (copy.status !== 0) throw new Error(`cp: ${copy.stderr}`);
       into.insertLayer(layer);
     }
     for (const record of from.listTemplates()) into.insertTemplate(record);

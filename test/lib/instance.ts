@@ -36,6 +36,8 @@ export interface InstanceOptions {
   program?: string;
   /** Folders of more templates: `guestTemplate` of cache.ts. */
   templates?: readonly string[];
+  /** Mounts a file system at the state folder, which is empty. It goes with the instance. */
+  mountState?: (stateDir: string) => void;
   /** With an engine only: the instance that builds the cached template. */
   noTemplate?: boolean;
 }
@@ -130,6 +132,7 @@ export function makeInstance(options: InstanceOptions = {}): Instance {
   const settingsFile = join(dir, 'settings.json');
   writeFileSync(settingsFile, JSON.stringify({ ...settings, libexecDir: undefined }, null, 2));
   mkdirSync(settings.stateDir, { mode: 0o700 });
+  options.mountState?.(settings.stateDir);
   useEngine(settings.stateDir);
   if (options.noTemplate !== true) useTemplate(settings.stateDir);
   for (const folder of options.templates ?? []) useTemplate(settings.stateDir, folder);

@@ -6,7 +6,7 @@ import { mkdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { toVeldError } from '../../lib/errors.ts';
 import { run } from '../../lib/run.ts';
-import { createUserNamespace, mountIdmapped, parseIdmap } from '../../kernel/mounts.ts';
+import { createUserNamespace, mountIdmapped, parseIdmaps } from '../../kernel/mounts.ts';
 import type { MountPlan } from '../types.ts';
 import { createVolumes } from '../volumes.ts';
 
@@ -35,13 +35,15 @@ async function inVe({ plan, uidBase, scratch, script }: Extract<Job, { kind: 've
     mkdirSync(target, { recursive: true });
     if (map === null) lowers.unshift(source);
     else {
-      await mountIdmapped(source, target, parseIdmap(map));
+      await mountIdmapped(source, target, parseIdmaps(map), { readOnly: true });
       lowers.unshift(target);
     }
   }
-  const root = join(scratch, 'root');
-  mkdirSync(root, { recursive: true });
-  await run('/bin/mount', ['-t', 'overlay', '-o', `lowerdir=${lowers.join(':')},upperdir=${plan.upper},workdir=${plan.work}`, 'veld-test', root]);
+  const [root, mapped] = [join(scratch, 'root'), join(scratch, 'volume')];
+  for (const folder of [root, mapped]) mkdirSync(folder, { recursive: true });
+  const volume = plan.map === null ? plan.volume : mapped;
+  if (plan.map !== null) await mountIdmapped(plan.volume, mapped, parseIdmaps(plan.map), { readOnly: false });
+  await run('/bin/mount', ['-t', 'overlay', '-o', `lowerdir=${lowers.join(':')},upperdir=${join(volume, plan.upper)},workdir=${join(volume, plan.work)}`, 'veld-test', root]);
   const ve = await createUserNamespace({ from: 0, to: uidBase, count: 65536 });
   try {
     const args = [`--user=/proc/${process.pid}/fd/${ve.fd}`, '--setuid', '0', '--setgid', '0', '/bin/sh', '-euc', script];

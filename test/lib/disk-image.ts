@@ -1,0 +1,46 @@
+/** File systems of a kind that the host does not have, in image files on loop devices. */
+import { spawnSync } from 'node:child_process';
+import { existsSync, mkdirSync, mkdtempSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+
+/** Bytes; nothing of it is on the disk before it is used. mkfs.xfs makes nothing below 300 MiB. */
+const SIZE = 3 * 2 ** 30;
+
+/** Run a program. @throws Error with its first line */
+function must(file: string, ...args: string[]): void {
+  const { status, stderr, error } = spawnSync(file, args, { encoding: 'utf8' });
+  if (status !== 0) throw new Error(`${file}: ${error?.message ?? stderr.trim().split('\n')[0]}`);
+}
+
+function makeImage(image: string): void {
+  writeFileSync(image, '', { mode: 0o600 });
+  truncateSync(image, SIZE);
+  must('mkfs.xfs', '-q', image);
+}
+
+/**
+ * Make an XFS and mount it. It is gone when nobody has it mounted any more, and its file is removed.
+ * @param image file that is to hold it
+ * @throws Error where that is not possible
+ */
+export function mountXfs(image: string, target: string): void {
+  makeImage(image);
+  must('mount', '-t', 'xfs', '-o', 'loop', image, target);
+}
+
+/** Why no XFS can be mounted here, found by trying (in a mount namespace of its own); undefined when it can. */
+export function whyNoXfs(): string | undefined {
+  const folder = mkdtempSync(join(tmpdir(), 'veld-xfs-'));
+  try {
+    if (!existsSync('/dev/loop-control')) return 'there are no loop devices';
+    makeImage(join(folder, 'image'));
+    mkdirSync(join(folder, 'root'));
+    must('unshare', '--mount', '--propagation', 'private', 'mount', '-t', 'xfs', '-o', 'loop', join(folder, 'image'), join(folder, 'root'));
+    return undefined;
+  } catch (error) {
+    return (error as Error).message;
+  } finally {
+    rmSync(folder, { recursive: true, force: true });
+  }
+}
