@@ -19,6 +19,7 @@ import { systemRoutes } from './system.ts';
 import { templateRoutes } from './templates.ts';
 import { veRoutes } from './ves.ts';
 import { checkpointRoutes } from './checkpoints.ts';
+import { migrationRoutes } from './migrations.ts';
 import type { Api, ApiDeps, RouteContext } from './types.ts';
 
 /** Largest body of most routes, in bytes. */
@@ -106,7 +107,7 @@ export async function buildApi(deps: ApiDeps, parts: Partial<Pick<RouteContext, 
     },
   });
 
-  for (const routes of [systemRoutes, veRoutes, checkpointRoutes, execRoutes, streamRoutes, templateRoutes, operationRoutes, eventRoutes]) {
+  for (const routes of [systemRoutes, veRoutes, checkpointRoutes, migrationRoutes, execRoutes, streamRoutes, templateRoutes, operationRoutes, eventRoutes]) {
     await app.register((scope, _options, done) => {
       routes(scope, context);
       done();

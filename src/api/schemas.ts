@@ -83,6 +83,12 @@ export const RestoreBody = Type.Object({
   tcp: Type.Optional(Type.Enum(['established', 'close'], { description: 'close: its TCP connections are closed in any case' })),
   identity: Type.Optional(nodePath),
 }, { ...closed, title: 'RestoreRequest', examples: [{ file: '/srv/web.veld', name: 'web2' }] });
+export const MigrateBody = Type.Object({
+  node: Type.String({ minLength: 1, maxLength: 63, description: 'Name of a paired node' }),
+  dryRun: Type.Optional(Type.Boolean({ description: 'Only look whether it can go' })),
+  dropSnapshots: Type.Optional(Type.Boolean({ description: 'Leave its snapshots behind: they are lost' })),
+}, { ...closed, title: 'MigrateRequest', examples: [{ node: 'node2' }] });
+
 export const SnapshotBody = Type.Object({
   name: newName,
   live: Type.Optional(Type.Boolean({ description: 'With the processes of a running VE' })),

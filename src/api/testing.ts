@@ -177,7 +177,7 @@ export async function openBench(change: Partial<ApiDeps> = {}): Promise<Bench> {
   });
 
   const api = await buildApi({
-    version: '0.0.0', instance: 'test', log, manager, operations, events,
+    version: '0.0.0', instance: 'test', log, manager, migration: { migrate: (_key, _request, requestId) => begin('migrate', null, requestId), takeBack: (_key, requestId) => begin('migrate-settle', null, requestId) }, operations, events,
     doctor: async () => ({ checks: [{ id: 'kernel', title: 'Kernel', status: 'ok' as const, message: 'fine' }] }),
     ...change,
   }, { sessions: createSessionTable(() => clock.now) });

@@ -5,6 +5,7 @@ import type { Socket } from 'node:net';
 import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox';
 import type { Logger } from '../lib/log.ts';
 import type { OperationManager } from '../ops/operations.ts';
+import type { Migration } from '../migration/migration.ts';
 import type { VeManager } from '../ve/types.ts';
 import type { EventBus } from '../ops/events.ts';
 import type { DoctorReport } from './schemas.ts';
@@ -27,6 +28,7 @@ export interface ApiDeps {
   instance: string;
   log: Logger;
   manager: VeManager;
+  migration: Pick<Migration, 'migrate' | 'takeBack'>;
   operations: ApiOperations;
   events: EventBus;
   doctor: () => Promise<DoctorReport>;

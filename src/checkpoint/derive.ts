@@ -20,15 +20,16 @@ const LEFT_OUT = /^net\.(batch[46]|flows)$/;
 /**
  * Fill an empty state folder. Images that change are written anew, all others are the same files.
  * @param uids the first host uid of either range
+ * @param moved it is the same VE, in another place: its network stays what it was
  */
-export function deriveImages(from: StateFolder, to: StateFolder, uids: { from: number; to: number }): void {
+export function deriveImages(from: StateFolder, to: StateFolder, uids: { from: number; to: number }, moved = false): void {
   const shift = (id: number): number => (id >= uids.from && id < uids.from + RANGE ? id - uids.from + uids.to : id);
   const changed = uids.from === uids.to ? [] : readdirSync(from.images).flatMap((name) => {
     const changes = changesOf(name, shift);
     return changes === undefined ? [] : [{ name, changes }];
   });
   const anew = new Set(changed.map(({ name }) => name));
-  linkImages(from.images, to.images, (name) => !LEFT_OUT.test(name) && !name.endsWith('.log') && !anew.has(name));
+  linkImages(from.images, to.images, (name) => (moved || !LEFT_OUT.test(name)) && !name.endsWith('.log') && !anew.has(name));
   for (const { name, changes } of changed) writeFileSync(join(to.images, name), changeImage(readFileSync(join(from.images, name)), changes, name), { mode: 0o644 });
   linkImages(from.runtime, to.runtime);
 }

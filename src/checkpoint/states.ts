@@ -83,11 +83,11 @@ export function createStates({ stateDir }: { stateDir: string }): States {
       await run('sync', [images, dir, dirname(dir)]);
     },
     read,
-    derive(from, { uuid, uidBase }, { closeTcp }) {
+    derive(from, { uuid, uidBase }, { closeTcp, moved = false, flush = true }) {
       const manifest = read(from);
       const to = make(folder(uuid));
-      deriveImages(from, to, { from: manifest.uidBase, to: uidBase });
-      finish(to, { ...manifest, ve: uuid, uidBase, derived: { closeTcp } });
+      deriveImages(from, to, { from: manifest.uidBase, to: uidBase }, moved);
+      finish(to, { ...manifest, ve: uuid, uidBase, derived: { closeTcp, ...moved && { moved } } }, flush);
     },
     manifest(uuid) {
       const { dir } = folder(uuid);

@@ -32,8 +32,8 @@ export interface Manifest {
   consoleKeeper?: number;
   /** IPv4 addresses for which its kernel answered when it was asked just before. Absent in states of earlier versions. */
   answering?: string[];
-  /** The state of another VE: it gets a configuration of its own. */
-  derived?: { closeTcp: boolean };
+  /** The state of another VE, or (`moved`) of this one on another node: it gets a configuration of its own. */
+  derived?: { closeTcp: boolean; moved?: boolean };
   /** ISO 8601. */
   createdAt: string;
 }
@@ -59,8 +59,11 @@ export interface States {
   copy(from: StateFolder, to: StateFolder, options?: { flush: boolean }): void;
   /** Bring a state to the disk: until then it is whole only for as long as the host runs. */
   secure(state: StateFolder): Promise<void>;
-  /** Make the state of another VE, in its own uid range, of this one. */
-  derive(from: StateFolder, ve: { uuid: string; uidBase: number }, options: { closeTcp: boolean }): void;
+  /**
+   * Make the state of another VE, in its own uid range, of this one.
+   * @param options `moved`: it is the same VE, which was on another node: its network stays what it was; `flush`: false leaves it to the page cache
+   */
+  derive(from: StateFolder, ve: { uuid: string; uidBase: number }, options: { closeTcp: boolean; moved?: boolean; flush?: boolean }): void;
   /** @throws VeldError `checkpoint.unusable` for one of another version */
   read(from: StateFolder): Manifest;
   /** Whether a whole state is on the disk. */

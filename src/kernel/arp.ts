@@ -55,6 +55,31 @@ export function arpProbe(to: string, from: string, address: string): Uint8Array 
   return bytes;
 }
 
+/**
+ * Tell everybody on a link who has an IPv4 address now: an ARP announcement (RFC 5227, 2.3).
+ * @param link name of the link on which it goes out; nothing is said on one that is not there, or down
+ * @param from link-layer address of whoever has it
+ */
+export function announceArp(link: string, from: string, address: string): void {
+  try {
+    const socket = openPacketSocket(link, ETHERTYPE_ARP);
+    try {
+      socket.send(arpAnnouncement(from, address));
+    } finally {
+      socket.close();
+    }
+  } catch (error) {
+    if (!['ENOENT', 'ENETDOWN', 'ENXIO', 'ENODEV'].includes((error as NodeJS.ErrnoException).code ?? '')) throw error;
+  }
+}
+
+/** Its Ethernet frame: as a question to all for the address of whoever asks. */
+export function arpAnnouncement(from: string, address: string): Uint8Array {
+  const bytes = arpProbe('ff:ff:ff:ff:ff:ff', from, address);
+  bytes.set(bytes.subarray(38, 42), 28);
+  return bytes;
+}
+
 /** Whether a frame says that somebody has the address. */
 export function isArpReply(frame: Uint8Array, address: string): boolean {
   if (frame.length < 42) return false;

@@ -50,6 +50,7 @@ function declare(koffi: Koffi) {
     ioctl: lib.func('int ioctl(int, unsigned long, void *)'),
     // fcntl is variadic, too.
     fcntl: lib.func('int fcntl(int, int, long)'),
+    flock: lib.func('int flock(int, int)'),
     exit: lib.func('void _exit(int)'),
     poll: lib.func('int poll(void *, unsigned long, int)'),
     pipe2: lib.func('int pipe2(void *, int)'),

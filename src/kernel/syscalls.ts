@@ -29,6 +29,13 @@ export function pidfdGetfd(pidfd: number, fd: number): number {
   return checked('pidfd_getfd', native().c.pidfdGetfd(NR.pidfd_getfd, pidfd, fd, 0));
 }
 
+/** Take flock(2)'s exclusive lock on an open file, without waiting. It is gone when the file is closed, by the end of the process at the latest. Throws EWOULDBLOCK. */
+export function flockNow(fd: number): void {
+  const LOCK_EX = 2, LOCK_NB = 4;
+  // Safe: two integers.
+  checked('flock', native().c.flock(fd, LOCK_EX | LOCK_NB));
+}
+
 /** Set O_NONBLOCK on an open file: for everybody who shares it. */
 export function setNonBlocking(fd: number): void {
   const F_GETFL = 3, F_SETFL = 4, O_NONBLOCK = 0o4000;

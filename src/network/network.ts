@@ -1,9 +1,10 @@
 /** The network of VEs: a pair of links for each interface, routed by the host or a port of a bridge. See docs/explanation/network.md. */
 import { rmSync } from 'node:fs';
+import { isIPv4 } from 'node:net';
 import type { Settings } from '../lib/settings.ts';
 import { readIfExists, writeFileAtomic } from '../lib/files.ts';
 import { createGate } from '../lib/gate.ts';
-import { answersArp } from '../kernel/arp.ts';
+import { announceArp, answersArp } from '../kernel/arp.ts';
 import { allLinkCounters, bridgeMtu, ipBatch, linkCounter, linkExists, linkNames, listLinks, listRoutes } from '../kernel/links.ts';
 import { nftApply } from '../kernel/nftables.ts';
 import type { SysctlChange } from '../kernel/sysctl.ts';
@@ -228,6 +229,16 @@ export function createNetwork(settings: Settings, records: () => readonly VeReco
       const asked = interfacesOf(ve, context).filter(({ setup }) => setup === 'host').flatMap((one) => one.addresses.filter(({ family }) => family === 4).map((cidr) => ({ one, address: cidr.address })));
       const answers = await Promise.all(asked.map(({ one: { link, mac, hostMac, bridge }, address }) => answersArp(link, mac, hostMac, address, { patience, port: bridge !== undefined })));
       return asked.filter((_, i) => answers[i]).map(({ address }) => address);
+    },
+
+    announce(ve) {
+      for (const { bridge, mac, addresses } of interfacesOf(ve, context)) {
+        if (bridge !== undefined) for (const { family, address } of addresses) if (family === 4) announceArp(bridge, mac, address);
+      }
+      for (const link of uplinks.filter(linkExists)) {
+        const mac = readIfExists(`/sys/class/net/${link}/address`)?.trim() ?? '';
+        for (const address of proxied(routedOf(ve), pools)) if (isIPv4(address)) announceArp(link, mac, address);
+      }
     },
 
     traffic(ve) {

@@ -114,6 +114,8 @@ export interface NetworkManager {
    * @returns those that are answered for
    */
   answering(ve: VeRecord, patience: number): Promise<string[]>;
+  /** Tell the neighbours, once, where the VE's IPv4 addresses are from now on: on its bridges, and on the uplinks for those that are not masqueraded. */
+  announce(ve: VeRecord): void;
   /** Of all its links together. */
   traffic(ve: VeRecord): Traffic | undefined;
   /** The same for many VEs, with one look at the kernel's counters when it is called. */

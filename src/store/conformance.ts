@@ -163,6 +163,17 @@ export function storeConformance(name: string, open: () => Store): void {
       assert.throws(() => store.setWarmImage(image), 'its template is gone');
     });
 
+    test('keeps words on whose a VE is, also of VEs that are gone', (store) => {
+      const source = { id: 'a'.repeat(32), role: 'source', ve: sampleVe(1).uuid, node: 'two', epoch: 1, kind: 'running', at: NOW } as const;
+      const target = { ...source, role: 'target' } as const;
+      store.setHandover(source);
+      store.setHandover(target);
+      store.setHandover({ ...target, epoch: 2 });
+      assert.deepEqual(store.listHandovers(), [source, { ...target, epoch: 2 }]);
+      store.deleteHandover(source.id, 'source');
+      assert.deepEqual(store.listHandovers(), [{ ...target, epoch: 2 }]);
+    });
+
     test('makes several writes one', (store) => {
       const boom = new Error('boom');
       assert.throws(() => store.transaction(() => {

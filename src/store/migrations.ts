@@ -73,6 +73,13 @@ export const MIGRATIONS: readonly Migration[] = [
   ) STRICT, WITHOUT ROWID;
   CREATE INDEX warm_images_layer ON warm_images (layer);
   `,
+  `
+  CREATE TABLE handovers (
+    id TEXT NOT NULL, role TEXT NOT NULL CHECK (role IN ('source', 'target')), ve TEXT NOT NULL, node TEXT NOT NULL, epoch INTEGER NOT NULL, kind TEXT NOT NULL,
+    at TEXT NOT NULL,
+    PRIMARY KEY (id, role)
+  ) STRICT, WITHOUT ROWID;
+  `,
 ];
 
 /**

@@ -2,7 +2,7 @@
 import { VeldError } from '../lib/errors.ts';
 import { connect, type Connection, type Row } from './connection.ts';
 import { MIGRATIONS, type Migration } from './migrations.ts';
-import type { JournalRecord, LayerRecord, LayerRef, OperationRecord, SnapshotRecord, Store, TemplateRecord, VeRecord, WarmImage } from './types.ts';
+import type { Handover, JournalRecord, LayerRecord, LayerRef, OperationRecord, SnapshotRecord, Store, TemplateRecord, VeRecord, WarmImage } from './types.ts';
 
 const VE = `SELECT *, (SELECT json_group_array(json_object('id', layer, 'uidBase', uid_base) ORDER BY position)
   FROM ve_layers WHERE ve = ves.uuid) AS layers FROM ves`;
@@ -27,6 +27,7 @@ export function openStore(file: string, migrations: readonly Migration[] = MIGRA
     ...layers(db),
     ...snapshots(db),
     ...warmImages(db),
+    ...handovers(db),
     ...operations(db),
     ...journal(db),
 
@@ -138,6 +139,14 @@ function warmImages(db: Connection): Pick<Store, 'setWarmImage' | 'deleteWarmIma
     listWarmImages: () => db.all('SELECT * FROM warm_images ORDER BY template').map((row) => ({
       template: row.template, id: row.id, layer: { id: row.layer, uidBase: row.uid_base }, host: row.host, engine: row.engine, createdAt: row.created_at,
     } as WarmImage)),
+  };
+}
+
+function handovers(db: Connection): Pick<Store, 'setHandover' | 'deleteHandover' | 'listHandovers'> {
+  return {
+    setHandover: (h) => void db.run('INSERT OR REPLACE INTO handovers (id, role, ve, node, epoch, kind, at) VALUES (?, ?, ?, ?, ?, ?, ?)', h.id, h.role, h.ve, h.node, h.epoch, h.kind, h.at),
+    deleteHandover: (id, role) => void db.run('DELETE FROM handovers WHERE id = ? AND role = ?', id, role),
+    listHandovers: () => db.all('SELECT * FROM handovers ORDER BY at, id').map((row) => ({ id: row.id, role: row.role, ve: row.ve, node: row.node, epoch: row.epoch, kind: row.kind, at: row.at } as Handover)),
   };
 }
 

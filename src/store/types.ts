@@ -105,6 +105,26 @@ export interface SnapshotRecord {
   engine: string | null;
 }
 
+/**
+ * A word on whose a VE is that must outlast everything else. On the node that it leaves: it may be the other's already, and only that one knows. On the node
+ * to which it came: it is ours, whoever asks.
+ */
+export interface Handover {
+  /** Of the migration, 32 hex digits. */
+  id: string;
+  role: 'source' | 'target';
+  /** UUID. */
+  ve: string;
+  /** Name of the other node. */
+  node: string;
+  /** How often the VE has changed its node, this time included. */
+  epoch: number;
+  /** As what it went: with its processes, with their state on the disk, or at rest. */
+  kind: 'running' | 'suspended' | 'stopped';
+  /** ISO 8601. */
+  at: string;
+}
+
 export interface LayerRecord {
   id: string;
   uidBase: number;
@@ -177,6 +197,12 @@ export interface Store {
   setWarmImage(image: WarmImage): void;
   deleteWarmImage(template: string): void;
   listWarmImages(): WarmImage[];
+
+  /** Keep a handover; one with the same id and role is replaced. */
+  setHandover(handover: Handover): void;
+  deleteHandover(id: string, role: Handover['role']): void;
+  /** Oldest first. */
+  listHandovers(): Handover[];
 
   insertLayer(layer: LayerRecord): void;
   /** Throws `layer.in_use` while a VE, template, snapshot or warm image names it. */

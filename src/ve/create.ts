@@ -5,7 +5,7 @@ import { openGuestRoot, type GuestRoot } from '../kernel/guest-tree.ts';
 import type { Task } from '../ops/types.ts';
 import { checkName } from '../spec/names.ts';
 import { parseProperties, resolveProperties } from '../spec/properties.ts';
-import type { LayerRef, TemplateRecord, VeRecord } from '../store/types.ts';
+import type { LayerRef, Store, TemplateRecord, VeRecord } from '../store/types.ts';
 import { updateVe, type VeContext } from './context.ts';
 import { sshHostKeys } from './host-keys.ts';
 import { filesOf, isWanted } from './identity-files.ts';
@@ -36,7 +36,7 @@ export function reserveVe(context: VeContext, request: CreateRequest, layers?: r
     const ve: VeRecord = {
       ...spare ?? {
         uuid: randomUUID(),
-        number: Math.max(FIRST_NUMBER - 1, store.getMeta<number>(LAST_NUMBER) ?? 0) + 1,
+        number: nextNumber(store),
         template: template?.fingerprint ?? request.template,
         layers: [...layers ?? template!.layers],
         uidBase: allocateRange(store),
@@ -59,9 +59,21 @@ export function reserveVe(context: VeContext, request: CreateRequest, layers?: r
       store.updateVe(ve);
       return ve;
     }
+    insertNew(store, ve);
+    return ve;
+  });
+}
+
+/** The number of the next VE: none is given twice. */
+export function nextNumber(store: Store): number {
+  return Math.max(FIRST_NUMBER - 1, store.getMeta<number>(LAST_NUMBER) ?? 0) + 1;
+}
+
+/** Write the record of a new VE, whose number is the next one. */
+export function insertNew(store: Store, ve: VeRecord): void {
+  store.transaction(() => {
     store.setMeta(LAST_NUMBER, ve.number);
     store.insertVe(ve);
-    return ve;
   });
 }
 

@@ -101,7 +101,7 @@ export async function writeRestoreFiles({ settings, resources, lxcfs }: VeContex
   putFile(folder, 'restore', variables(settings, used, state, {
     VELD_TRACK: track,
     VELD_GZIP: hasGzip(state.images) ? '1' : '',
-    ...derived && { VELD_HOSTNAME: resolveProperties(ve.properties).hostname ?? ve.name },
+    ...derived && derived.moved !== true && { VELD_HOSTNAME: resolveProperties(ve.properties).hostname ?? ve.name },
     ...consoleKeeper !== undefined && { VELD_KEEPER: String(consoleKeeper), VELD_NODE: process.execPath, VELD_CONSOLE_GIVE: helperProgram('veld-console', 'console-give.ts') },
   }));
 }

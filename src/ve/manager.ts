@@ -39,6 +39,11 @@ import { suitsWarmImage } from './warm-image.ts';
 import { withHost, type WithHost } from './with-host.ts';
 
 export interface RunningVeManager extends VeManager, WithHost {
+  /**
+   * Begin an operation on a VE, as the verbs here do: for floors above.
+   * @throws VeldError `ve.busy`; `migration.undecided` for a VE of which it is not known whose it is, and another kind than `migrate-settle`
+   */
+  begin<T>(kind: string, ve: VeRecord, requestId: string | null, work: (task: Task) => Promise<T>): OperationRecord;
   /** Adopt what runs and mend what was interrupted; before anything else. @param sameBoot whether runDir belongs to this boot */
   adopt(sameBoot: boolean): Promise<void>;
   close(): Promise<void>;
@@ -49,8 +54,10 @@ export function createVeManager(context: VeContext): RunningVeManager {
   const { store, operations, log } = context;
   const exits = watchExits(context);
 
-  const begin = <T>(kind: string, ve: VeRecord, requestId: string | null, work: (task: Task) => Promise<T>): OperationRecord =>
-    operations.start({ kind, ve: ve.uuid, requestId }, async (task) => {
+  const begin = <T>(kind: string, ve: VeRecord, requestId: string | null, work: (task: Task) => Promise<T>): OperationRecord => {
+    const granted = kind === 'migrate-settle' ? undefined : store.listHandovers().find(({ role, ve: uuid }) => role === 'source' && uuid === ve.uuid);
+    if (granted) throw new VeldError('migration.undecided', `${ve.name} was about to go to ${granted.node} when that was lost: it may run there.`);
+    return operations.start({ kind, ve: ve.uuid, requestId }, async (task) => {
       try {
         return await work(task);
       } finally {
@@ -58,6 +65,7 @@ export function createVeManager(context: VeContext): RunningVeManager {
         if (kind !== 'create' && kind !== 'set') dropUnusedEngines(context);
       }
     });
+  };
 
   const spares = createSpares(context);
   const viewed = (template: TemplateRecord): TemplateView => viewTemplate(context, template, spares.count(template.fingerprint));
@@ -268,6 +276,8 @@ export function createVeManager(context: VeContext): RunningVeManager {
       if (sameBoot) exits.resume();
       spares.prepareRecent();
     },
+
+    begin,
 
     ...withHost(context, begin),
 

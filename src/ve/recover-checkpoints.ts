@@ -18,7 +18,7 @@ export interface UnfinishedCheckpoints {
 }
 
 /** Operations in which a running VE is suspended for a moment, and runs on in any case. */
-const MOMENTARY = ['snapshot', 'clone', 'checkpoint'];
+const MOMENTARY = ['snapshot', 'clone', 'checkpoint', 'migrate'];
 
 /** Whether the operation may have a dump under way. */
 export function mayDump({ kind, phase }: JournalRecord): boolean {
@@ -41,7 +41,8 @@ export async function recoverCheckpoint(context: VeContext, ve: VeRecord, entry:
     return true;
   }
   const momentary = MOMENTARY.includes(entry.kind);
-  if (entry.kind !== 'suspend' && entry.kind !== 'resume' && !(momentary && entry.phase === 'suspend')) return false;
+  const arrived = entry.kind === 'migrate-in';
+  if (entry.kind !== 'suspend' && entry.kind !== 'resume' && !arrived && !(momentary && entry.phase === 'suspend')) return false;
 
   // `restore` is there until the processes of a resume run: what there is of them before is a torso.
   const torso = existsSync(join(runFolder(settings, ve.number), 'restore'));
@@ -59,7 +60,9 @@ export async function recoverCheckpoint(context: VeContext, ve: VeRecord, entry:
   log.info(about, 'the VE is suspended');
   if (ve.suspended) await cleanUpRun(context, ve);
   else await finishSuspend(context, ve, { byHost: entry.data.byHost === true });
-  if (momentary) unfinished.resume.push(reload(store, ve.uuid));
+  // One that was given away is perhaps another node's: src/migration/settle.ts will ask.
+  const given = store.listHandovers().some((handover) => handover.role === 'source' && handover.ve === ve.uuid);
+  if (momentary ? !given : arrived && entry.data.kind === 'running') unfinished.resume.push(reload(store, ve.uuid));
   return true;
 }
 

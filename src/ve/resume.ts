@@ -21,6 +21,7 @@ import { writeRestoreFiles } from './criu-files.ts';
 import { superviseCriu } from './criu-supervision.ts';
 import { proveHealth } from './health.ts';
 import { updateGuestFiles } from './identity-files.ts';
+import { shutGate } from './restore-gate.ts';
 import { mark, readRunState, runFolder } from './run-folder.ts';
 
 /** @throws VeldError `ve.not_suspended`, `ve.running`, `checkpoint.unusable`, `engine.missing` */
@@ -51,9 +52,10 @@ export type Proof = (context: VeContext, ve: VeRecord, init: ProcessId) => Promi
 /**
  * The same as a part of another operation.
  * @param how `prove`: how it is seen to work; `part`: the operation may still be undone when it runs; `paused`: its network has been
- *   let in all the time, and its record says that it runs; `track`: id of the snapshot that its memory is of, for the kernel to note what changes
+ *   let in all the time, and its record says that it runs; `track`: id of the snapshot that its memory is of, for the kernel to note what changes; `gate`: asked when all
+ *   of it is there and nothing runs yet: it runs when this resolves, which also lets it into the network
  */
-export async function bringBack(context: VeContext, uuid: string, task: Task, { prove = proveHealth, part = false, paused = false, track }: { prove?: Proof; part?: boolean; paused?: boolean; track?: string } = {}): Promise<void> {
+export async function bringBack(context: VeContext, uuid: string, task: Task, { prove = proveHealth, part = false, paused = false, track, gate }: { prove?: Proof; part?: boolean; paused?: boolean; track?: string; gate?: () => Promise<void> } = {}): Promise<void> {
   const { settings, resources, network, states } = context;
   const ve = reload(context.store, uuid);
   const folder = runFolder(settings, ve.number);
@@ -66,20 +68,22 @@ export async function bringBack(context: VeContext, uuid: string, task: Task, { 
     await prepareRun(context, ve);
     manifest = states.manifest(uuid);
     await writeRestoreFiles(context, ve, states.folder(uuid), manifest, track !== undefined && hasSoftDirty() ? track : '');
-    for (const name of ['stopping', 'hold'] as const) mark(settings, ve.number, name, false);
+    for (const name of ['stopping', 'hold', 'gate', 'at-gate', 'go'] as const) mark(settings, ve.number, name, false);
     faultPoint('resume.folder');
     task.progress(70, 'bringing its processes back');
     if (!part) task.commit(); // nobody can call it back from here on
+    const shut = gate && shutGate(folder, gate);
     const supervision = superviseCriu(context, ve);
     const opening = paused ? whenOpened(folder, () => network.release(ve)) : undefined;
     // Neither is left alone when the other fails.
-    const [boot, admitted] = await Promise.allSettled([run(join(settings.libexecDir, 'veld-boot'), [folder], { allow: [1] }), paused ? undefined : network.admit(ve)]);
+    const [boot, admitted] = await Promise.allSettled([run(join(settings.libexecDir, 'veld-boot'), [folder], { allow: [1] }), paused || gate ? undefined : network.admit(ve)]);
     supervision.close();
+    shut?.close();
     opening?.close();
     for (const result of [boot, admitted]) if (result.status === 'rejected') throw result.reason;
     const { code, stdout } = (boot as PromiseFulfilledResult<RunResult>).value;
     ({ init } = readRunState(settings, ve.number));
-    if (code !== 0 || !init) throw restoreFailed(context, ve, stdout, supervision.ended() > 0);
+    if (code !== 0 || !init) throw shut?.failure() ?? restoreFailed(context, ve, stdout, supervision.ended() > 0);
   } catch (error) {
     network.release(ve);
     init = await cleanUpTorso(context, ve);
@@ -87,7 +91,7 @@ export async function bringBack(context: VeContext, uuid: string, task: Task, { 
     context.log.error({ ve: uuid, name: ve.name, err: error }, 'the VE has come back, but not all about it: it may have no console until its next boot');
   }
   // Its processes run, and change its disk: the state is of the past.
-  const running = paused ? ve : finishResume(context, ve);
+  const running = paused ? ve : finishResume(context, reload(context.store, uuid));
   task.progress(90, 'proving that it works');
   await afterRestore(context, running, init, prove, manifest);
 }

@@ -218,7 +218,7 @@ export function takeTrackedSince(settings: Settings, number: number): { snapshot
 }
 
 /** Set or clear a marker file. `given-up` and `keeper`, of an attempt to bring the VE back, are set by the scripts. */
-export function mark(settings: Settings, number: number, name: 'hold' | 'stopping' | 'console-lent' | 'given-up' | 'keeper', on: boolean): void {
+export function mark(settings: Settings, number: number, name: 'hold' | 'stopping' | 'console-lent' | 'given-up' | 'keeper' | 'gate' | 'at-gate' | 'go', on: boolean): void {
   const file = join(runFolder(settings, number), name);
   if (on) writeFileSync(file, '', { mode: 0o600 });
   else rmSync(file, { force: true });

@@ -111,13 +111,14 @@ export interface Paused {
  * The same for a VE that goes on in a moment, in any case by {@link goOn}: what a boot makes and an end takes away stays, its record too, and its state is
  * whole only for as long as the host runs. Its root is kept until it has gone on: the kernel brings a file system to the disk when an overlay on it is unmounted, all that
  * was just written of the VE's memory included, and whoever unmounts it waits for that.
+ * @param leaves it goes on elsewhere, most likely: nothing is made ready for it here
  */
-export async function pause(context: VeContext, ve: VeRecord, task: Task, why: string): Promise<Paused> {
+export async function pause(context: VeContext, ve: VeRecord, task: Task, why: string, leaves = false): Promise<Paused> {
   const { init } = readRunState(context.settings, ve.number);
   const root = init && await openGuestRoot(init).catch(() => undefined);
   const done = async (): Promise<void> => root?.closeAside();
   try {
-    return { init: await dumpNow(context, ve, task, why, { brief: true }), done };
+    return { init: await dumpNow(context, ve, task, why, { brief: true, leaves }), done };
   } catch (error) {
     await done();
     throw error;
@@ -148,7 +149,7 @@ export async function goOn(context: VeContext, uuid: string, task: Task, track?:
 }
 
 /** @returns what was its init */
-async function dumpNow(context: VeContext, ve: VeRecord, task: Task, why: string, { brief = false, byHost = false }: { brief?: boolean; byHost?: boolean }): Promise<ProcessId> {
+async function dumpNow(context: VeContext, ve: VeRecord, task: Task, why: string, { brief = false, leaves = false, byHost = false }: { brief?: boolean; leaves?: boolean; byHost?: boolean }): Promise<ProcessId> {
   const { uuid } = ve;
   const init = checkSuspendable(context, ve);
   task.progress(5, 'looking for what cannot be kept');
@@ -169,7 +170,7 @@ async function dumpNow(context: VeContext, ve: VeRecord, task: Task, why: string
       context.resources.expectMoves(1000); // in milliseconds: they come back soon
       putFile(runFolder(context.settings, ve.number), HOLD, await context.network.hold(ve));
     }
-    await dump(context, ve, init, { state, manifest, watched, brief });
+    await dump(context, ve, init, { state, manifest, watched, brief, early: brief && !leaves });
   } catch (error) {
     context.network.release(ve);
     endKeepers(context, ve);
@@ -194,13 +195,13 @@ async function noteSuspended({ store, states }: VeContext, uuid: string, { byHos
   updateVe(store, uuid, { desired: 'stopped', suspended: { at: createdAt, engine, ...byHost && { byHost } } });
 }
 
-async function dump(context: VeContext, ve: VeRecord, init: ProcessId, { state, manifest, watched, brief }: { state: StateFolder; manifest: Manifest; watched: Watched; brief: boolean }): Promise<void> {
+async function dump(context: VeContext, ve: VeRecord, init: ProcessId, { state, manifest, watched, brief, early }: { state: StateFolder; manifest: Manifest; watched: Watched; brief: boolean; early: boolean }): Promise<void> {
   const end = performance.now() + RETRIES;
   for (let attempt = 0; ; attempt++) {
     const everywhere = attempt > 0;
     const parent = attempt === 0 && standOnEarlier(context, ve, state);
     if (attempt === 1) rmSync(join(state.images, PARENT), { recursive: true, force: true });
-    await writeDumpFiles(context, ve, init, state, manifest, { watched, everywhere, parent, brief, early: brief && hasRoomForTwo(context, ve) });
+    await writeDumpFiles(context, ve, init, state, manifest, { watched, everywhere, parent, brief, early: early && hasRoomForTwo(context, ve) });
     const watch = superviseCriu(context, ve);
     const { code, stderr } = await run(join(context.settings.libexecDir, 'veld-dump'), [runFolder(context.settings, ve.number)], { allow: true });
     watch.close();

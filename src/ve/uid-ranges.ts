@@ -55,6 +55,17 @@ export function allocateRange(store: Store): number {
   throw new VeldError('uid.none_free', `All ${block.count} uid ranges of this installation are in use.`);
 }
 
+/**
+ * Whether a range of ids that another node has given can be had here: nobody of this installation or of the host has one of them.
+ * @param others ids of other installations on this host
+ */
+export function isRangeFree(store: Store, base: number, others: readonly { start: number; count: number }[]): boolean {
+  if (!Number.isInteger(base) || base % UID_COUNT !== 0 || base < LOWEST || base + UID_COUNT > HIGHEST) return false;
+  const meets = (start: number, count: number): boolean => start < base + UID_COUNT && base < start + count;
+  const bases = [...store.listVes().flatMap((ve) => [ve.uidBase, ...ve.layers.map(({ uidBase }) => uidBase)]), ...store.listLayers().map(({ uidBase }) => uidBase)];
+  return !bases.includes(base) && ![...promisedRanges(), ...others].some(({ start, count }) => meets(start, count));
+}
+
 /** Ranges promised to others, from subuid(5) and subgid(5): `name:start:count`. */
 export function promisedRanges(): { start: number; count: number }[] {
   return ['/etc/subuid', '/etc/subgid'].flatMap((file) => (readIfExists(file) ?? '').split('\n')).flatMap((line) => {

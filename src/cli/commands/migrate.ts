@@ -1,0 +1,51 @@
+/** `veld migrate` */
+import type { MigrateResult } from '../../migration/types.ts';
+import { VeldError } from '../../lib/errors.ts';
+import { defineCommand } from '../command.ts';
+import { NO_WAIT, runJob } from '../operations.ts';
+import { segment } from '../values.ts';
+
+interface Options {
+  dryRun?: boolean;
+  dropSnapshots?: boolean;
+  takeBack?: boolean;
+  wait?: boolean;
+}
+
+export const command = defineCommand<{ ve: string; node?: string }, Options>({
+  name: 'migrate',
+  group: 'Checkpoints',
+  summary: 'Move a VE to another node, without shutting it down',
+  description: [
+    'The VE keeps its UUID, name, addresses, limits and disk, and when it runs its processes and connections: its disk is sent while it runs, then it stands for a moment, and goes on there. Until the other node has all of it, it can go on here, and does when anything fails.',
+    'When a node or the wire is lost in the one moment in which only the other node knows whether it has the VE, the VE stands here with all that it is, and the other node is asked until it answers. --take-back does not wait for that: only for a node that will never run again.',
+  ],
+  args: [{ name: 've', completes: 've', help: 'Name, number or UUID' }, { name: 'node', help: 'Name of a paired node (`veld node list`)', required: false }],
+  options: [
+    { flags: '--dry-run', help: 'Only say whether it can go, and what would be otherwise there' },
+    { flags: '--drop-snapshots', help: 'Leave its snapshots behind: they are lost' },
+    { flags: '--take-back', help: 'Bring a VE back that was granted to a node which is gone for good' },
+    NO_WAIT,
+  ],
+  examples: [['migrate web node2', 'With its processes, when it runs'], ['migrate --dry-run web node2', 'What would stand in the way']],
+  errors: ['ve.not_found', 've.busy', 've.frozen', 've.name_taken', 'template.not_found', 'address.taken', 'port.taken', 'checkpoint.refused', 'checkpoint.failed', 'restore.failed', 'restore.unhealthy', 'migration.refused',
+    'migration.link', 'migration.stream', 'migration.undecided', 'disk.full', 'engine.missing', 'operation.cancelled', 'operation.interrupted'],
+  json: 'what has become of it: node, number, kind, notes, bytes, took and stood in milliseconds; with --no-wait or --take-back the operation',
+  async run(context, { ve, node }, options) {
+    if (options.takeBack ? node !== undefined : node === undefined) {
+      throw new VeldError('usage', options.takeBack ? '--take-back takes no node.' : 'To which node?', { hint: 'veld migrate VE NODE, or veld migrate --take-back VE' });
+    }
+    const path = `/v1/ves/${segment(ve)}/${options.takeBack ? 'take-back' : 'migrate'}`;
+    const body = options.takeBack ? {} : { node, dryRun: Boolean(options.dryRun), dropSnapshots: Boolean(options.dropSnapshots) };
+    const record = await runJob(context, { label: ve, method: 'POST', path, body }, options);
+    if (options.wait === false) return context.json ? context.printJson(record) : context.out(`${record.id}\n`);
+    if (options.takeBack) return context.json ? context.printJson(record) : context.out(`${ve} is back\n`);
+    const result = record.result as MigrateResult;
+    if (context.json) return context.printJson(result);
+    for (const note of result.notes) context.out(`Note: ${note}\n`);
+    if (options.dryRun) return context.out(`${ve} (${result.kind}) can go to ${result.node}\n`);
+    const stood = result.stood === null ? '' : `, stood for ${Math.round(result.stood)} ms`;
+    context.out(`${ve} is on ${result.node}: ${(result.bytes / (1 << 20)).toFixed(1)} MiB in ${(result.took / 1000).toFixed(1)} s${stood}\n`);
+    if (result.trouble !== null) context.out(`But: ${result.trouble}\n`);
+  },
+});

@@ -1,0 +1,95 @@
+/** The disk of a VE on its way: first all of it, then what has changed since, until that is little; the rest when the VE stands. */
+import { join } from 'node:path';
+import { Readable } from 'node:stream';
+import { packTree, prepareScan, scanTree, syncTree, treeChanges, type PreparedScan, type Tree, type TreeChanges, type TreePack } from '../storage/transfer.ts';
+import type { Volumes } from '../storage/types.ts';
+import type { VeRecord } from '../store/types.ts';
+import { FrameStream } from './frames.ts';
+import { refusal } from './refusal.ts';
+import type { Done, Refuse, TreeMessage } from './types.ts';
+
+/** When the VE is to stand: this little is left, in bytes, or so many rounds have been; a round that is not smaller than this part of the one before helps no more. */
+const LITTLE = 8 << 20;
+const ROUNDS = 6;
+const SHRINKS = 0.7;
+
+export interface DiskTask {
+  signal: AbortSignal;
+  /** Told of each part that has gone: bytes, of how many, and in which round. */
+  progress(sent: number, total: number, round: number): void;
+}
+
+/** Programs that wait for the last round, so that it does not wait for them. */
+export interface LastRound {
+  scan: PreparedScan;
+  pack: TreePack;
+  cancel(): void;
+}
+
+export function prepareLastRound(path: string): LastRound {
+  const [scan, pack] = [prepareScan(path), packTree(path)];
+  pack.ended.catch(() => {}); // also when it is never used
+  return {
+    scan, pack,
+    cancel() {
+      scan.cancel();
+      pack.cancel();
+    },
+  };
+}
+
+/** Where the upper of a VE lies, and from which number its owners are written. */
+export function upperOf(volumes: Volumes, ve: VeRecord): { path: string; base: number } {
+  const { volume, upper, map } = volumes.mountPlan(ve.uuid, ve.uidBase, ve.layers);
+  return { path: join(volume, upper), base: map === null ? ve.uidBase : 0 };
+}
+
+/** A whole tree that nobody changes. @throws VeldError `migration.link`, and what the target says */
+export async function sendTree(link: FrameStream, type: TreeMessage['type'], path: string, { signal, progress }: DiskTask): Promise<void> {
+  const pack = packTree(path, { signal }); // while it is scanned
+  const tree = await scanTree(path, { signal });
+  await send(link, { type, ...type === 'round' && { last: true } }, tree, treeChanges(new Map(), tree), pack, (sent, total) => progress(sent, total, 1));
+}
+
+/** Rounds while the VE runs. @returns what the target has now */
+export async function sendRounds(link: FrameStream, path: string, { signal, progress }: DiskTask): Promise<Tree> {
+  let have: Tree = new Map();
+  for (let round = 1, before = Infinity; ; round++) {
+    const pack = packTree(path, { signal });
+    pack.ended.catch(() => {}); // also when it is not used
+    const now = await scanTree(path, { signal });
+    const changes = treeChanges(have, now);
+    const bytes = bytesOf(now, changes);
+    if (round > 1 && (bytes < LITTLE || round > ROUNDS || bytes > SHRINKS * before)) {
+      pack.cancel();
+      return have;
+    }
+    await syncTree(path, { signal }); // between scan and reading: see storage/transfer.ts
+    await send(link, { type: 'round' }, now, changes, pack, (sent, total) => progress(sent, total, round));
+    have = now;
+    before = bytes;
+  }
+}
+
+/** What has changed since, of a VE that stands. */
+export async function sendLastRound(link: FrameStream, have: Tree, { scan, pack }: LastRound): Promise<void> {
+  const now = await scan.run();
+  await send(link, { type: 'round', last: true }, now, treeChanges(have, now), pack, () => {});
+}
+
+async function send(link: FrameStream, message: Pick<TreeMessage, 'type' | 'last'>, tree: Tree, changes: TreeChanges, pack: TreePack, progress: (sent: number, total: number) => void): Promise<void> {
+  const names = Buffer.from(changes.remove.map((name) => `${name}\0`).join(''), 'latin1');
+  const bytes = bytesOf(tree, changes);
+  link.send({ ...message, bytes, removes: names.length } as TreeMessage);
+  if (names.length > 0) await link.sendBulk(Readable.from([names]));
+  let sent = 0;
+  // Names go in while data comes out.
+  const results = await Promise.allSettled([pack.send(changes.send), link.sendBulk(pack.output, (part) => progress(sent += part, bytes)), pack.ended]);
+  for (const result of results) if (result.status === 'rejected') throw result.reason;
+  const reply = await link.receive<Done | Refuse>('done', 'refuse');
+  if (reply.type === 'refuse') throw refusal(reply);
+}
+
+function bytesOf(tree: Tree, { send: names }: TreeChanges): number {
+  return names.reduce((sum, { path, type }) => sum + (type === 'file' ? tree.get(path)?.size ?? 0 : 0), 0);
+}

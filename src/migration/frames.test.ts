@@ -1,0 +1,79 @@
+import assert from 'node:assert/strict';
+import { Duplex, Readable, Writable } from 'node:stream';
+import { test, type TestContext } from 'node:test';
+import { connect, createServer, type Socket } from 'node:net';
+import { collect, FrameStream } from './frames.ts';
+
+/** Two ends of a TCP connection. */
+async function pair(t: TestContext, patience = { alive: 20, dead: 200 }): Promise<{ near: FrameStream; far: FrameStream; raw: Socket }> {
+  const server = createServer({ allowHalfOpen: false });
+  await new Promise<void>((resolve) => { server.listen(0, '127.0.0.1', resolve); });
+  const accepted = new Promise<Socket>((resolve) => { server.once('connection', resolve); });
+  const socket = connect((server.address() as { port: number }).port, '127.0.0.1');
+  const raw = await accepted;
+  const [near, far] = [new FrameStream(socket, patience), new FrameStream(raw, patience)];
+  t.after(() => {
+    near.close();
+    far.close();
+    server.close();
+  });
+  return { near, far, raw };
+}
+
+test('messages and data come in the order in which they were sent, and whole', async (t) => {
+  const { near, far } = await pair(t);
+  const big = Buffer.alloc(3_000_000, 'abc');
+  near.send({ type: 'one' });
+  const sending = near.sendBulk(Readable.from([big.subarray(0, 1), big.subarray(1)])).then(() => near.send({ type: 'two' }));
+  assert.deepEqual(await far.receive('one'), { type: 'one' });
+  assert.ok((await collect(far, big.length)).equals(big));
+  assert.deepEqual(await far.receive('two'), { type: 'two' });
+  await sending;
+  assert.equal(near.sent, big.length);
+  assert.equal(far.received, big.length);
+});
+
+test('a slow taker slows the giver, and is not taken for dead while signs of life come', async (t) => {
+  const { near, far } = await pair(t);
+  const slow = new Writable({ highWaterMark: 1, write(_chunk, _encoding, done) { setTimeout(done, 30); } });
+  const giving = near.sendBulk(Readable.from(Array.from({ length: 12 }, () => Buffer.alloc(200_000))));
+  await Promise.all([giving, far.receiveBulk(slow)]);
+  assert.equal(far.received, 2_400_000);
+});
+
+test('what breaks off is an error on the other side, and so is what does not belong there', async (t) => {
+  const { near, far } = await pair(t);
+  const broken = assert.rejects(near.sendBulk(Readable.from((function* () { yield Buffer.from('x'); throw new Error('no more'); })())), /no more/);
+  await assert.rejects(far.receiveBulk(new Writable({ write: (_c, _e, done) => done() })), { code: 'migration.stream' });
+  await broken;
+  const other = await pair(t);
+  other.near.send({ type: 'grant' });
+  await assert.rejects(other.far.receive('offer'), { code: 'migration.stream' });
+  await assert.rejects(other.far.receive('offer'), { code: 'migration.link' });
+});
+
+test('a target that fails ends the taking, with its own error', async (t) => {
+  const { near, far } = await pair(t);
+  near.sendBulk(Readable.from(Array.from({ length: 50 }, () => Buffer.alloc(100_000)))).catch(() => {});
+  const failing = new Writable({ write(_chunk, _encoding, done) { done(new Error('no space')); } });
+  await assert.rejects(far.receiveBulk(failing), /no space/);
+});
+
+test('an end, a cut and silence are all a broken link', async (t) => {
+  const ended = await pair(t);
+  ended.near.close();
+  await assert.rejects(ended.far.receive(), { code: 'migration.link' });
+  const silent = await pair(t, { alive: 10_000, dead: 100 });
+  const watched = new FrameStream(new Duplex({ read() {}, write(_c, _e, done) { done(); } }), { alive: 20, dead: 100 });
+  await assert.rejects(watched.receive(), { code: 'migration.link', message: /nothing was heard/ });
+  silent.raw.destroy();
+  await assert.rejects(silent.near.receive(), { code: 'migration.link' });
+});
+
+test('nonsense is refused before it is believed', async () => {
+  for (const bytes of [Buffer.from('GET / HTTP/1.1\r\n'), Buffer.from([0x4a, 0x7f, 0xff, 0xff, 0xff]), Buffer.from([0x4b, 0, 0, 0, 1, 0]), Buffer.concat([Buffer.from([0x4a, 0, 0, 0, 4]), Buffer.from('null')])]) {
+    const end = new FrameStream(Duplex.from({ readable: Readable.from([bytes]), writable: new Writable({ write: (_c, _e, done) => done() }) }), { alive: 50, dead: 500 });
+    await assert.rejects(end.receive(), { code: 'migration.stream' });
+    end.close();
+  }
+});

@@ -1,0 +1,247 @@
+/**
+ * Messages and bulk data on one byte stream between two nodes.
+ *
+ *   1 byte     kind: `J` a message (JSON, UTF-8), `D` a part of bulk data, `E` its end, `X` its end before it was whole, `K` nothing but a sign of life
+ *   4 bytes    length of what follows, big endian
+ *   the rest
+ *
+ * Whoever has nothing to say for a while gives a sign of life; a stream on which nothing comes for longer is taken for dead.
+ */
+import { Writable, type Duplex, type Readable } from 'node:stream';
+import { VeldError } from '../lib/errors.ts';
+
+const HEAD = 5;
+/** Longest message, and longest part of bulk data that is accepted, in bytes. */
+const MESSAGE = 4 << 20;
+const PART = 1 << 20;
+/** How large the parts are that we send. */
+const OUR_PART = 256 << 10;
+
+/** How often a sign of life is given, and how long none may come, in milliseconds. */
+export interface Patience {
+  alive: number;
+  dead: number;
+}
+
+export const PATIENCE: Patience = { alive: 3000, dead: 15_000 };
+
+/** A message: any object with a `type`. */
+export interface Message {
+  type: string;
+}
+
+export class FrameStream {
+  readonly #stream: Duplex;
+  readonly #timer: NodeJS.Timeout;
+  readonly #patience: Patience;
+  readonly #chunks: AsyncIterator<Buffer>;
+  /** What has come and was not read yet. */
+  #rest: Buffer[] = [];
+  #size = 0;
+  #heard = performance.now();
+  #failure: Error | undefined;
+  /** Called when the stream takes more, or nothing any more. */
+  #taken: (() => void) | undefined;
+  /** Bytes of bulk data that were sent, and received. */
+  sent = 0;
+  received = 0;
+
+  /** @param stream its errors and its end are seen here, and nowhere else */
+  constructor(stream: Duplex, patience = PATIENCE) {
+    this.#stream = stream;
+    this.#patience = patience;
+    stream.on('error', (error) => this.#break(error));
+    stream.on('close', () => this.#break(new Error('the connection has ended')));
+    stream.on('drain', () => this.#taken?.());
+    this.#chunks = stream.iterator({ destroyOnReturn: false })[Symbol.asyncIterator]() as AsyncIterator<Buffer>;
+    this.#timer = setInterval(() => {
+      if (performance.now() - this.#heard > patience.dead && stream.readableLength === 0) this.#break(new Error(`nothing was heard for ${patience.dead / 1000} s`));
+      else if (stream.writableLength === 0) this.#frame('K', Buffer.alloc(0));
+    }, patience.alive).unref();
+  }
+
+  /** Why the stream can be used no more; undefined while it can. */
+  get failure(): Error | undefined {
+    return this.#failure;
+  }
+
+  /** Send a message. Returns at once; what cannot be sent shows when something is awaited. */
+  send(message: Message): void {
+    this.#frame('J', Buffer.from(JSON.stringify(message)));
+  }
+
+  /**
+   * The next message.
+   * @param types those that may come @throws VeldError `migration.link` when the stream ends before, `migration.stream` when something else comes
+   */
+  async receive<T extends Message>(...types: T['type'][]): Promise<T> {
+    const { kind, body } = await this.#next(MESSAGE);
+    const message = kind === 'J' ? parse(body) : undefined;
+    if (message === undefined || (types.length > 0 && !types.includes(message.type))) {
+      throw this.#wrong(`${message === undefined ? `a part of kind ${JSON.stringify(kind)}` : `the message ${JSON.stringify(String(message.type).slice(0, 40))}`} where ${types.join(' or ')} belongs`);
+    }
+    return message as T;
+  }
+
+  /** Send bulk data to its end. @param each told how many bytes have gone @throws VeldError `migration.link`; whatever the source throws, and the other side then knows that it is not whole */
+  async sendBulk(source: Readable, each: (bytes: number) => void = () => {}): Promise<void> {
+    try {
+      for await (const chunk of source) {
+        for (let at = 0; at < (chunk as Buffer).length; at += OUR_PART) {
+          const part = (chunk as Buffer).subarray(at, at + OUR_PART);
+          this.#check();
+          if (!this.#frame('D', part)) await this.#drained();
+          this.sent += part.length;
+          each(part.length);
+        }
+      }
+    } catch (error) {
+      if (!this.#failure) this.#frame('X', Buffer.alloc(0));
+      throw error;
+    }
+    this.#check();
+    this.#frame('E', Buffer.alloc(0));
+  }
+
+  /** Write bulk data to where it goes, and end that. @throws VeldError `migration.link`, `migration.stream`; whatever the target throws */
+  async receiveBulk(target: Writable): Promise<void> {
+    let broken: Error | undefined;
+    const fail = (error: Error): void => { broken ??= error; };
+    target.on('error', fail);
+    try {
+      for (;;) {
+        const { kind, body } = await this.#next(PART);
+        if (kind === 'E') break;
+        if (kind !== 'D') throw this.#wrong(kind === 'X' ? 'data that broke off' : 'something else than bulk data');
+        this.received += body.length;
+        if (broken) throw broken;
+if (!target.write(body)) await taken(target);
+      }
+      if (broken) throw broken;
+      await new Promise<void>((resolve, reject) => {
+        target.once('error', reject);
+        target.end(() => resolve());
+      });
+    } catch (error) {
+      target.destroy();
+      throw error;
+    }
+  }
+
+  /** End the stream when all that was sent has gone. */
+  async finish(): Promise<void> {
+    clearInterval(this.#timer);
+    if (this.#failure) return;
+    await new Promise<void>((resolve) => {
+      const timer = setTimeout(resolve, this.#patience.dead).unref();
+      this.#stream.end(() => { clearTimeout(timer); resolve(); });
+      this.#stream.once('close', () => { clearTimeout(timer); resolve(); });
+    });
+  }
+
+  /** End the stream. */
+  close(): void {
+    this.#break(new Error('it was closed here'));
+  }
+
+  #frame(kind: string, body: Buffer): boolean {
+    if (this.#failure) return true;
+    const head = Buffer.alloc(HEAD);
+    head.write(kind, 'latin1');
+    head.writeUInt32BE(body.length, 1);
+    this.#stream.write(head);
+    return body.length === 0 || this.#stream.write(body);
+  }
+
+  async #drained(): Promise<void> {
+    // A peer that takes nothing is as dead as one that says nothing.
+    const timer = setTimeout(() => this.#break(new Error(`nothing was taken for ${this.#patience.dead / 1000} s`)), this.#patience.dead);
+    while (!this.#failure && this.#stream.writableNeedDrain) await new Promise<void>((resolve) => { this.#taken = resolve; });
+    clearTimeout(timer);
+    this.#check();
+  }
+
+  async #next(limit: number): Promise<{ kind: string; body: Buffer }> {
+    for (;;) {
+      const head = await this.#bytes(HEAD);
+      const kind = head.toString('latin1', 0, 1);
+      const length = head.readUInt32BE(1);
+      if (!'JDEXK'.includes(kind) || length > limit || (length > 0 && !'JD'.includes(kind))) throw this.#wrong('what is no frame');
+      const body = length === 0 ? Buffer.alloc(0) : await this.#bytes(length);
+      if (kind !== 'K') return { kind, body };
+    }
+  }
+
+  async #bytes(length: number): Promise<Buffer> {
+    while (this.#size < length) {
+      this.#check();
+      const next = await this.#chunks.next().catch((error: unknown) => { this.#break(error as Error); });
+      if (!next || next.done) {
+        this.#break(new Error('the connection has ended'));
+        this.#check();
+      } else {
+        this.#heard = performance.now();
+        this.#rest.push(next.value);
+        this.#size += next.value.length;
+      }
+    }
+    const all = this.#rest.length === 1 ? this.#rest[0]! : Buffer.concat(this.#rest);
+    this.#size -= length;
+    this.#rest = this.#size > 0 ? [all.subarray(length)] : [];
+    return all.subarray(0, length);
+  }
+
+  #check(): void {
+    if (this.#failure) throw new VeldError('migration.link', `The connection to the other node broke: ${this.#failure.message}.`, { cause: this.#failure });
+  }
+
+  #break(error: Error): void {
+    if (this.#failure) return;
+    this.#failure = error;
+    clearInterval(this.#timer);
+    this.#stream.destroy();
+    this.#taken?.();
+  }
+
+  #wrong(what: string): VeldError {
+    const error = new VeldError('migration.stream', `The other node has sent ${what}.`);
+    this.#break(error);
+    return error;
+  }
+}
+
+/** Bulk data as a whole. @param length bytes that it must have @throws VeldError as `receiveBulk` */
+export async function collect(link: FrameStream, length: number): Promise<Buffer> {
+  const parts: Buffer[] = [];
+  let size = 0;
+  await link.receiveBulk(new Writable({
+    write(chunk: Buffer, _encoding, done) {
+      parts.push(chunk);
+      size += chunk.length;
+      done(size > length ? new VeldError('migration.stream', 'The other node has sent more than it had announced.') : null);
+    },
+  }));
+  if (size !== length) throw new VeldError('migration.stream', 'The other node has sent less than it had announced.');
+  return Buffer.concat(parts);
+}
+
+/** Settles when a stream takes more, or nothing any more. */
+function taken(target: Writable): Promise<void> {
+  return new Promise((resolve) => {
+    const done = (): void => {
+      target.off('drain', done).off('close', done);
+      resolve();
+    };
+    if (target.destroyed || !target.writableNeedDrain) resolve();
+    else target.on('drain', done).on('close', done);
+  });
+}
+
+function parse(body: Buffer): Message | undefined {
+  try {
+    const message: unknown = JSON.parse(body.toString('utf8'));
+    return typeof message === 'object' && message !== null && typeof (message as Message).type === 'string' ? message as Message : undefined;
+  } catch {
+    return undefined;
+  }
+}

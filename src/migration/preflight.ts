@@ -1,0 +1,101 @@
+/** Whether a VE can go to another node, and what of it would not be the same there: looked at by both. */
+import { freemem, release } from 'node:os';
+import { statfsSync } from 'node:fs';
+import { engineByFingerprint } from '../kernel/engine.ts';
+import { processorExtensions } from '../kernel/processor.ts';
+import { VeldError } from '../lib/errors.ts';
+import { resolveProperties } from '../spec/properties.ts';
+import type { VeRecord } from '../store/types.ts';
+import { arrivalRecord } from '../ve/arrive.ts';
+import type { VeContext } from '../ve/context.ts';
+import { readRunState } from '../ve/run-folder.ts';
+import { checkSuspendable, obstaclesOf } from '../ve/suspend.ts';
+import { type Kind, type Offer, PROTOCOL } from './types.ts';
+
+/** Disk and memory that are to be left on the target, in bytes. */
+const LEFT = { disk: 256 << 20, memory: 128 << 20 };
+
+/** How it would go. @throws VeldError `ve.frozen`, `migration.refused` */
+export async function checkDeparture(context: VeContext, ve: VeRecord, dropSnapshots: boolean): Promise<Kind> {
+  const snapshots = context.store.listSnapshots(ve.uuid);
+  if (snapshots.length > 0 && !dropSnapshots) {
+    throw new VeldError('migration.refused', `${ve.name} has ${snapshots.length} snapshots, which do not go along.`, { hint: 'Delete them, or leave them behind with --drop-snapshots: they are lost then.' });
+  }
+  const { init, between } = readRunState(context.settings, ve.number);
+  if (between) throw new VeldError('ve.busy', `${ve.name} is rebooting just now.`);
+  if (!init) return ve.suspended ? 'suspended' : 'stopped';
+  checkSuspendable(context, ve);
+  const [obstacle, ...more] = await obstaclesOf(context, ve);
+  if (obstacle && !['landlock', 'watch', 'queue'].includes(obstacle.kind)) { // those pass, most often: the dump waits for that
+    throw new VeldError('checkpoint.refused', `${ve.name} cannot be moved now. ${obstacle.text}${more.length > 0 ? ` (and ${more.length} more: \`veld checkpoint --check ${ve.name}\`)` : ''}`, { hint: obstacle.remedy });
+  }
+  return 'running';
+}
+
+/** What its processes need of a host. */
+export function needsOf({ settings, engine, resources, states }: VeContext, ve: VeRecord, kind: Kind): Offer['needs'] {
+  if (kind === 'stopped') return null;
+  const memory = kind === 'running' ? resources.usage(ve.number)?.memoryBytes ?? 0 : states.size(ve.uuid);
+  const used = kind === 'running' ? engine() : engineByFingerprint(settings.stateDir, ve.suspended!.engine);
+  return { engine: used.fingerprint, architecture: process.arch, processor: processorExtensions(), kernel: release(), memory };
+}
+
+/**
+ * What the target says to an offer.
+ * @returns the record that the VE would have, whether its template must come along, and what will be otherwise
+ * @throws VeldError why it cannot come
+ */
+export function checkOffer(context: VeContext, offer: Offer): { ve: VeRecord; template: boolean; notes: string[] } {
+  const { settings, store } = context;
+  const refuse = (message: string, hint?: string): never => { throw new VeldError('migration.refused', message, { ...hint !== undefined && { hint } }); };
+  if (offer.protocol !== PROTOCOL) refuse(`That node speaks version ${PROTOCOL} of the migration protocol, and this one ${offer.protocol}.`, 'Bring both nodes to the same version of Veld.');
+  checkForm(offer);
+  const ve = arrivalRecord(context, offer.ve);
+  const notes: string[] = [];
+  if (offer.needs) notes.push(...checkNeeds(context, offer.needs));
+  const template = store.findTemplate(offer.ve.template);
+  if (template && template.layers.length !== offer.templateLayers) refuse(`The template ${template.name} on that node has ${template.layers.length} layers, and here ${offer.templateLayers}.`);
+  if (!template && offer.templateLayers !== 1) refuse(`The template ${offer.template.name} is not on that node, and cannot be sent.`, 'Import it there first.');
+  const { bavail, bsize } = statfsSync(settings.stateDir);
+  const wanted = offer.disk + (offer.needs?.memory ?? 0) + (template ? 0 : offer.template.size) + LEFT.disk;
+  if (bavail * bsize < wanted) refuse(`That node has ${mib(bavail * bsize)} of disk left for it, and it needs ${mib(wanted)}.`, 'Make room there.');
+  if (ve.uidBase !== offer.ve.uidBase) notes.push('Its uids on the host become others.');
+  const properties = resolveProperties(ve.properties);
+  if (properties['network.mode'] === 'routed' && properties['network.publish'].length > 0) notes.push('Its published ports are those of the other node\'s addresses: connections that came by a port of this node end.');
+  if (ve.addresses.some(isPrivate)) notes.push('Connections that left by this node\'s own address (masqueraded) end; those to and from its own addresses go on.');
+  return { ve, template: template === undefined, notes };
+}
+
+function checkForm({ id, epoch, layers, diskBase, disk, templateLayers, ve, kind }: Offer): void {
+  const base = (value: unknown): boolean => Number.isInteger(value) && (value as number) >= 0 && (value as number) < 2 ** 31 && (value as number) % 65_536 === 0;
+  const count = (value: unknown): boolean => Number.isSafeInteger(value) && (value as number) >= 0;
+  if (!/^[0-9a-f]{32}$/.test(id) || !count(epoch) || !Array.isArray(layers) || layers.length > 40 || !layers.every(({ uidBase }) => base(uidBase)) || !base(diskBase) || !count(disk)
+    || !count(templateLayers) || typeof ve !== 'object' || ve === null || !['running', 'suspended', 'stopped'].includes(kind)) {
+    throw new VeldError('migration.stream', 'The other node has sent an offer that is none.');
+  }
+}
+
+function checkNeeds({ settings }: VeContext, needs: NonNullable<Offer['needs']>): string[] {
+  if (needs.architecture !== process.arch) throw new VeldError('migration.refused', `That node is ${process.arch}, and its programs are for ${needs.architecture}.`, { hint: 'Stop it, and make it anew there.' });
+  const here = new Set(processorExtensions());
+  const missing = needs.processor.filter((name) => !here.has(name));
+  if (missing.length > 0) {
+    throw new VeldError('migration.refused', `The processor of that node has not ${missing.slice(0, 8).join(', ')}, which its programs may use.`, { hint: 'Stop it first: at rest it can go there.', details: { missing } });
+  }
+  try {
+    engineByFingerprint(settings.stateDir, needs.engine);
+  } catch (error) {
+    throw new VeldError('migration.refused', `The engine ${needs.engine.slice(0, 12)}, which alone can read its state, is not on that node.`, { hint: 'Build the same engine there: `./quickstart` on both nodes from the same release of Debian.', cause: error });
+  }
+  if (freemem() < needs.memory + LEFT.memory) throw new VeldError('migration.refused', `That node has ${mib(freemem())} of memory left, and it uses ${mib(needs.memory)}.`, { hint: 'Make room there.' });
+  return needs.kernel === release() ? [] : [`The other node's kernel is ${release()}, this one's ${needs.kernel}.`];
+}
+
+/** RFC 1918 and RFC 4193. */
+function isPrivate(address: string): boolean {
+  return /^(10\.|192\.168\.|172\.(1[6-9]|2\d|3[01])\.|f[cd])/i.test(address);
+}
+
+function mib(bytes: number): string {
+  return `${Math.round(bytes / (1 << 20))} MiB`;
+}

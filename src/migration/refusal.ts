@@ -1,0 +1,16 @@
+/** Errors on their way from one node to the other. */
+import { ERRORS, toVeldError, VeldError } from '../lib/errors.ts';
+import type { Refuse } from './types.ts';
+
+/** Say why something is not done. */
+export function refuse(error: unknown): Refuse {
+  const { code, message, hint } = toVeldError(error);
+  return { type: 'refuse', error: { code, message, hint } };
+}
+
+/** What the other node has said, as an error of ours: codes that this version does not know are `migration.refused`. */
+export function refusal({ error }: Refuse): VeldError {
+  const { code, message, hint } = typeof error === 'object' && error !== null ? error : { code: '', message: 'It did not say why.', hint: '' };
+  const known = Object.hasOwn(ERRORS, code) && code !== 'internal' ? code as keyof typeof ERRORS : 'migration.refused';
+  return new VeldError(known, `The other node says: ${String(message).slice(0, 1000)}`, { ...typeof hint === 'string' && hint !== '' && { hint: hint.slice(0, 500) } });
+}

@@ -1,0 +1,259 @@
+/** The side to which a VE comes. Until it is granted, and written down here, nothing of it runs, and whatever there is of it goes with the connection. */
+import { mkdirSync, rmdirSync } from 'node:fs';
+import { rm } from 'node:fs/promises';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { VeldError } from '../lib/errors.ts';
+import { faultPoint } from '../lib/faults.ts';
+import type { StateFolder } from '../checkpoint/types.ts';
+import type { Task } from '../ops/types.ts';
+import { syncTree, unpackTree, removePaths } from '../storage/transfer.ts';
+import type { LayerRef, OperationRecord, TemplateRecord, VeRecord } from '../store/types.ts';
+import { fingerprintOf } from '../templates/tree.ts';
+import { reload, updateVe, type VeContext } from '../ve/context.ts';
+import { insertNew } from '../ve/create.ts';
+import { removeVe } from '../ve/destroy.ts';
+import { dropUnusedLayers } from '../ve/layers.ts';
+import { bringBack } from '../ve/resume.ts';
+import { makeTemplate } from '../ve/template-verbs.ts';
+import { upperOf } from './disk-rounds.ts';
+import { collect, FrameStream } from './frames.ts';
+import { mayTake, targetAnswer } from './handover.ts';
+import { checkOffer } from './preflight.ts';
+import { refuse } from './refusal.ts';
+import type { Accept, Answer, Arrived, Ask, Grant, Kind, Offer, TreeMessage } from './types.ts';
+
+/** Most names to remove in one round, in bytes; and what is allowed beyond what was announced, in bytes: a VE writes on. */
+const NAMES = 64 << 20;
+const MORE = 4 * 2 ** 30;
+const ENTRIES = 5_000_000;
+
+/** A migration that is under way here. */
+interface Session {
+  link: FrameStream;
+  /** Settles when nothing of it can happen any more. */
+  ended: Promise<unknown>;
+}
+
+export interface Receiver {
+  /** Deal with a stream that a paired node has opened; settles at its end, and never rejects. */
+  receive(link: FrameStream, node: string): Promise<void>;
+}
+
+/** @param begin begins an operation on a VE */
+export function createReceiver(context: VeContext, begin: (kind: string, ve: VeRecord, work: (task: Task) => Promise<unknown>) => OperationRecord): Receiver {
+  const { store, operations, log } = context;
+  const sessions = new Map<string, Session>();
+
+  const answer = async (id: string, node: string): Promise<Answer['outcome']> => {
+    for (;;) {
+      const owned = store.listHandovers().some((one) => one.id === id && one.role === 'target' && one.node === node);
+      const session = sessions.get(id);
+      const { outcome, endSession } = targetAnswer(owned ? 'owned' : 'none', session !== undefined);
+      if (!endSession) return outcome;
+      session?.link.close();
+      await session?.ended; // it may have taken it just before
+    }
+  };
+
+  const take = async (link: FrameStream, offer: Offer, node: string): Promise<void> => {
+    const { ve, template, notes } = checkOffer(context, offer);
+    const accept: Accept = { type: 'accept', template, notes };
+    if (offer.dryRun) return link.send(accept);
+    if (sessions.has(offer.id) || store.listHandovers().some(({ id }) => id === offer.id)) throw new VeldError('migration.stream', 'The other node has used the number of a migration twice.');
+    insertNew(store, ve);
+    const operation = begin('migrate-in', ve, (task) => arrive(context, link, offer, accept, ve, node, task));
+    const ended = operations.wait(operation.id);
+    sessions.set(offer.id, { link, ended });
+    const { error } = await ended.finally(() => sessions.delete(offer.id));
+    if (error && !link.failure) link.send(refuse(new VeldError('migration.refused', error.message, { hint: error.hint })));
+  };
+
+  return {
+    async receive(link, node) {
+      try {
+        const first = await link.receive<Offer | Ask>('offer', 'ask');
+        if (first.type === 'ask') link.send({ type: 'answer', outcome: await answer(String((first as Ask).id), node) } as Answer);
+        else await take(link, first as Offer, node);
+      } catch (error) {
+        log.info({ node, err: error }, 'a VE was not taken from another node');
+        if (!link.failure) link.send(refuse(error));
+      } finally {
+        await link.finish();
+      }
+    },
+  };
+}
+
+async function arrive(context: VeContext, link: FrameStream, offer: Offer, accept: Accept, reserved: VeRecord, node: string, task: Task): Promise<unknown> {
+  const { store, network, events, settings } = context;
+  const { uuid } = reserved;
+  const incoming = join(settings.stateDir, 'incoming', offer.id);
+  const made: LayerRef[] = [];
+  task.undo('layers', () => dropUnusedLayers(context, made));
+  task.undo('ve', () => (store.veByUuid(uuid) ? removeVe(context, reload(store, uuid)) : undefined));
+  task.undo('incoming', () => rm(incoming, { recursive: true, force: true }));
+  task.phase('arrive', { kind: offer.kind });
+  task.progress(2, `coming from ${node}`);
+  let taken = false;
+  /** The one moment in which it becomes ours. */
+  const own = async (state: Partial<VeRecord>): Promise<void> => {
+    link.send({ type: 'prepared' });
+    faultPoint('migrate-in.prepared');
+    const grant = await link.receive<Grant>('grant');
+    faultPoint('migrate-in.grant');
+    if (!mayTake(grant.type === 'grant', link.failure === undefined)) throw new VeldError('migration.link', 'The connection to the other node broke.');
+    store.transaction(() => {
+      store.setHandover({ id: offer.id, role: 'target', ve: uuid, node, epoch: offer.epoch, kind: offer.kind, at: new Date().toISOString() });
+      updateVe(store, uuid, { ready: true, ...state });
+    });
+    taken = true;
+    task.commit();
+    faultPoint('migrate-in.owned');
+    link.send({ type: 'owned' });
+  };
+  let trouble: string | null = null;
+  try {
+    link.send(accept);
+    const template = accept.template ? await receiveTemplate(context, link, offer, task) : store.findTemplate(offer.ve.template);
+    if (!template) throw new VeldError('template.not_found', 'The template was deleted meanwhile.');
+    for (const { uidBase } of offer.layers) made.push(await receiveLayer(context, link, uidBase, offer.disk, task));
+    updateVe(store, uuid, { layers: [...template.layers, ...made] });
+    const { synced } = await receiveDisk(context, link, offer, reload(store, uuid), made, task);
+    const state = offer.kind === 'stopped' ? undefined : await receiveState(context, link, offer, incoming, task);
+    const ve = reload(store, uuid);
+    if (state) context.states.derive(state, ve, { closeTcp: false, moved: true, flush: offer.kind === 'suspended' });
+    const suspended = state ? { at: new Date().toISOString(), engine: offer.needs!.engine } : null;
+    updateVe(store, uuid, { suspended });
+    if (offer.kind === 'running') {
+      await bringBack(context, uuid, task, {
+        part: true,
+        gate: async () => {
+          await synced;
+          await own({ desired: 'running' });
+          await network.admit(ve);
+        },
+      });
+    } else {
+      await synced;
+      await own({ suspended });
+    }
+  } catch (error) {
+    if (!taken) throw error;
+    trouble = (error as Error).message;
+    context.log.error({ ve: uuid, name: reserved.name, err: error }, 'a VE has come from another node, and not all is well');
+  }
+  const ve = reload(store, uuid);
+  link.send({ type: 'arrived', number: ve.number, addresses: ve.addresses, trouble } as Arrived);
+  if (offer.kind === 'running') void announce(context, ve);
+  events.emit('ve.arrived', { ve: uuid, data: { name: ve.name, number: ve.number, node } });
+  await rm(incoming, { recursive: true, force: true });
+  return { node, number: ve.number, kind: offer.kind, trouble };
+}
+
+/** How often, and after what time in milliseconds, the neighbours are told where it is: one word may be lost (RFC 5227, 2.3: two, apart by 2 s). */
+const ANNOUNCE = [0, 200, 2000];
+
+async function announce({ network, log }: VeContext, ve: VeRecord): Promise<void> {
+  for (const wait of ANNOUNCE) {
+    await sleep(wait, undefined, { ref: false });
+    try {
+      network.announce(ve);
+    } catch (error) {
+      log.warn({ ve: ve.uuid, err: error }, 'the neighbours could not be told where a VE is now');
+    }
+  }
+}
+
+/** A tree, or a round of one, into a folder. @returns the message that came before it */
+async function receiveTree(link: FrameStream, type: TreeMessage['type'], into: (message: TreeMessage) => string | Promise<string>, base: number, bytes: number, task: Task): Promise<TreeMessage> {
+  const message = await link.receive<TreeMessage>(type);
+  const target = await into(message);
+  const unpacker = unpackTree(target, { uidBase: base, limits: { entries: ENTRIES, bytes: 2 * bytes + MORE }, signal: task.signal });
+  unpacker.ended.catch(() => {}); // whoever waits hears of it
+  const { removes = 0 } = message;
+  if (!Number.isSafeInteger(removes) || removes < 0 || removes > NAMES) throw new VeldError('migration.stream', 'The other node wants more removed than it may.');
+  if (removes > 0) {
+    const names = (await collect(link, removes)).toString('latin1').split('\0');
+    if (names.pop() !== '') throw new VeldError('migration.stream', 'The other node has sent names that are cut off.');
+    await removePaths(target, names);
+  }
+  await link.receiveBulk(unpacker.input);
+  const { conflicts } = await unpacker.ended;
+  if (conflicts > 0 && (type !== 'round' || message.last)) throw new VeldError('migration.stream', `${conflicts} names of a tree that does not change could not be put where they belong.`);
+  return message;
+}
+
+async function receiveTemplate(context: VeContext, link: FrameStream, { ve, template: record }: Offer, task: Task): Promise<TemplateRecord> {
+  const { store } = context;
+  const fingerprint = ve.template;
+  const name = store.findTemplate(record.name) ? `${record.name}-${fingerprint.slice(0, 12)}` : record.name;
+  // It stays, also when the VE does not: its steps back are of this step alone.
+  const back: (() => void | Promise<void>)[] = [];
+  try {
+    await makeTemplate(context, async (staged) => {
+      await receiveTree(link, 'template', () => staged.path, 0, record.size, task);
+      if (await fingerprintOf(staged.path, task.signal) !== fingerprint) throw new VeldError('migration.stream', 'The template that came along is not what its fingerprint says.');
+      return { ...record, fingerprint, name };
+    }, { ...task, undo: (_name, step) => void back.push(step), phase() {}, commit() {} });
+  } catch (error) {
+    for (const step of back.toReversed()) await step();
+    throw error;
+  }
+  link.send({ type: 'done' });
+  return store.findTemplate(fingerprint)!;
+}
+
+async function receiveLayer({ store, volumes }: VeContext, link: FrameStream, uidBase: number, bytes: number, task: Task): Promise<LayerRef> {
+  const staged = volumes.stageLayer();
+  try {
+    await receiveTree(link, 'layer', () => staged.path, uidBase, bytes, task);
+    const layer = await volumes.commitLayer(staged.id, uidBase);
+    store.insertLayer(layer);
+    link.send({ type: 'done' });
+    return { id: layer.id, uidBase: layer.uidBase };
+  } catch (error) {
+    await volumes.dropStaged(staged.id);
+    throw error;
+  }
+}
+
+/**
+ * The rounds of the disk. Where owners are written as they are there it becomes the upper of the VE; else a layer, which is mounted under the ids that the VE has here.
+ * @returns `synced` settles when it is on the disk
+ */
+async function receiveDisk({ store, volumes }: VeContext, link: FrameStream, { diskBase, disk, ve: { uuid } }: Offer, ve: VeRecord, made: LayerRef[], task: Task): Promise<{ synced: Promise<void> }> {
+  await volumes.createVolume(uuid, ve.uidBase);
+  const upper = upperOf(volumes, ve);
+  const staged = upper.base === diskBase ? undefined : volumes.stageLayer();
+  const target = staged?.path ?? upper.path;
+  try {
+    for (let last = false; !last;) {
+      ({ last = false } = await receiveTree(link, 'round', () => target, diskBase, disk, task));
+      if (last && staged) {
+        const layer = await volumes.commitLayer(staged.id, diskBase);
+        store.insertLayer(layer);
+        made.push({ id: layer.id, uidBase: layer.uidBase });
+        updateVe(store, uuid, { layers: [...ve.layers, { id: layer.id, uidBase: layer.uidBase }] });
+      }
+      link.send({ type: 'done' });
+    }
+  } catch (error) {
+    if (staged) await volumes.dropStaged(staged.id);
+    throw error;
+  }
+  // While its memory is under way.
+  const synced = staged ? Promise.resolve() : syncTree(target);
+  synced.catch(() => {}); // whoever waits hears of it
+  return { synced };
+}
+
+async function receiveState({ states }: VeContext, link: FrameStream, { needs, ve }: Offer, incoming: string, task: Task): Promise<StateFolder> {
+  mkdirSync(incoming, { recursive: true, mode: 0o700 });
+  await receiveTree(link, 'state', () => incoming, 0, needs!.memory, task);
+  link.send({ type: 'done' });
+  const state: StateFolder = { dir: incoming, images: join(incoming, 'images'), runtime: join(incoming, 'runtime'), config: join(incoming, 'config.json') };
+  const manifest = states.read(state);
+  if (manifest.ve !== ve.uuid || manifest.engine !== needs!.engine || manifest.uidBase !== ve.uidBase) throw new VeldError('migration.stream', 'The processes that came are not those of the VE that was offered.');
+  return state;
+}

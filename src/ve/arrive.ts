@@ -1,0 +1,54 @@
+/** A VE that comes from another node: it keeps who it is, and gets of this node what only a node can give. */
+import { VeldError } from '../lib/errors.ts';
+import { otherInstances } from '../lib/instances.ts';
+import { checkName } from '../spec/names.ts';
+import { parseProperties, resolveProperties } from '../spec/properties.ts';
+import type { VeRecord } from '../store/types.ts';
+import type { VeContext } from './context.ts';
+import { nextNumber } from './create.ts';
+import { allocateRange, isRangeFree } from './uid-ranges.ts';
+
+/** What another node says of a VE. Nothing of it is believed before it was checked here. */
+export interface Arrival {
+  uuid: string;
+  name: string;
+  /** Fingerprint. */
+  template: string;
+  properties: Record<string, unknown>;
+  addresses: string[];
+  mac: string;
+  uidBase: number;
+  createdAt: string;
+}
+
+const UUID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/;
+/** Unicast: the lowest bit of the first octet is clear (IEEE 802). */
+const MAC = /^[0-9a-f][02468ace](:[0-9a-f]{2}){5}$/;
+
+/**
+ * The record that a VE would have here; it is not in the store yet, and what it stands on is for the caller to say.
+ * @throws VeldError `ve.name_taken`, `address.taken`, `port.taken`, `property.*`, `network.*`, `migration.refused`: why it cannot come
+ */
+export function arrivalRecord(context: VeContext, { uuid, name, template, properties, addresses, mac, uidBase, createdAt }: Arrival): VeRecord {
+  const { store, network } = context;
+  if (!UUID.test(uuid) || !MAC.test(mac) || Number.isNaN(Date.parse(createdAt)) || !Array.isArray(addresses)) throw new VeldError('migration.stream', 'The other node describes a VE that cannot be one.');
+  checkName(name);
+  const ves = store.listVes();
+  const twin = ves.find((ve) => ve.uuid === uuid);
+  if (twin) throw new VeldError('migration.refused', `${name} is here already, as ${twin.name}.`, { hint: 'Two nodes must not have the same VE: find out which of them is the right one, and destroy the other.' });
+  if (ves.some((ve) => ve.name === name)) throw new VeldError('ve.name_taken', `There is already a VE named ${name} on that node.`, { hint: `Rename one of the two: \`veld rename ${name} OTHER\`.` });
+  if (ves.some((ve) => ve.mac === mac)) throw new VeldError('migration.refused', `Another VE on that node has the link-layer address ${mac} of ${name}.`);
+  const others = otherInstances(context.settings.instance).flatMap(({ uids }) => (uids ? [{ start: uids.base, count: uids.count }] : []));
+  const set = parseProperties(properties);
+  const ve: VeRecord = {
+    uuid, name, template, mac, number: nextNumber(store), layers: [], properties: set, addresses: [], createdAt,
+    uidBase: isRangeFree(store, uidBase, others) ? uidBase : allocateRange(store), desired: 'stopped', ready: false, guestDirty: false, lastExit: null, suspended: null, deployed: null,
+  };
+  // Those that it had from a pool there it keeps, too, as if they had been given by hand: somebody talks to them.
+  const routed = resolveProperties(set)['network.mode'] === 'routed';
+  const wanted = routed ? { ...ve, properties: { ...set, 'network.addresses': addresses } } : ve;
+  ve.addresses = network.assign(wanted, ves);
+  network.checkPublish(ve, ves);
+  network.ready(ve);
+  return ve;
+}

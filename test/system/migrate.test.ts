@@ -1,0 +1,146 @@
+/** Live migration between two real daemons with uids, pools and templates of their own: a client stays connected, and its every answer is checked. */
+import assert from 'node:assert/strict';
+import { existsSync, readdirSync } from 'node:fs';
+import { join } from 'node:path';
+import { after, test } from 'node:test';
+import { makeNode, pair } from '../lib/nodes.ts';
+import { assertSame } from '../lib/same.ts';
+import { serveTalk, talkTo } from '../lib/talk.ts';
+import { until } from '../lib/wait.ts';
+import type { Instance } from '../lib/instance.ts';
+import type { MigrateResult } from '../../src/migration/types.ts';
+import type { TemplateView } from '../../src/ve/types.ts';
+
+const a = await makeNode('alpha');
+const b = await makeNode('beta', { noTemplate: true });
+after(async () => {
+  await Promise.all([a.destroy(), b.destroy()]);
+});
+await a.start();
+await b.start();
+
+const names = async (node: Instance) => (await node.list()).map(({ name }) => name);
+const said = async (node: Instance, ve: string, command: string): Promise<string> => {
+  const { stdout, stderr, exitCode } = await node.exec(ve, 'sh', '-c', command);
+  assert.equal(exitCode, 0, `${command}: ${stderr}`);
+  return stdout.trim();
+};
+const move = async (from: Instance, ve: string, to: string, options: Record<string, unknown> = {}): Promise<MigrateResult> => (await from.api.operate('POST', `/v1/ves/${ve}/migrate`, { node: to, ...options })).result as MigrateResult;
+
+/** What must be the same on the other side. */
+const LOOK = `cat /etc/machine-id /proc/sys/kernel/random/boot_id; hostname; cat /root/kept /etc/motd; stat -c '%U %G %a %h %s %F' /root/* /srv/tree /srv/tree/*; getfacl -nc /srv/tree/acl 2>/dev/null; getcap /srv/tree/tool 2>/dev/null
+ls -A /usr/share/doc-base /usr/share/zoneinfo 2>&1 | head; [ -e /etc/issue.net ] && echo issue is back; pidof perl; systemctl show -p MainPID,ActiveEnterTimestampMonotonic talk-7100.service; ls /run/systemd/units | sort; ip -o addr show dev eth0; ip route; ip -6 route`;
+
+const MAKE = `set -e; mkdir -p /srv/tree/sub; echo kept >/root/kept; ln /root/kept /root/linked; ln -s /etc/passwd /root/link; mkfifo /root/fifo; echo changed >/etc/motd; rm /etc/issue.net
+rm -rf /usr/share/zoneinfo; mkdir /usr/share/zoneinfo; echo new >/usr/share/zoneinfo/only; truncate -s 50M /srv/tree/sparse; echo end >>/srv/tree/sparse
+echo x >/srv/tree/acl; setfacl -m u:33:r,g:4:rw /srv/tree/acl 2>/dev/null || true; cp /bin/true /srv/tree/tool; setcap cap_net_bind_service=ep /srv/tree/tool 2>/dev/null || true; chown 33:33 /srv/tree/tool; chmod 2755 /srv/tree/sub
+touch "/srv/tree/$(printf 'odd\\nname')"; head -c 9000000 /dev/urandom >/srv/tree/random; sha256sum /srv/tree/random >/srv/tree/sum`;
+
+let empty: { a: string[]; b: string[] };
+
+test('without a pairing there is no way; nor to a node that may not', async () => {
+  empty = { a: a.traces(), b: b.traces() };
+  await a.createRunning('web');
+  await assert.rejects(move(a, 'web', 'beta'), /node/);
+  await pair(a, b, 'beta', { there: 'manage', here: 'migrate' });
+  await assert.rejects(move(a, 'web', 'beta'), /right|allow|forbidden/i);
+  await b.json('node', 'set', 'alpha', 'allow=migrate,manage');
+  assert.equal((await a.show('web')).status, 'running');
+});
+
+test('a dry run tells what would be otherwise, and leaves nothing', async () => {
+  const before = b.traces();
+  const { kind, notes } = await move(a, 'web', 'beta', { dryRun: true });
+  assert.equal(kind, 'running');
+  assert.ok(notes.some((note) => /uids/.test(note)), notes.join());
+  assertSame(b.traces(), before, 'traces');
+});
+
+test('a VE moves with its processes, its disk and a connection, and the template comes along', async () => {
+  await said(a, 'web', MAKE);
+  await serveTalk(a, 'web');
+  const { addresses, uuid, mac } = await a.show('web') as unknown as { addresses: string[]; uuid: string; mac: string };
+  const talk = await talkTo(addresses[0]!);
+  await talk.goesOn();
+  const before = await said(a, 'web', LOOK);
+  const { stdout } = await a.cli('migrate', 'web', 'beta');
+  assert.match(stdout, /web is on beta: [\d.]+ MiB in [\d.]+ s, stood for \d+ ms/);
+  await talk.goesOn();
+  assert.deepEqual(await names(a), []);
+  const there = await b.show('web') as unknown as { addresses: string[]; uuid: string; mac: string; status: string };
+  assert.deepEqual([there.uuid, there.addresses, there.status, there.mac], [uuid, addresses, 'running', mac]);
+  assert.equal(await said(b, 'web', LOOK), before);
+  assert.equal(await said(b, 'web', 'cd /srv/tree && sha256sum -c sum && systemctl is-system-running'), '/srv/tree/random: OK\nrunning');
+  assert.deepEqual((await b.api.call<TemplateView[]>('GET', '/v1/templates')).map(({ name }) => name), ['test']);
+  await said(b, 'web', 'systemd-run --quiet --wait true');
+  talk.end();
+  assertSame(a.traces(), empty.a, 'traces of the node that it has left');
+  assert.equal(existsSync(join(b.settings.stateDir, 'incoming')) ? readdirSync(join(b.settings.stateDir, 'incoming')).length : 0, 0);
+});
+
+test('and back, and there again, under load, ten times', { skip: process.env.VELD_TEST_FULL === undefined && 'in ./check full' }, async (t) => {
+  const talk = await talkTo((await b.show('web')).addresses[0]!);
+  const stood: number[] = [];
+  for (let round = 0; round < 10; round++) {
+    const [from, to, name] = round % 2 === 0 ? [b, a, 'alpha'] as const : [a, b, 'beta'] as const;
+    await said(from, 'web', `echo ${round} >>/root/rounds; rm -f /srv/tree/round-*; head -c 3000000 /dev/urandom >/srv/tree/round-${round}`);
+    stood.push((await move(from, 'web', name)).stood!);
+    await talk.goesOn();
+    assert.equal(await said(to, 'web', 'wc -l </root/rounds; ls /srv/tree | grep -c round-'), `${round + 1}\n1`);
+    await said(to, 'web', 'systemd-run --quiet --wait true');
+  }
+  t.diagnostic(`stood for ${stood.map(Math.round).join(', ')} ms; ${talk.answers()} answers, longest silence ${Math.round(talk.longest())} ms`);
+  talk.end();
+});
+
+test('back once, and it lives on like any other: reboot, snapshot, clone', async () => {
+  const talk = await talkTo((await b.show('web')).addresses[0]!);
+  const result = await move(b, 'web', 'alpha');
+  assert.equal(result.trouble, null);
+  await talk.goesOn();
+  talk.end();
+  await a.api.operate('POST', '/v1/ves/web/snapshots', { name: 'one', live: true });
+  await a.api.operate('POST', '/v1/ves/web/clone', { name: 'copy', live: true });
+  assert.equal(await said(a, 'copy', 'systemctl is-system-running; cat /root/kept'), 'running\nkept');
+  await a.api.operate('DELETE', '/v1/ves/copy?force=true');
+  await assert.rejects(move(a, 'web', 'beta'), /snapshots/);
+  await a.api.operate('DELETE', '/v1/ves/web/snapshots/one');
+  const before = await a.show('web');
+  await a.exec('web', 'systemctl', 'reboot');
+  await until('another init', async () => { const now = await a.show('web'); return now.status === 'running' && now.pid !== before.pid && (await a.exec('web', 'true')).exitCode === 0; });
+  assert.equal(await a.booted('web'), 'running');
+  assert.equal(await said(a, 'web', 'cat /root/kept'), 'kept');
+});
+
+test('a suspended VE goes as what it is, and a stopped one too', async () => {
+  const pid = await said(a, 'web', 'systemctl show -p MainPID --value ssh.service; cat /proc/sys/kernel/random/boot_id');
+  await a.api.operate('POST', '/v1/ves/web/suspend');
+  assert.equal((await move(a, 'web', 'beta')).kind, 'suspended');
+  assert.equal((await b.show('web')).status, 'suspended');
+  await b.api.operate('POST', '/v1/ves/web/resume');
+  assert.equal(await said(b, 'web', 'systemctl show -p MainPID --value ssh.service; cat /proc/sys/kernel/random/boot_id'), pid);
+  await b.api.operate('POST', '/v1/ves/web/stop', {});
+  assert.equal((await move(b, 'web', 'alpha')).kind, 'stopped');
+  await a.api.operate('POST', '/v1/ves/web/start', {});
+  assert.equal(await said(a, 'web', 'cat /root/kept'), 'kept');
+});
+
+test('what stands in the way is told beforehand, and the VE runs on', async () => {
+  await b.createRunning('web');
+  await assert.rejects(move(a, 'web', 'beta'), /already a VE named web/);
+  await b.api.operate('DELETE', '/v1/ves/web?force=true');
+  await assert.rejects(move(a, 'web', 'gamma'), /no node/);
+  await a.exec('web', 'systemd-run', '--quiet', '--unit=private', '--property=PrivateNetwork=yes', 'sleep', '600');
+  await assert.rejects(move(a, 'web', 'beta'), /cannot be moved now/);
+  await a.exec('web', 'systemctl', 'stop', 'private');
+  assert.equal((await a.cli('migrate', 'web')).code, 2);
+  assert.equal((await a.cli('migrate', '--take-back', 'web')).code, 43);
+  assert.equal(await said(a, 'web', 'systemctl is-system-running'), 'running');
+  assert.deepEqual(await names(b), []);
+});
+
+test('in the end nothing is left on either node', async () => {
+  await a.api.operate('DELETE', '/v1/ves/web?force=true');
+  assertSame(a.traces(), empty.a, 'traces');
+  assertSame(b.traces().filter((line) => !line.includes('/layers/')), empty.b, 'traces');
+});
