@@ -55,6 +55,7 @@ export const ERRORS = {
   'checkpoint.unusable': { kind: 'conflict', exit: 39, hint: '`veld start --discard-state NAME` boots the VE from its disk.' },
   'restore.failed': { kind: 'internal', exit: 40, hint: 'Its state is still there: try again, or `veld start --discard-state NAME`. The daemon log has what criu said.' },
   'restore.unhealthy': { kind: 'internal', exit: 40, hint: 'It runs: look into it with `veld enter NAME`, or `veld restart NAME`.' },
+  'migration.stream': { kind: 'invalid', exit: 43, hint: 'The VE goes on where it was. Both nodes must run the same Veld; the daemon logs of both have more.' },
   've.init_died': { kind: 'internal', exit: 10, hint: 'Read its last words with `veld logs NAME`, and `veld doctor`.' },
   've.start_failed': { kind: 'internal', exit: 10, hint: 'Read `veld logs NAME` and `veld doctor`.' },
   've.stop_failed': { kind: 'internal', exit: 11, hint: 'Try `veld stop --force NAME`.' },
