@@ -28,6 +28,12 @@ function declare(koffi: Koffi) {
     pidfdSendSignal: syscall('long', 'long', 'void *', 'long'),
     pidfdGetfd: syscall('long', 'long', 'long'),
     openat2: syscall('long', 'str', 'void *', 'size_t'),
+    // The same with a path that is bytes, NUL at their end: names of files need not be UTF-8.
+    openat2Bytes: syscall('long', 'void *', 'void *', 'size_t'),
+    fgetxattr: lib.func('int64_t fgetxattr(int, str, void *, size_t)'),
+    fsetxattr: lib.func('int fsetxattr(int, str, void *, size_t, int)'),
+    flistxattr: lib.func('int64_t flistxattr(int, void *, size_t)'),
+    fremovexattr: lib.func('int fremovexattr(int, void *)'),
     openTree: syscall('long', 'str', 'long'),
     moveMount: syscall('long', 'str', 'long', 'str', 'long'),
     umount2: lib.func('int umount2(str, int)'),

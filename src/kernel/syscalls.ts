@@ -59,12 +59,65 @@ export function pollNow(fd: number): { writable: boolean; hungUp: boolean } {
 
 /**
  * Open relative to a folder, with a say in how the path is resolved.
+ * @param path text, or the bytes of a path that need not be UTF-8
  * @param resolve bits of {@link RESOLVE}
  */
-export function openat2(dirfd: number, path: string, options: { flags: number; mode?: number; resolve: number }): number {
+export function openat2(dirfd: number, path: string | Uint8Array, options: { flags: number; mode?: number; resolve: number }): number {
   // Safe: struct open_how is three 64-bit words (flags, mode, resolve), read only by the kernel, 24 bytes long as the last argument says.
   const how = new BigUint64Array([BigInt(options.flags | O_CLOEXEC), BigInt(options.mode ?? 0), BigInt(options.resolve)].map((v) => BigInt.asUintN(64, v)));
+  if (typeof path !== 'string') return checked('openat2', native().c.openat2Bytes(NR.openat2, dirfd, terminated(path), how, how.byteLength), Buffer.from(path).toString());
   return checked('openat2', native().c.openat2(NR.openat2, dirfd, text(path), how, how.byteLength), path);
+}
+
+/** Bytes that C reads as a string. The copy must be referenced until the call is over: it is, as an argument. */
+function terminated(bytes: Uint8Array): Uint8Array {
+  if (bytes.includes(0)) throw Object.assign(new Error('a name holds a NUL character'), { code: 'EINVAL', syscall: 'open' });
+  const copy = new Uint8Array(bytes.length + 1);
+  copy.set(bytes);
+  return copy;
+}
+
+/** Longest value, and longest list of names, of extended attributes, in bytes: XATTR_SIZE_MAX and XATTR_LIST_MAX of linux/limits.h. */
+const XATTR_MAX = 65536;
+
+/** An extended attribute of an open file; undefined when it has none of this name, or its file system has none at all. */
+export function getXattr(fd: number, name: string): Buffer | undefined {
+  // Safe: the kernel writes at most as many bytes as the buffer has, which lives until the call is over.
+  const value = Buffer.alloc(XATTR_MAX);
+  try {
+    return value.subarray(0, checked('fgetxattr', native().c.fgetxattr(fd, text(name), value, value.length)));
+  } catch (error) {
+    if (['ENODATA', 'EOPNOTSUPP'].includes((error as NodeJS.ErrnoException).code ?? '')) return undefined;
+    throw error;
+  }
+}
+
+/** Names of all extended attributes of an open file that this process may know; each character is one byte. */
+export function listXattrs(fd: number): string[] {
+  try {
+    // Safe: as in getXattr. The list is short nearly always, and is asked for again when it is not.
+    for (const size of [1024, XATTR_MAX]) {
+      const names = Buffer.alloc(size);
+      const length = native().c.flistxattr(fd, names, size);
+      if (Number(length) === -1 && size !== XATTR_MAX) continue;
+      return names.toString('latin1', 0, checked('flistxattr', length)).split('\0').slice(0, -1);
+    }
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'EOPNOTSUPP') throw error;
+  }
+  return [];
+}
+
+/** Give an open file an extended attribute, or another value of it. */
+export function setXattr(fd: number, name: string, value: Uint8Array): void {
+  // Safe: the kernel reads as many bytes as the buffer has, which lives until the call is over.
+  checked('fsetxattr', native().c.fsetxattr(fd, text(name), value, value.length, 0));
+}
+
+/** Take an extended attribute of an open file away. @param name each character is one byte */
+export function removeXattr(fd: number, name: string): void {
+  // Safe: an integer and a copied string.
+  checked('fremovexattr', native().c.fremovexattr(fd, terminated(Buffer.from(name, 'latin1'))));
 }
 
 /** mkdirat(2). */

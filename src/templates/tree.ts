@@ -5,8 +5,8 @@ import { closeSync, constants, openSync, readSync, fstatSync } from 'node:fs';
 import { VeldError } from '../lib/errors.ts';
 import { ALL_XATTRS } from '../lib/tar.ts';
 import { O_CLOEXEC, O_PATH, openat2, RESOLVE } from '../kernel/syscalls.ts';
-import { TarReader } from './tar-entries.ts';
-import type { TarEntry } from './tar-entries.ts';
+import { TarReader } from '../lib/tar-entries.ts';
+import type { TarEntry } from '../lib/tar-entries.ts';
 
 /** What os-release(5) of the tree says, and what its programs are made for. */
 export interface TreeFacts {

@@ -4,8 +4,8 @@ import { spawnSync } from 'node:child_process';
 import { existsSync, lstatSync, mkdirSync, mkdtempSync, readFileSync, readdirSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { TarReader } from './tar-entries.ts';
-import type { TarEntry } from './tar-entries.ts';
+import { TarReader } from '../lib/tar-entries.ts';
+import type { TarEntry } from '../lib/tar-entries.ts';
 import { fingerprintOf, inspectTree } from './tree.ts';
 import { createChecker, unpackArchive, UNPACK_LIMITS } from './unpack.ts';
 
@@ -123,7 +123,7 @@ test('a good archive is unpacked whole, in every compression; dev stays empty', 
     assert.equal(await fingerprintOf(target), first, name);
   }
   assert.match(spawnSync('/usr/sbin/getcap', [join(folder, 'out-t.tar.xz/usr/bin/sh')], { encoding: 'utf8' }).stdout, /cap_net_raw=ep/);
-  assert.ok(!readFileSync('/proc/self/mounts', 'utf8').includes('veld-unpack'), 'no mount is left on the host');
+  assert.ok(!readFileSync('/proc/self/mounts', 'utf8').includes('veld-box'), 'no mount is left on the host');
 });
 
 test('a link in the archive that is written through reaches nothing of the host', needsRoot, async (t) => {

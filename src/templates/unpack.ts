@@ -1,20 +1,17 @@
 /**
  * Unpacks an archive that somebody made, confined and checked.
  *
- * The stream is decompressed, each header is checked here, and the same bytes go on to GNU tar. Both programs run as children in mount, pid, net,
- * ipc and uts namespaces of their own, in a root that holds nothing but the host's programs (read-only) and the folder to fill, without any
- * capability that could make a device, mount, or leave. So a header that tar understands otherwise than we do still cannot reach the host.
+ * The stream is decompressed, each header is checked here, and the same bytes go on to GNU tar. Both programs run in boxes (src/kernel/box.ts), which hold
+ * nothing but the host's programs and the folder to fill. So a header that tar understands otherwise than we do still cannot reach the host.
  */
-import { spawn } from 'node:child_process';
-import type { ChildProcessByStdio } from 'node:child_process';
 import { once } from 'node:events';
-import { closeSync, constants, fstatSync, mkdtempSync, openSync, readFileSync, readSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { closeSync, constants, fstatSync, openSync, readFileSync, readSync } from 'node:fs';
 import type { Readable, Writable } from 'node:stream';
+import { startBox } from '../kernel/box.ts';
+import type { Box, BoxCapability } from '../kernel/box.ts';
 import { VeldError } from '../lib/errors.ts';
-import { TarReader } from './tar-entries.ts';
-import type { TarEntry } from './tar-entries.ts';
+import { TarReader } from '../lib/tar-entries.ts';
+import type { TarEntry } from '../lib/tar-entries.ts';
 
 /** Bounds of an archive. */
 export interface UnpackLimits {
@@ -28,29 +25,7 @@ export interface UnpackLimits {
 export const UNPACK_LIMITS: UnpackLimits = { entries: 2_000_000, bytes: 64 * 2 ** 30, path: 4096 };
 
 /** What of a root user's might is needed to write files of any owner. */
-const CAPABILITIES = '-all,+chown,+dac_override,+fowner,+fsetid,+setfcap';
-
-/** $1: an empty folder for the new root; $2: the folder to fill, or empty. The rest is the program. */
-const BOX = `set -e
-box=$1 out=$2; shift 2
-mount -t tmpfs -o mode=0755,nosuid,nodev,size=1m veld-unpack "$box"
-for name in usr bin sbin lib lib32 lib64 libx32; do
-  if [ -L "/$name" ]; then cp -P "/$name" "$box/$name"
-  elif [ -d "/$name" ]; then
-    mkdir "$box/$name"
-    mount --bind "/$name" "$box/$name"
-    mount -o remount,bind,ro,nosuid,nodev "$box/$name"
-  fi
-done
-mkdir "$box/out" "$box/etc"
-if [ -n "$out" ]; then
-  mount --bind "$out" "$box/out"
-  mount -o remount,bind,nosuid,nodev,noexec "$box/out"
-fi
-mount -o remount,ro,nosuid,nodev "$box"
-cd "$box"
-exec /usr/sbin/chroot "$box" /usr/bin/setpriv --bounding-set=${CAPABILITIES} --inh-caps=-all --no-new-privs -- "$@"
-`;
+const CAPABILITIES: readonly BoxCapability[] = ['chown', 'dac_override', 'fowner', 'fsetid', 'setfcap'];
 
 /**
  * Unpack `file` into the empty folder `target`.
@@ -60,19 +35,19 @@ exec /usr/sbin/chroot "$box" /usr/bin/setpriv --bounding-set=${CAPABILITIES} --i
 export async function unpackArchive(file: string, target: string, options: { limits?: UnpackLimits; signal?: AbortSignal; progress?: (share: number) => void } = {}):
 Promise<{ entries: number; bytes: number }> {
   const source = openArchive(file);
-  const folder = mkdtempSync(join(tmpdir(), 'veld-unpack-'));
-  const children: ChildProcessByStdio<Writable | null, Readable | null, Readable>[] = [];
+  const boxes: Box[] = [];
   try {
-    const from = source.program === null ? undefined : box(folder, '', source.program, source.fd, 'pipe');
-    const to = box(folder, target, ['/usr/bin/tar', '--extract', '--file=-', '--directory=/out', '--numeric-owner', '--same-owner', '--preserve-permissions',
+    const from = source.program === null ? undefined
+      : startBox(source.program, { links: 'refused', capabilities: [], stdin: source.fd, stdout: 'pipe', signal: options.signal });
+    const to = startBox(['/usr/bin/tar', '--extract', '--file=-', '--directory=/out', '--numeric-owner', '--same-owner', '--preserve-permissions',
       '--acls', '--xattrs', '--xattrs-include=security.capability', '--xattrs-include=user.*', '--no-overwrite-dir', '--delay-directory-restore', '--anchored',
-      '--exclude=./dev/*', '--exclude=dev/*'], 'pipe', 'ignore');
-    children.push(...(from ? [from.child] : []), to.child);
+      '--exclude=./dev/*', '--exclude=dev/*'], { out: target, links: 'followed', capabilities: CAPABILITIES, stdin: 'pipe', signal: options.signal });
+    boxes.push(...(from ? [from] : []), to);
     const checker = createChecker(options.limits ?? UNPACK_LIMITS);
-    const stdin = to.child.stdin as Writable;
+    const stdin = to.stdin as Writable;
     let broken = false;
     stdin.on('error', () => { broken = true; }); // tar ended early: its status and words follow
-    for await (const chunk of from ? (from.child.stdout as Readable) : chunks(source.fd)) {
+    for await (const chunk of from ? (from.stdout as Readable) : chunks(source.fd)) {
       options.signal?.throwIfAborted();
       checker.reader.write(chunk as Buffer);
       if (broken) break;
@@ -86,23 +61,8 @@ Promise<{ entries: number; bytes: number }> {
     if (unpacked.code !== 0) throw new VeldError('template.invalid', `The archive cannot be unpacked: ${unpacked.said}`);
     return checker.seen;
   } finally {
-    for (const child of children) child.kill('SIGKILL');
+    for (const box of boxes) box.kill();
     closeSync(source.fd);
-    rmSync(folder, { recursive: true, force: true });
-  }
-
-  function box(scratch: string, out: string, command: string[], stdin: number | 'pipe', stdout: 'pipe' | 'ignore') {
-    const child = spawn('/usr/bin/unshare', ['--mount', '--propagation', 'private', '--pid', '--fork', '--kill-child', '--net', '--ipc', '--uts', '--',
-      '/bin/sh', '-c', BOX, 'sh', scratch, out, ...command],
-    { cwd: '/', env: { PATH: '/usr/sbin:/usr/bin:/sbin:/bin', LC_ALL: 'C' }, stdio: [stdin, stdout, 'pipe'], signal: options.signal, killSignal: 'SIGKILL' });
-    let said = '';
-    child.stderr?.on('data', (chunk: Buffer) => { said = (said + chunk.toString('utf8')).slice(-2000); });
-    const ended = new Promise<{ code: number | null; said: string }>((resolve, reject) => {
-      child.on('error', (error) => { reject(error); });
-      child.on('close', (code) => { resolve({ code, said: said.trim().split('\n').slice(-2).join(' / ') }); });
-    });
-    ended.catch(() => {}); // awaited later
-    return { child: child as ChildProcessByStdio<Writable | null, Readable | null, Readable>, ended };
   }
 }
 

@@ -74,7 +74,7 @@ test('a target that is gone for good: the VE stands, all of it is kept, and it i
   assert.equal((await from.show('web')).status, 'suspended');
   for (const verb of ['resume', 'start', 'destroy'] as const) {
     const result = await from.cli(...verb === 'destroy' ? ['destroy', '--yes', 'web'] : [verb, 'web']);
-    assert.equal(result.code, 45, `${verb}: ${result.stderr}`);
+    assert.equal(result.code, 55, `${verb}: ${result.stderr}`);
   }
   assert.equal((await from.cli('migrate', '--take-back', 'web')).code, 0);
   await talk!.goesOn();

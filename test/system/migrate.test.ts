@@ -134,7 +134,7 @@ test('what stands in the way is told beforehand, and the VE runs on', async () =
   await assert.rejects(move(a, 'web', 'beta'), /cannot be moved now/);
   await a.exec('web', 'systemctl', 'stop', 'private');
   assert.equal((await a.cli('migrate', 'web')).code, 2);
-  assert.equal((await a.cli('migrate', '--take-back', 'web')).code, 43);
+  assert.equal((await a.cli('migrate', '--take-back', 'web')).code, 52);
   assert.equal(await said(a, 'web', 'systemctl is-system-running'), 'running');
   assert.deepEqual(await names(b), []);
 });

@@ -3,7 +3,7 @@
  * Formats: the header blocks of POSIX ustar/pax interchange format, and GNU tar's manual, appendix "Tar Internals".
  */
 import { createHash } from 'node:crypto';
-import { VeldError } from '../lib/errors.ts';
+import { VeldError } from './errors.ts';
 
 const BLOCK = 512;
 /** Longest extended header that is believed, in bytes: 4096 for two paths, and extended attributes. */
@@ -20,8 +20,12 @@ export interface TarEntry {
   link: string;
   /** Bytes of content in the stream. */
   size: number;
+  /** Of a device node: its major and minor number. */
+  device: readonly [major: number, minor: number];
   /** Extended attribute -> its bytes. */
   xattrs: Map<string, Buffer>;
+  /** POSIX ACLs as text, of what is in the archive as SCHILY.acl.*: `access` and `default`. */
+  acls: Map<string, string>;
   /** sha256 of the content, for files. */
   sha256: string | null;
 }
@@ -30,9 +34,48 @@ const TYPES: Record<string, TarEntry['type']> = {
   '\0': 'file', 0: 'file', 7: 'file', S: 'file', 1: 'hardlink', 2: 'symlink', 3: 'character', 4: 'block', 5: 'folder', 6: 'fifo',
 };
 
+export interface TarReaderOptions {
+  /** How names and links are decoded; with `latin1` each byte is one character, so that nothing is lost. Default: `utf8`. */
+  encoding?: 'utf8' | 'latin1';
+  /** Whether the contents of files are hashed. Default: yes. */
+  hash?: boolean;
+  /** Refuse all that GNU tar does not write with --format=posix: other kinds of headers, and extended headers that mean something else to somebody. */
+  posix?: boolean;
+  /** The error for what breaks a rule. @param what goes on from "The archive" */
+  invalid?: (what: string) => VeldError;
+}
+
+/** Keys of pax headers that GNU tar writes for a tree. */
+const POSIX_KEYS = /^(path|linkpath|size|uid|gid|mtime|uname|gname|GNU\.sparse\.(major|minor|name|realsize)|SCHILY\.acl\.(access|default)|SCHILY\.xattr\..+)$/s;
+/** Keys that would change every entry behind a global header: no reader here heeds them there, so they are refused. */
+const GLOBAL_REFUSED = /^(path|linkpath|size|uid|gid|GNU\..*|SCHILY\..*)$/s;
+
+const ACL = 'SCHILY.acl.';
+const XATTR = 'SCHILY.xattr.';
+
+/** What an extended header says of the next entry. */
+interface Extended {
+  path?: string;
+  /** Of a sparse file, whose header has a made-up path. */
+  sparseName?: string;
+  link?: string;
+  size?: number;
+  uid?: number;
+  gid?: number;
+  xattrs: Map<string, Buffer>;
+  acls: Map<string, string>;
+}
+
+function extended(): Extended {
+  return { xattrs: new Map(), acls: new Map() };
+}
+
+/** Breaks a rule; the reader says it as its user wants it said. */
+class BadArchive extends Error {}
+
 /**
  * Feeds on chunks; calls back for each entry once its header is known (`onEntry`) and once its content has passed (`onEnd`).
- * @throws VeldError `template.invalid` on anything that is not a tar stream
+ * @throws VeldError `template.invalid`, or what the options say, on anything that is not a tar stream
  */
 export class TarReader {
   #rest: Buffer = Buffer.alloc(0);
@@ -43,18 +86,41 @@ export class TarReader {
   #padding = 0;
   /** Content of an extended header that is being collected. */
   #extended: { type: string; parts: Buffer[] } | undefined;
-  #next: { path?: string; link?: string; size?: number; uid?: number; gid?: number; xattrs: Map<string, Buffer> } = { xattrs: new Map() };
+  #next: Extended = extended();
   #zeros = 0;
+  /** An extended header waits for its entry. */
+  #pending = false;
   readonly #onEntry: (entry: TarEntry) => void;
   readonly #onEnd: (entry: TarEntry) => void;
+  readonly #options: Required<TarReaderOptions>;
 
-  constructor(onEntry: (entry: TarEntry) => void, onEnd: (entry: TarEntry) => void = () => {}) {
+  constructor(onEntry: (entry: TarEntry) => void, onEnd: (entry: TarEntry) => void = () => {}, options: TarReaderOptions = {}) {
     this.#onEntry = onEntry;
     this.#onEnd = onEnd;
+    this.#options = { encoding: 'utf8', hash: true, posix: false, invalid: (what) => new VeldError('template.invalid', `The archive ${what}.`), ...options };
   }
 
   /** The next bytes of the stream. */
   write(chunk: Buffer): void {
+    this.#reporting(() => this.#write(chunk));
+  }
+
+  /** The stream is over. */
+  end(): void {
+    this.#reporting(() => {
+      if (this.#content > 0 || this.#padding > 0 || this.#zeros === 0 || this.#pending) throw invalid('is cut short');
+    });
+  }
+
+  #reporting(work: () => void): void {
+    try {
+      work();
+    } catch (error) {
+      throw error instanceof BadArchive ? this.#options.invalid(error.message) : error;
+    }
+  }
+
+  #write(chunk: Buffer): void {
     let bytes = this.#rest.length > 0 ? Buffer.concat([this.#rest, chunk]) : chunk;
     while (bytes.length > 0) {
       if (this.#content > 0) {
@@ -78,11 +144,6 @@ export class TarReader {
     this.#rest = Buffer.from(bytes);
   }
 
-  /** The stream is over. */
-  end(): void {
-    if (this.#content > 0 || this.#padding > 0 || this.#zeros === 0) throw invalid('is cut short');
-  }
-
   #header(block: Buffer): void {
     if (block.every((byte) => byte === 0)) {
       this.#zeros += 1;
@@ -94,7 +155,12 @@ export class TarReader {
     if (sum !== numberAt(block, 148, 8)) throw invalid('has a header with a wrong checksum');
     const type = String.fromCharCode(block[156] ?? 0);
     const size = numberAt(block, 124, 12);
+    const { posix, encoding } = this.#options;
+    if (posix && !'x012356'.includes(type)) throw invalid(`has an entry of type ${JSON.stringify(type)}`);
     if ('xgLK'.includes(type)) {
+      // Readers disagree on which of two counts.
+      if (this.#pending && type === 'x') throw invalid('has two extended headers for one entry');
+      this.#pending = type === 'x';
       if (size > EXTENDED_LIMIT) throw invalid('has an extended header larger than 1 MiB');
       this.#begin(size);
       this.#extended = { type, parts: [] };
@@ -104,22 +170,24 @@ export class TarReader {
     const known = TYPES[type];
     if (known === undefined) throw invalid(`has an entry of type ${JSON.stringify(type)}`);
     const ustar = block.toString('latin1', 257, 262) === 'ustar' && block[262] === 0;
-    const prefix = ustar ? textAt(block, 345, 155) : '';
-    const name = textAt(block, 0, 100);
+    const prefix = ustar ? textAt(block, 345, 155, encoding) : '';
+    const name = textAt(block, 0, 100, encoding);
     const next = this.#next;
-    this.#next = { xattrs: new Map() };
+    this.#next = extended();
+    this.#pending = false;
     // An old sparse header may be followed by more of its map: nobody writes these since pax; refused rather than half understood.
     if (type === 'S' && block[482] === 1) throw invalid('has an old sparse file with an extended map');
     // tar skips such content; so that both readers agree where the next header is, it is refused.
     if (known !== 'file' && known !== 'hardlink' && (next.size ?? size) > 0) throw invalid(`has a ${known} with content`);
-    const path = next.path ?? (prefix === '' ? name : `${prefix}/${name}`);
+    const path = next.sparseName ?? next.path ?? (prefix === '' ? name : `${prefix}/${name}`);
     const entry: TarEntry = {
       path, type: known === 'file' && path.endsWith('/') && type !== 'S' ? 'folder' : known, mode: numberAt(block, 100, 8) & 0o7777,
-      uid: next.uid ?? numberAt(block, 108, 8), gid: next.gid ?? numberAt(block, 116, 8), link: next.link ?? textAt(block, 157, 100),
-      size: known === 'file' ? next.size ?? size : 0, xattrs: next.xattrs, sha256: null,
+      uid: next.uid ?? numberAt(block, 108, 8), gid: next.gid ?? numberAt(block, 116, 8), link: next.link ?? textAt(block, 157, 100, encoding),
+      size: known === 'file' ? next.size ?? size : 0, xattrs: next.xattrs, acls: next.acls, sha256: null,
+      device: known === 'character' || known === 'block' ? [numberAt(block, 329, 8), numberAt(block, 337, 8)] : [0, 0],
     };
     this.#entry = entry;
-    this.#hash = known === 'file' ? createHash('sha256') : undefined;
+    this.#hash = known === 'file' && this.#options.hash ? createHash('sha256') : undefined;
     this.#onEntry(entry);
     this.#begin(entry.size);
     if (entry.size === 0) this.#finish();
@@ -135,10 +203,10 @@ export class TarReader {
       const { type, parts } = this.#extended;
       this.#extended = undefined;
       const content = Buffer.concat(parts);
-      if (type === 'L') this.#next.path = textAt(content, 0, content.length);
-      else if (type === 'K') this.#next.link = textAt(content, 0, content.length);
-      else if (type === 'x') this.#pax(content);
-      return; // 'g', of the whole archive: comments of its maker
+      if (type === 'L') this.#next.path = textAt(content, 0, content.length, this.#options.encoding);
+      else if (type === 'K') this.#next.link = textAt(content, 0, content.length, this.#options.encoding);
+      else this.#pax(content, type === 'g');
+      return;
     }
     const entry = this.#entry;
     if (!entry) return;
@@ -148,22 +216,30 @@ export class TarReader {
     this.#onEnd(entry);
   }
 
-  /** Records of `LENGTH KEY=VALUE\n`. */
-  #pax(content: Buffer): void {
+  /** Records of `LENGTH KEY=VALUE\n`; those of the whole archive are comments of its maker. */
+  #pax(content: Buffer, global: boolean): void {
     for (let at = 0; at < content.length;) {
       const space = content.indexOf(0x20, at);
       const length = Number(content.toString('latin1', at, space));
       if (space < 0 || !Number.isInteger(length) || length < 5 || at + length > content.length) throw invalid('has a broken pax header');
       const equals = content.indexOf(0x3d, space);
       if (equals < 0 || equals >= at + length) throw invalid('has a broken pax header');
-      const key = content.toString('utf8', space + 1, equals);
+      const key = content.toString(this.#options.encoding, space + 1, equals);
       const value = content.subarray(equals + 1, at + length - 1);
-      const text = value.toString('utf8');
-      if (key === 'path' || key === 'GNU.sparse.name') this.#next.path = text;
+      const text = value.toString(this.#options.encoding);
+      at += length;
+      if (global) {
+        if (GLOBAL_REFUSED.test(key)) throw invalid(`has a global header with ${key}`);
+        continue;
+      }
+      if (this.#options.posix && !POSIX_KEYS.test(key)) throw invalid(`has an extended header with ${JSON.stringify(key.slice(0, 100))}`);
+      if (key === 'path') this.#next.path = text;
+      else if (key === 'GNU.sparse.name') this.#next.sparseName = text;
       else if (key === 'linkpath') this.#next.link = text;
       else if (key === 'size' || key === 'uid' || key === 'gid') this.#next[key] = whole(Number(text));
-      else if (key.startsWith('SCHILY.xattr.')) this.#next.xattrs.set(key.slice('SCHILY.xattr.'.length), Buffer.from(value));
-      at += length;
+      else if (key.startsWith(ACL)) this.#next.acls.set(key.slice(ACL.length), text);
+      // GNU tar writes the two characters that the format needs otherwise.
+      else if (key.startsWith(XATTR)) this.#next.xattrs.set(key.slice(XATTR.length).replaceAll('%3D', '=').replaceAll('%25', '%'), Buffer.from(value));
     }
   }
 }
@@ -180,9 +256,9 @@ function numberAt(block: Buffer, at: number, length: number): number {
   return whole(text === '' ? 0 : Number.parseInt(text, 8));
 }
 
-function textAt(block: Buffer, at: number, length: number): string {
+function textAt(block: Buffer, at: number, length: number, encoding: 'utf8' | 'latin1' = 'latin1'): string {
   const end = block.indexOf(0, at);
-  return block.toString('utf8', at, end < 0 || end > at + length ? at + length : end);
+  return block.toString(encoding, at, end < 0 || end > at + length ? at + length : end);
 }
 
 function whole(value: number): number {
@@ -190,6 +266,6 @@ function whole(value: number): number {
   return value;
 }
 
-function invalid(what: string): VeldError {
-  return new VeldError('template.invalid', `The archive ${what}.`);
+function invalid(what: string): BadArchive {
+  return new BadArchive(what);
 }

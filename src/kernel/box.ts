@@ -1,0 +1,117 @@
+/**
+ * A program in a box: for work on trees and streams that somebody else made.
+ *
+ * It runs in mount, pid, net, ipc and uts namespaces of its own, in a root that holds nothing but the host's programs (read-only) and the folders that it was
+ * given, with no more of root's might than it was given, without a way to get more. So a program that is misled by what it reads cannot reach the host.
+ */
+import { spawn } from 'node:child_process';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import type { Readable, Writable } from 'node:stream';
+import { VeldError } from '../lib/errors.ts';
+
+/**
+ * What of root's might a program can have in a box, see capabilities(7). None of these makes a device, mounts, or leaves.
+ * `dac_read_search` reads whatever the owner; the others write files of any owner.
+ */
+export type BoxCapability = 'chown' | 'dac_override' | 'dac_read_search' | 'fowner' | 'fsetid' | 'setfcap';
+
+export interface BoxOptions {
+  /** Folder that it sees at /out, to write into. */
+  out?: string;
+  /** Folder that it sees at /in, to read only. */
+  in?: string;
+  /** Whether paths in these folders may lead through symbolic links (mount(8), `nosymfollow`). What a link says can be read in either case. */
+  links: 'followed' | 'refused';
+  capabilities: readonly BoxCapability[];
+  /** `pipe`, or a descriptor. Default: nothing to read. */
+  stdin?: 'pipe' | number;
+  /** Default: thrown away. */
+  stdout?: 'pipe';
+  /** Called for each line of standard error, each byte of it one character. */
+  onLine?: (line: string) => void;
+  signal?: AbortSignal;
+}
+
+/** How a program ended. */
+export interface BoxEnd {
+  /** Exit status; null when a signal ended it. */
+  code: number | null;
+  /** The last lines of standard error, in one. */
+  said: string;
+}
+
+export interface Box {
+  /** Present when asked for. Emits no error that must be listened to: a program that reads no more shows by `ended`. */
+  stdin: Writable | null;
+  stdout: Readable | null;
+  /** Settles when program and streams are at their end. Rejects with a VeldError `operation.cancelled` or `command.failed`. */
+  ended: Promise<BoxEnd>;
+  /** End it, whatever it does. */
+  kill(): void;
+}
+
+/** $1: an empty folder for the new root; $2: folder for /out, or empty; $3: for /in; $4: more mount options of both; $5: capabilities. The rest is the program. */
+const SCRIPT = `set -e
+box=$1 out=$2 in=$3 options=$4 capabilities=$5; shift 5
+mount -t tmpfs -o mode=0755,nosuid,nodev,size=1m veld-box "$box"
+mkdir "$box/out" "$box/in" "$box/etc"
+for name in usr bin sbin lib lib32 lib64 libx32; do
+  if [ -L "/$name" ]; then links="$links /$name"
+  elif [ -d "/$name" ]; then
+    mkdir "$box/$name"
+    mount --bind -o ro,nosuid,nodev "/$name" "$box/$name"
+  fi
+done
+if [ -n "$links" ]; then cp -P $links "$box"; fi
+if [ -n "$out" ]; then mount --bind -o "nosuid,nodev,noexec$options" "$out" "$box/out"; fi
+if [ -n "$in" ]; then mount --bind -o "ro,nosuid,nodev,noexec$options" "$in" "$box/in"; fi
+mount -o remount,ro,nosuid,nodev "$box"
+cd "$box"
+exec /usr/sbin/chroot "$box" /usr/bin/setpriv --bounding-set="$capabilities" --inh-caps=-all --no-new-privs -- "$@"
+`;
+
+/** What is kept of standard error, in characters. */
+const SAID_LIMIT = 2000;
+
+/**
+ * Start a program in a box. It is there some ten milliseconds later; one that waits for its input can be started before there is any.
+ * The working folder is the root of the box, the environment is PATH and LC_ALL=C.
+ * @param program absolute path, and arguments
+ */
+export function startBox(program: readonly string[], options: BoxOptions): Box {
+  const root = mkdtempSync(join(tmpdir(), 'veld-box-'));
+  const child = spawn('/usr/bin/unshare', ['--mount', '--propagation', 'private', '--pid', '--fork', '--kill-child', '--net', '--ipc', '--uts', '--',
+    '/bin/sh', '-c', SCRIPT, 'sh', root, options.out ?? '', options.in ?? '', options.links === 'refused' ? ',nosymfollow' : '',
+    ['-all', ...options.capabilities.map((name) => `+${name}`)].join(','), ...program],
+  {
+    cwd: '/', env: { PATH: '/usr/sbin:/usr/bin:/sbin:/bin', LC_ALL: 'C' }, stdio: [options.stdin ?? 'ignore', options.stdout ?? 'ignore', 'pipe'],
+    signal: options.signal, killSignal: 'SIGKILL',
+  });
+  let said = '';
+  let rest = '';
+  child.stderr?.on('data', (chunk: Buffer) => {
+    const text = chunk.toString('latin1');
+    said = (said + text).slice(-SAID_LIMIT);
+    if (!options.onLine) return;
+    const lines = (rest + text).split('\n');
+    rest = (lines.pop() ?? '').slice(-SAID_LIMIT);
+    for (const line of lines) options.onLine(line);
+  });
+  child.stdin?.on('error', () => {}); // it ended early: its status and words follow
+  const ended = new Promise<BoxEnd>((resolve, reject) => {
+    child.on('error', (error) => {
+      if (child.pid === undefined) rmSync(root, { recursive: true, force: true });
+      reject(error.name === 'AbortError' ? new VeldError('operation.cancelled', 'The operation was cancelled.', { cause: error })
+        : new VeldError('command.failed', `unshare could not be run: ${error.message}`, { cause: error }));
+    });
+    child.on('close', (code) => {
+      if (rest !== '') options.onLine?.(rest);
+      rmSync(root, { recursive: true, force: true });
+      resolve({ code, said: said.trim().split('\n').slice(-2).join(' / ') });
+    });
+  });
+  ended.catch(() => {}); // told to whoever waits
+  return { stdin: child.stdin, stdout: child.stdout, ended, kill: () => { child.kill('SIGKILL'); } };
+}

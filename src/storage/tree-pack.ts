@@ -1,0 +1,112 @@
+/** The sending side: names of a tree become a stream. */
+import { once } from 'node:events';
+import { closeSync } from 'node:fs';
+import { Readable } from 'node:stream';
+import type { Writable } from 'node:stream';
+import { startBox } from '../kernel/box.ts';
+import { VeldError } from '../lib/errors.ts';
+import { opaqueFolders, openRoot } from './tree-folders.ts';
+import type { TreeName } from './tree-scan.ts';
+
+/** The beginning of a stream: these bytes, the length of what follows (32 bits, big-endian), the paths of opaque folders, each with a NUL behind it. Then comes the archive. */
+export const STREAM_MAGIC = Buffer.from('VELDTREE');
+
+export interface TreePack {
+  /**
+   * Send these names, in this order. To be called once; resolves when tar has them all, so that somebody must read `output` meanwhile.
+   * @throws VeldError `storage.failed`, `operation.cancelled`
+   */
+  send(names: readonly TreeName[]): Promise<void>;
+  /** The stream. It fails with what `ended` rejects with. */
+  output: Readable;
+  /**
+   * Settles at the end. `skipped`: names that were gone, or led through something that is no folder any more.
+   * Rejects with a VeldError `storage.failed` for what cannot be read, `operation.cancelled`.
+   */
+  ended: Promise<{ skipped: number }>;
+  /** End it, whatever it does. */
+  cancel(): void;
+}
+
+/** What tar says of a name that has changed since it was asked for. */
+const RACES = /: (No such file or directory|Not a directory|Too many levels of symbolic links|Stale file handle)$/;
+/** What it says without need: the content has changed, and the next round has it. */
+const HARMLESS = /: (file changed as we read it|socket ignored|File shrank by \d+ bytes; padding with zeros|File removed before we read it|Removing leading .*)$/;
+const TRAILER = /Exiting with failure status due to previous errors$/;
+
+/** Names per write into tar's input. */
+const BATCH = 512;
+
+/**
+ * Make a stream of parts of a tree. The program (GNU tar) stands ready in a box, and waits for names.
+ *
+ * The VE may change the tree meanwhile. No path is followed through a link in it (the box refuses), so that nothing but the tree is read; what has gone is left
+ * out; what is changed while it is read is half old and half new, and the next round brings it again.
+ * Go along: content with its holes, owners by number, modes, times of modification, ACLs, `user.*` attributes, file capabilities, and what tree-folders.ts says.
+ * @param root a folder of Veld's own
+ */
+export function packTree(root: string, options: { signal?: AbortSignal } = {}): TreePack {
+  const errors: string[] = [];
+  let skipped = 0;
+  const box = startBox(['/usr/bin/tar', '--create', '--file=-', '--directory=/in', '--format=posix', '--pax-option=delete=atime,delete=ctime', '--numeric-owner', '--sparse',
+    '--acls', '--xattrs', '--xattrs-include=user.*', '--xattrs-include=security.capability', '--no-recursion', '--ignore-failed-read', '--null', '--no-unquote', '--files-from=-'],
+  {
+    in: root, links: 'refused', capabilities: ['dac_read_search'], stdin: 'pipe', stdout: 'pipe', ...options.signal && { signal: options.signal },
+    onLine: (line) => {
+      if (RACES.test(line)) skipped += 1;
+      else if (!HARMLESS.test(line) && !TRAILER.test(line)) errors.push(line);
+    },
+  });
+  const stdin = box.stdin as Writable;
+  const header = Promise.withResolvers<Buffer>();
+  header.promise.catch(() => {}); // `output` tells
+  const finished = (async () => {
+    const { code, said } = await box.ended;
+    // 1: something changed while it was read. 2 comes with a line for each reason.
+    if (errors.length > 0 || code === null || code > 2) throw new VeldError('storage.failed', `${root} could not be read: ${errors[0] ?? (said || `tar ended with status ${code}`)}`);
+    return { skipped };
+  })();
+  finished.catch((error: unknown) => header.reject(error));
+  return {
+    ended: finished,
+    cancel: () => box.kill(),
+    output: Readable.from(stream(), { objectMode: false, highWaterMark: 1 << 18 }),
+    async send(names) {
+      const folder = openRoot(root);
+      try {
+        const opaque = Buffer.from((await opaqueFolders(folder, names.filter(({ type }) => type === 'folder').map(({ path }) => path))).map((path) => `${path}\0`).join(''), 'latin1');
+        const length = Buffer.alloc(4);
+        length.writeUInt32BE(opaque.length);
+        header.resolve(Buffer.concat([STREAM_MAGIC, length, opaque]));
+      } catch (error) {
+        header.reject(error);
+        box.kill();
+        throw error;
+      } finally {
+        closeSync(folder);
+      }
+      for (let i = 0; i < names.length; i += BATCH) {
+        const text = names.slice(i, i + BATCH).map(({ path }) => `${named(path)}\0`).join('');
+        if (!stdin.write(Buffer.from(text, 'latin1'))) await Promise.race([once(stdin, 'drain'), finished]);
+      }
+      stdin.end();
+    },
+  };
+
+  async function* stream(): AsyncGenerator<Buffer> {
+    try {
+      yield await header.promise;
+      for await (const chunk of box.stdout!) yield chunk as Buffer;
+      await finished;
+    } finally {
+      box.kill();
+    }
+  }
+}
+
+/** As tar shall open it. A path that would lead elsewhere is a mistake of the caller's. */
+function named(path: string): string {
+  if (path === '.') return '.';
+  if (path.startsWith('/') || path.split('/').some((part) => part === '' || part === '.' || part === '..')) throw new VeldError('internal', `${JSON.stringify(path.slice(0, 100))} is not a path within a tree.`);
+  return `./${path}`;
+}
