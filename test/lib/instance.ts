@@ -124,6 +124,7 @@ export function makeInstance(options: InstanceOptions = {}): Instance {
     network: { pools: poolsOf(name), uplinks: [], veToVe: true, veToHost: false, domain: `${name}.internal` },
     deploy: { warm: false },
     checkpoint: { stallTimeout: 60 },
+    nodes: { listen: '', name: '', address: '' },
     engine: { suites: ENGINE_SUITES, mirror: '', expiredRelease: 'record' },
   };
   options.settings?.(settings);
