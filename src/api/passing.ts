@@ -1,7 +1,6 @@
 /** Requests that belong to another node: handed on to it, and requests of users of other nodes: handed to our own routes. */
 import { randomUUID } from 'node:crypto';
-import type { IncomingMessage, OutgoingHttpHeaders } from 'node:http';
-import type { Socket } from 'node:net';
+import type { IncomingMessage } from 'node:http';
 import type { Duplex, Readable } from 'node:stream';
 import { toApiError } from './errors.ts';
 import { NodeParams } from './schemas.ts';
@@ -45,7 +44,7 @@ export function passRoute(app: Api, nodes: NodeManager, response: ReturnType<typ
           node, method: request.method, path: pathThere(request.raw.url ?? ''), headers: request.headers, uid: uidOf(request.peer), requestId: request.id, signal: gone.signal,
         };
         const answer = await nodes.pass(passed, bodyOf(request.raw, request.body));
-        return reply.code(answer.statusCode ?? 502).headers(passedHeaders(answer.headers as OutgoingHttpHeaders)).send(answer);
+        return reply.code(answer.statusCode ?? 502).headers(passedHeaders(answer.headers)).send(answer);
       },
     });
     done();
@@ -77,7 +76,7 @@ export function passUpgrades(app: Api, { deps, remote, peerOf }: RouteContext): 
       try {
         // As in nodes.ts: nobody reaches a third node through this one.
         if (remote.has(request)) throw new VeldError('node.not_allowed', 'Nodes are managed on the node itself, not by way of another one.');
-        const peer = peerOf(request.socket as Socket);
+        const peer = peerOf(request.socket);
         const passed: PassedRequest = { node, method: 'GET', path: pathThere(request.url ?? ''), headers: request.headers, uid: uidOf(peer), requestId: randomUUID() };
         auditLog.info({ requestId: passed.requestId, peer: peer ?? null, method: 'GET', route: ROUTE, params: { node }, upgrade: request.headers.upgrade }, 'request');
         const { answer, stream } = await nodes.passUpgrade(passed);

@@ -46,7 +46,7 @@ export interface RouteContext {
   /** Users of other nodes, by their requests. */
   remote: WeakMap<IncomingMessage, RemoteUser>;
   /** The process at the other end of a connection of the socket. */
-  peerOf(socket: Socket): Peer | undefined;
+  peerOf: (socket: Socket) => Peer | undefined;
 }
 
 declare module 'fastify' {

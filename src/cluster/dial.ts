@@ -47,10 +47,11 @@ export async function fetchAuthority(endpoint: Endpoint, fingerprint: string, si
   const name = formatEndpoint(endpoint);
   const socket = await open(name, endpoint, { rejectUnauthorized: false }, undefined, signal);
   try {
-    for (let each = socket.getPeerCertificate(true), depth = 0; each?.raw && depth < 3; each = each.issuerCertificate, depth += 1) {
-      const certificate = new X509Certificate(each.raw);
-      const leaf = socket.getPeerX509Certificate();
-      if (fingerprintOf(certificate) === fingerprint && leaf && isIssuedBy(leaf, certificate)) return { fingerprint, certificate: certificate.toString() };
+    // Not getPeerX509Certificate() as well: asked a second time for the peer's certificates, Node 24 has none.
+    const shown = socket.getPeerCertificate(true);
+    if (shown?.raw && shown.issuerCertificate?.raw) {
+      const [leaf, authority] = [new X509Certificate(shown.raw), new X509Certificate(shown.issuerCertificate.raw)];
+      if (fingerprintOf(authority) === fingerprint && isIssuedBy(leaf, authority)) return { fingerprint, certificate: authority.toString() };
     }
   } finally {
     socket.destroy();

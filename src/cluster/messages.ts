@@ -73,7 +73,7 @@ export const Empty = Type.Object({});
 export function reader<T extends TSchema>(schema: T): (value: unknown) => Static<T> {
   const check = Compile(schema);
   return (value) => {
-    if (check.Check(value)) return value as Static<T>;
+    if (check.Check(value)) return value;
     const [first] = check.Errors(value);
     throw new VeldError('request.invalid', `The message is not valid: ${first?.instancePath ?? ''} ${first?.message ?? 'wrong shape'}.`.replaceAll('  ', ' '));
   };

@@ -116,12 +116,13 @@ export function createNodeClient({ identity, peers, onUnpaired }: { identity: Id
     request.on('error', (error) => reject(broke(node, error)));
   });
 
-  /** @throws VeldError the other's, for an answer that is one */
-  const check = async (node: NodeRecord, answer: IncomingMessage): Promise<IncomingMessage> => {
+  /** @param shown fingerprint of this node's authority when the connection was made @throws VeldError the other's, for an answer that is one */
+  const check = async (node: NodeRecord, answer: IncomingMessage, shown: string): Promise<IncomingMessage> => {
     const status = answer.statusCode ?? 0;
     if (status >= 200 && status < 300) return answer;
     const error = errorOf(node, status, await readText(node, answer));
-    if (error.code === 'node.not_paired') onUnpaired(node);
+    // A connection of an authority that has been replaced meanwhile says nothing about the pairing.
+    if (error.code === 'node.not_paired' && shown === identity.current().fingerprint) onUnpaired(node);
     throw error;
   };
 
@@ -130,14 +131,16 @@ export function createNodeClient({ identity, peers, onUnpaired }: { identity: Id
       const late = AbortSignal.timeout(timeout);
       const signal = options.signal ? AbortSignal.any([late, options.signal]) : late;
       try {
+        const shown = identity.current().fingerprint;
         const answer = await client.send(node, 'POST', path, Buffer.from(JSON.stringify(message)), { ...options, headers: { 'content-type': 'application/json', ...options.headers }, signal });
-        return parse(node, await readText(node, await check(node, answer)));
+        return parse(node, await readText(node, await check(node, answer, shown)));
       } catch (error) {
         if (late.aborted) throw unreachable(node.name, node.address ?? 'no address', `no answer within ${timeout / 1000} s`, error);
         throw error;
       }
     },
     async line(node, timeout = CALL_TIMEOUT) {
+      const shown = identity.current().fingerprint;
       const { socket, headers } = await connectTo(node, {}, timeout);
       const agent = new Agent({ keepAlive: true, maxSockets: 1 });
       agent.createConnection = () => socket;
@@ -147,7 +150,7 @@ export function createNodeClient({ identity, peers, onUnpaired }: { identity: Id
           const payload = Buffer.from(JSON.stringify(message));
           const request = httpRequest({ agent, method: 'POST', path: `/node/v1/${path}`, headers: { host: 'veld', 'content-type': 'application/json', 'content-length': payload.length, ...headers } });
           request.end(payload);
-          return parse(node, await readText(node, await check(node, await answerOf(node, request))));
+          return parse(node, await readText(node, await check(node, await answerOf(node, request), shown)));
         },
         close() {
           clearTimeout(timer);
@@ -165,13 +168,15 @@ export function createNodeClient({ identity, peers, onUnpaired }: { identity: Id
       return answered;
     },
     async post(node, path, body, options = {}) {
+      const shown = identity.current().fingerprint;
       const headers = { 'content-type': 'application/octet-stream', ...options.headers };
-      return check(node, await client.send(node, 'POST', path, body, { ...options, headers }));
+      return check(node, await client.send(node, 'POST', path, body, { ...options, headers }), shown);
     },
     async stream(node, path, options = {}) {
+      const shown = identity.current().fingerprint;
       const { answer, stream } = await client.upgrade(node, path, { ...options, headers: { upgrade: STREAM_PROTOCOL, ...options.headers } });
       if (stream) return stream;
-      await check(node, answer);
+      await check(node, answer, shown);
       throw new VeldError('node.failed', `${node.name} did not open a stream.`);
     },
     async upgrade(node, path, options = {}) {
@@ -220,7 +225,7 @@ async function readText(node: NodeRecord, answer: Readable): Promise<string> {
 function errorOf(node: NodeRecord, status: number, text: string): VeldError {
   try {
     const { error } = JSON.parse(text) as { error: ErrorBody };
-    if (typeof error.code === 'string' && typeof error.message === 'string') return VeldError.fromBody({ ...error, message: `${node.name}: ${error.message.slice(0, 2000)}`, hint: String(error.hint).slice(0, 2000) });
+    if ([error.code, error.message, error.hint].every((each) => typeof each === 'string')) return VeldError.fromBody({ ...error, message: `${node.name}: ${error.message.slice(0, 2000)}`, hint: error.hint.slice(0, 2000) });
   } catch { /* not ours */ }
   return new VeldError('node.failed', `${node.name} answered with HTTP status ${status}.`);
 }

@@ -8,7 +8,7 @@
  */
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { createServer, type Server } from 'node:https';
-import { constants } from 'node:crypto';
+import { constants, type X509Certificate } from 'node:crypto';
 import type { Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
 import type { TLSSocket } from 'node:tls';
@@ -33,12 +33,16 @@ const STRANGER_LIFETIME = 30_000;
 const HEADER_LIMIT = 16 << 10;
 /** Largest message that is read in whole, in bytes, and how long it may take, in milliseconds. */
 const MESSAGE_LIMIT = 64 << 10;
+/** How long what comes after a refusal is thrown away, in milliseconds. */
+const LINGER = 1000;
 const PREFIX = '/node/v1/';
 
 /** A request of another node. */
 export interface NodeCall {
   /** Who asks. Undefined only where `needs` is `nothing`. */
   node: NodeRecord | undefined;
+  /** Of the connection. */
+  certificate: X509Certificate | undefined;
   request: IncomingMessage;
   /** What follows the route's path, with the query. */
   rest: string;
@@ -74,19 +78,18 @@ export interface NodeServer {
 /** A door that is not open yet. */
 export function createNodeServer({ identity, peers, log }: { identity: IdentityKeeper; peers: Peers; log: Logger }): NodeServer {
   const routes: NodeRoute[] = [];
-  /** Whose connection it is, once that was found; undefined: a stranger's. */
-  const owners = new Map<TLSSocket, Found | undefined>();
+  /** The certificate of each connection, which can be asked for once only, and whose it was at first; a stranger has no owner. */
+  const owners = new Map<TLSSocket, { leaf?: X509Certificate | undefined; found?: Found | undefined }>();
   const shaking = new Set<Socket>();
   const strangers = new Set<TLSSocket>();
   let server: Server | undefined;
 
   /** The node at the other end, as the pairings are at this moment. */
   const ownerOf = (socket: TLSSocket): NodeRecord | undefined => {
-    const leaf = socket.getPeerX509Certificate();
-    const known = owners.get(socket);
-    if (!leaf || !known || Date.parse(leaf.validTo) < Date.now()) return undefined;
-    const node = peers.byId(known.node.id);
-    return node && !node.ended && node.authorities.some(({ fingerprint }) => fingerprint === known.authority) ? node : undefined;
+    const { leaf, found } = owners.get(socket) ?? {};
+    if (!leaf || !found || Date.parse(leaf.validTo) < Date.now()) return undefined;
+    const node = peers.byId(found.node.id);
+    return node && !node.ended && node.authorities.some(({ fingerprint }) => fingerprint === found.authority) ? node : undefined;
   };
 
   /** @throws VeldError when there is no such route, or the other may not use it */
@@ -107,7 +110,7 @@ export function createNodeServer({ identity, peers, log }: { identity: IdentityK
         hint: `Allow it there: \`veld node set ${node.name} allow=${[...node.allow, route.needs].sort().join(',')}\`.`, details: { right: route.needs },
       });
     }
-    return { route, call: { node, request, rest: asked.slice(route.path.length), socket } };
+    return { route, call: { node, certificate: owners.get(socket)?.leaf, request, rest: asked.slice(route.path.length), socket } };
   };
 
   const onRequest = async (request: IncomingMessage, response: ServerResponse): Promise<void> => {
@@ -123,7 +126,10 @@ export function createNodeServer({ identity, peers, log }: { identity: IdentityK
         response.setHeader('connection', 'close');
         answerJson(response, known.http, { error: known.toBody() });
       }
+      if (request.complete) return;
+      // What still comes is thrown away, for a moment: who is cut off in the middle of writing does not read the answer.
       request.resume();
+      setTimeout(() => request.socket.destroy(), LINGER).unref();
     }
   };
 
@@ -169,7 +175,7 @@ export function createNodeServer({ identity, peers, log }: { identity: IdentityK
         for (const raw of shaking) if (raw.remotePort === socket.remotePort && raw.remoteAddress === socket.remoteAddress) shaking.delete(raw);
         const leaf = socket.getPeerX509Certificate();
         const found = leaf && peers.find(leaf);
-        owners.set(socket, found);
+        owners.set(socket, { leaf, found });
         socket.once('close', () => {
           owners.delete(socket);
           strangers.delete(socket);
@@ -196,7 +202,7 @@ export function createNodeServer({ identity, peers, log }: { identity: IdentityK
     },
     refresh: () => server?.setSecureContext(context()),
     endConnections(id) {
-      for (const [socket, found] of owners) if (found?.node.id === id) socket.destroy();
+      for (const [socket, { found }] of owners) if (found?.node.id === id) socket.destroy();
     },
     async close() {
       const closing = server;
@@ -229,25 +235,29 @@ export function answerJson(response: ServerResponse, status: number, value: unkn
  * @throws VeldError `request.invalid` for one that is too large, no JSON, or does not come
  */
 export async function readMessage(request: IncomingMessage): Promise<unknown> {
-  const timer = setTimeout(() => request.destroy(), PATIENCE);
-  const chunks: Buffer[] = [];
-  let size = 0;
-  try {
-    for await (const chunk of request as AsyncIterable<Buffer>) {
+  const bad = (why: string, cause?: unknown): VeldError => new VeldError('request.invalid', `The message is not valid: ${why}.`, { ...cause !== undefined && { cause } });
+  const bytes = await new Promise<Buffer>((resolve, reject) => {
+    const chunks: Buffer[] = [];
+    let size = 0;
+    const end = (settle: () => void): void => {
+      clearTimeout(timer);
+      request.off('data', take);
+      settle();
+    };
+    const take = (chunk: Buffer): void => {
       size += chunk.length;
-      if (size > MESSAGE_LIMIT) break;
       chunks.push(chunk);
-    }
-  } catch (error) {
-    throw new VeldError('request.invalid', 'The message is not valid: it broke off.', { cause: error });
-  } finally {
-    clearTimeout(timer);
-  }
-  if (size > MESSAGE_LIMIT) throw new VeldError('request.invalid', 'The message is not valid: it is too large.');
+      if (size > MESSAGE_LIMIT) end(() => reject(bad('it is too large')));
+    };
+    const timer = setTimeout(() => end(() => reject(bad('it did not come'))), PATIENCE);
+    request.on('data', take);
+    request.once('end', () => end(() => resolve(Buffer.concat(chunks))));
+    request.once('close', () => end(() => reject(bad('it broke off'))));
+  });
   try {
-    return JSON.parse(Buffer.concat(chunks).toString('utf8')) as unknown;
+    return JSON.parse(bytes.toString('utf8')) as unknown;
   } catch (error) {
-    throw new VeldError('request.invalid', 'The message is not valid: it is not JSON.', { cause: error });
+    throw bad('it is not JSON', error);
   }
 }
 

@@ -11,7 +11,7 @@ import { createGreeter, factsOf, type OwnFacts } from './hello.ts';
 import { keepIdentity } from './identity.ts';
 import { createNodeClient } from './node-client.ts';
 import { answerJson, createNodeServer, readMessage } from './node-server.ts';
-import { createPairing } from './pairing.ts';
+import { createPairing, type PairingDeps } from './pairing.ts';
 import { apiRoute, createPassing } from './passing.ts';
 import { createPeers } from './peers.ts';
 import { CALLS } from './rights.ts';
@@ -31,9 +31,11 @@ export interface NodesDeps {
   log: Logger;
   /** What this node says of itself, but for its capabilities. */
   own: Omit<OwnFacts, 'capabilities'>;
+  /** For tests: the clock of tokens, and how often strangers may try. */
+  pairing?: Pick<PairingDeps, 'now' | 'attempts'>;
 }
 
-export function createNodes({ settings, store, events, log, own }: NodesDeps): NodeManager {
+export function createNodes({ settings, store, events, log, own, pairing: replaced }: NodesDeps): NodeManager {
   const { nodes: wanted } = settings;
   const identity = keepIdentity(settings.stateDir);
   const peers = createPeers(store, () => [identity.current().fingerprint, identity.next()?.fingerprint]);
@@ -59,7 +61,7 @@ export function createNodes({ settings, store, events, log, own }: NodesDeps): N
   const server = createNodeServer({ identity, peers, log });
   const greeter = createGreeter({ own: facts, peers, identity, client, log, onKnown: () => setImmediate(() => rotation.settle()) });
   const rotation = createRotation({ identity, peers, greeter, events, log, refresh: () => server.refresh() });
-  const pairing = createPairing({ store, peers, identity, events, log, name, address, facts: (allow) => factsOf(facts, allow) });
+  const pairing = createPairing({ store, peers, identity, events, log, name, address, facts: (allow) => factsOf(facts, allow), ...replaced });
   const passing = createPassing({ peers, client });
 
   server.register({ path: 'pair', needs: CALLS.pair, handle: (call, response) => pairing.answer(call, response) });

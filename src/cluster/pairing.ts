@@ -9,7 +9,7 @@ import type { Logger } from '../lib/log.ts';
 import type { EventBus } from '../ops/events.ts';
 import type { NodeRecord, Store } from '../store/types.ts';
 import { formatEndpoint, parseEndpoint, requireEndpoint } from './addresses.ts';
-import { createAttempts } from './attempts.ts';
+import { createAttempts, type Attempts } from './attempts.ts';
 import { dial, fetchAuthority } from './dial.ts';
 import type { IdentityKeeper } from './identity.ts';
 import { PairAnswer, PairRequest, knownFacts, reader, type Facts } from './messages.ts';
@@ -44,8 +44,9 @@ export interface PairingDeps {
   /** `host:port` that others are told; undefined for a node that does not listen. */
   address: () => string | undefined;
   facts: (allow: readonly string[]) => Facts;
-  /** Clock in milliseconds since 1970. */
+  /** Clock in milliseconds since 1970, and how often strangers may try; for tests. */
   now?: () => number;
+  attempts?: Attempts;
 }
 
 export interface Pairing {
@@ -56,8 +57,7 @@ export interface Pairing {
   answer(call: NodeCall, response: ServerResponse): Promise<void>;
 }
 
-export function createPairing({ store, peers, identity, events, log, name: ownName, address: ownAddress, facts, now = Date.now }: PairingDeps): Pairing {
-  const attempts = createAttempts();
+export function createPairing({ store, peers, identity, events, log, name: ownName, address: ownAddress, facts, now = Date.now, attempts = createAttempts() }: PairingDeps): Pairing {
   const audit = log.child({ audit: true }, { level: 'info' });
 
   const paired = (node: NodeRecord, asked: boolean): void => {
@@ -67,7 +67,7 @@ export function createPairing({ store, peers, identity, events, log, name: ownNa
   };
 
   /** Take the token out and hold the request against it. Whatever is wrong, the answer is the same, and the token is gone. */
-  const redeem = (request: PairRequest, { socket }: NodeCall): NodeRecord => {
+  const redeem = (request: PairRequest, { socket, certificate: leaf }: NodeCall): NodeRecord => {
     const refused = (why: string): VeldError => {
       audit.warn({ from: socket.remoteAddress, name: request.name, token: request.token, why }, 'pairing refused');
       return new VeldError('node.token_invalid', 'The token is not known here, was used already, or has expired.');
@@ -80,7 +80,6 @@ export function createPairing({ store, peers, identity, events, log, name: ownNa
     const own = identity.current().fingerprint;
     const channel = socket.exportKeyingMaterial(CHANNEL_BYTES, CHANNEL_LABEL, CHANNEL_CONTEXT);
     if (!isProof(request.proof, token.key, { asking: authority.fingerprint, asked: own, channel })) throw refused('wrong proof');
-    const leaf = socket.getPeerX509Certificate();
     if (!leaf || !isIssuedBy(leaf, new X509Certificate(authority.certificate))) throw refused('the certificate is not of the authority');
     if (authority.fingerprint === own) throw refused('itself');
     chooseProtocol(request.protocol, request.name);

@@ -69,7 +69,7 @@ export function createPassing({ peers, client }: { peers: Peers; client: NodeCli
   return {
     pass: (request, body) => whileAlive(request, (signal) => client.send(peers.byName(request.node), request.method, pathOf(request), body, { headers: headersOf(request), signal })),
     passUpgrade: (request) => whileAlive(request, (signal) => client.upgrade(peers.byName(request.node), pathOf(request), {
-      headers: { ...headersOf(request), upgrade: String(request.headers.upgrade ?? '') }, signal,
+      headers: { ...headersOf(request), upgrade: request.headers.upgrade }, signal,
     })),
   };
 }
