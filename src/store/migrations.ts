@@ -74,6 +74,14 @@ export const MIGRATIONS: readonly Migration[] = [
   CREATE INDEX warm_images_layer ON warm_images (layer);
   `,
   `
+  CREATE TABLE nodes (
+    id TEXT PRIMARY KEY, name TEXT NOT NULL UNIQUE, address TEXT, allow TEXT NOT NULL, authorities TEXT NOT NULL, facts TEXT, ended TEXT, created_at TEXT NOT NULL
+  ) STRICT, WITHOUT ROWID;
+  CREATE TABLE node_tokens (
+    id TEXT PRIMARY KEY, key TEXT NOT NULL, name TEXT, allow TEXT NOT NULL, created_at TEXT NOT NULL, expires_at TEXT NOT NULL
+  ) STRICT, WITHOUT ROWID;
+  `,
+  `
   CREATE TABLE handovers (
     id TEXT NOT NULL, role TEXT NOT NULL CHECK (role IN ('source', 'target')), ve TEXT NOT NULL, node TEXT NOT NULL, epoch INTEGER NOT NULL, kind TEXT NOT NULL,
     at TEXT NOT NULL,
