@@ -39,6 +39,9 @@ import { readRecords } from './store/read-only.ts';
 import { openStore } from './store/sqlite.ts';
 import { createTemplateBuilder } from './templates/builder.ts';
 import { staleVes } from './ve/lxcfs-binds.ts';
+import type { VeContext } from './ve/context.ts';
+import { createMigration } from './migration/migration.ts';
+import { peersOf } from './migration/peers.ts';
 import { createVeManager, type RunningVeManager } from './ve/manager.ts';
 import { promisedRanges, uidBlock } from './ve/uid-ranges.ts';
 
@@ -144,11 +147,12 @@ async function open(settings: Settings, log: Logger, closers: Closers, stopping:
   const states = createStates({ stateDir });
   const templates = createTemplateBuilder({ settings, log: log.child({ part: 'templates' }) });
   const engine = () => currentEngine(stateDir);
-  const manager = createVeManager({
+  const context: VeContext = {
     settings, store, operations, events, network, names, volumes, resources, states, sessions: createSessionRegistry(), templates, engine, log: log.child({ part: 've' }),
     // Also while it is dead: each boot asks it, and takes what there is then.
     lxcfs: () => lxcfsFolder(runDir) ?? (currentLxcfs(stateDir) === undefined ? null : lxcfsPath(runDir)),
-  });
+  };
+  const manager = createVeManager(context);
 
   // A host that is not as it should be makes verbs fail, each with its reason, and doctor say so: the daemon itself runs.
   const troubles = new Map<string, DoctorCheck>();
@@ -206,8 +210,11 @@ async function open(settings: Settings, log: Logger, closers: Closers, stopping:
     settings, store, events, log: log.child({ part: 'nodes' }),
     own: { cgroup: () => Object.keys(resources.monitorGroups().v1).length > 0 ? 1 : 2, engine: () => engineFingerprint(stateDir), uids: { base: uids.base, count: uids.count * 65_536 } },
   });
+  const migration = createMigration(context, peersOf(nodes), (kind, ve, requestId, work) => manager.begin(kind, ve, requestId, work));
+  closers.push(() => migration.close());
+  migration.start();
   const api = await buildApi({
-    version: VERSION, instance, log: log.child({ part: 'api' }), manager, operations, events, nodes, peerCredentials, stopping,
+    version: VERSION, instance, log: log.child({ part: 'api' }), manager, migration, operations, events, nodes, peerCredentials, stopping,
     doctor: async () => {
       const report = await runDoctor({
         stateDir,

@@ -92,6 +92,7 @@ export function createNodes({ settings, store, events, log, own, pairing: replac
         rotating: identity.next() ? rotation.missing().map((node) => node.name) : null,
       };
     },
+    find: (key) => peers.byId(key) ?? peers.byName(key),
     list: (look) => Promise.all(peers.list().map((node) => view(node, look))),
     view: (key) => view(peers.byName(key), true),
     token(request) {

@@ -2,6 +2,7 @@
 import type { IncomingMessage, OutgoingHttpHeaders, ServerResponse } from 'node:http';
 import type { Duplex, Readable } from 'node:stream';
 import type { NodeClient } from './node-client.ts';
+import type { NodeRecord } from '../store/types.ts';
 import type { NodeRoute } from './node-server.ts';
 import type { Right } from './rights.ts';
 
@@ -113,6 +114,8 @@ export interface PassedRequest {
 /** The nodes that this one is paired with. */
 export interface NodeManager {
   self(): OwnNode;
+  /** The record of a node, by name or id; also of one that has ended the pairing. @throws VeldError `node.not_found` */
+  find(key: string): NodeRecord;
   /** @param look whether to ask each of them how it is */
   list(look: boolean): Promise<NodeView[]>;
   /** @throws VeldError `node.not_found` */

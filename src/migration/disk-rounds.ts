@@ -81,13 +81,22 @@ async function send(link: FrameStream, message: Pick<TreeMessage, 'type' | 'last
   const names = Buffer.from(changes.remove.map((name) => `${name}\0`).join(''), 'latin1');
   const bytes = bytesOf(tree, changes);
   link.send({ ...message, bytes, removes: names.length } as TreeMessage);
-  if (names.length > 0) await link.sendBulk(Readable.from([names]));
+  const told = async (): Promise<void> => {
+    const reply = await link.receive<Done | Refuse>('done', 'refuse');
+    if (reply.type === 'refuse') throw refusal(reply);
+  };
+  if (names.length > 0 && !await link.sendBulk(Readable.from([names]))) return told();
   let sent = 0;
   // Names go in while data comes out.
-  const results = await Promise.allSettled([pack.send(changes.send), link.sendBulk(pack.output, (part) => progress(sent += part, bytes)), pack.ended]);
-  for (const result of results) if (result.status === 'rejected') throw result.reason;
-  const reply = await link.receive<Done | Refuse>('done', 'refuse');
-  if (reply.type === 'refuse') throw refusal(reply);
+  const asked = pack.send(changes.send);
+  asked.catch(() => {}); // `ended` tells
+  try {
+    const whole = await link.sendBulk(pack.output, (part) => progress(sent += part, bytes));
+    if (whole) await Promise.all([asked, pack.ended]);
+  } finally {
+    pack.cancel();
+  }
+  await told();
 }
 
 function bytesOf(tree: Tree, { send: names }: TreeChanges): number {

@@ -52,6 +52,15 @@ test('what breaks off is an error on the other side, and so is what does not bel
   await assert.rejects(other.far.receive('offer'), { code: 'migration.link' });
 });
 
+test('whoever does not want the rest says so in the middle of it', async (t) => {
+  const { near, far } = await pair(t);
+  const endless = Readable.from((function* () { for (;;) yield Buffer.alloc(100_000); })());
+  const sending = near.sendBulk(endless);
+  far.send({ type: 'refuse' });
+  assert.equal(await sending, false);
+  assert.deepEqual(await near.receive('refuse'), { type: 'refuse' });
+});
+
 test('a target that fails ends the taking, with its own error', async (t) => {
   const { near, far } = await pair(t);
   near.sendBulk(Readable.from(Array.from({ length: 50 }, () => Buffer.alloc(100_000)))).catch(() => {});

@@ -40,6 +40,9 @@ export class FrameStream {
   #size = 0;
   #heard = performance.now();
   #failure: Error | undefined;
+  /** The frame that is read while we send, and whether it has come. */
+  #ahead: Promise<{ kind: string; body: Buffer }> | undefined;
+  #said = false;
   /** Called when the stream takes more, or nothing any more. */
   #taken: (() => void) | undefined;
   /** Bytes of bulk data that were sent, and received. */
@@ -83,13 +86,20 @@ export class FrameStream {
     return message as T;
   }
 
-  /** Send bulk data to its end. @param each told how many bytes have gone @throws VeldError `migration.link`; whatever the source throws, and the other side then knows that it is not whole */
-  async sendBulk(source: Readable, each: (bytes: number) => void = () => {}): Promise<void> {
+  /**
+   * Send bulk data to its end, or until the other side says something: it does not want the rest.
+   * @param each told how many bytes have gone
+   * @returns whether it has gone to its end; else a message waits to be received
+   * @throws VeldError `migration.link`; whatever the source throws, and the other side then knows that it is not whole
+   */
+  async sendBulk(source: Readable, each: (bytes: number) => void = () => {}): Promise<boolean> {
+    this.#listen();
     try {
       for await (const chunk of source) {
         for (let at = 0; at < (chunk as Buffer).length; at += OUR_PART) {
           const part = (chunk as Buffer).subarray(at, at + OUR_PART);
           this.#check();
+          if (this.#said) return false;
           if (!this.#frame('D', part)) await this.#drained();
           this.sent += part.length;
           each(part.length);
@@ -101,6 +111,7 @@ export class FrameStream {
     }
     this.#check();
     this.#frame('E', Buffer.alloc(0));
+    return true;
   }
 
   /** Write bulk data to where it goes, and end that. @throws VeldError `migration.link`, `migration.stream`; whatever the target throws */
@@ -156,12 +167,31 @@ if (!target.write(body)) await taken(target);
   async #drained(): Promise<void> {
     // A peer that takes nothing is as dead as one that says nothing.
     const timer = setTimeout(() => this.#break(new Error(`nothing was taken for ${this.#patience.dead / 1000} s`)), this.#patience.dead);
-    while (!this.#failure && this.#stream.writableNeedDrain) await new Promise<void>((resolve) => { this.#taken = resolve; });
+    while (!this.#failure && !this.#said && this.#stream.writableNeedDrain) await new Promise<void>((resolve) => { this.#taken = resolve; });
     clearTimeout(timer);
     this.#check();
   }
 
+  /** Read the next frame now: whoever asks for it gets it. */
+  #listen(): void {
+    this.#ahead ??= this.#frameAfter(MESSAGE).finally(() => {
+      this.#said = true;
+      this.#taken?.();
+    });
+    this.#ahead.catch(() => {}); // whoever waits hears of it
+  }
+
   async #next(limit: number): Promise<{ kind: string; body: Buffer }> {
+    const ahead = this.#ahead;
+    this.#ahead = undefined;
+    this.#said = false;
+    const frame = await (ahead ?? this.#frameAfter(limit));
+    if (frame.body.length > limit) throw this.#wrong('what is no frame');
+    if (ahead) this.#said = false;
+    return frame;
+  }
+
+  async #frameAfter(limit: number): Promise<{ kind: string; body: Buffer }> {
     for (;;) {
       const head = await this.#bytes(HEAD);
       const kind = head.toString('latin1', 0, 1);

@@ -46,7 +46,7 @@ export function createMigration(context: VeContext, peers: Peers, begin: <T>(kin
     start() {
       const old = Date.now() - KEPT;
       for (const { id, role, ve, at } of store.listHandovers()) if (role === 'target' && Date.parse(at) < old && !store.veByUuid(ve)) store.deleteHandover(id, role);
-      peers.serve((stream, node) => void receiver.receive(new FrameStream(stream), node));
+      peers.serve((stream, peer) => void receiver.receive(new FrameStream(stream), peer));
       settler.look();
     },
     close: () => settler.close(),

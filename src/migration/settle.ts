@@ -31,7 +31,7 @@ export async function askOutcome(peers: Peers, { id, node }: Handover, limit: nu
 }
 
 async function ask(peers: Peers, node: string, id: string): Promise<Answer['outcome']> {
-  const link = new FrameStream(await peers.open(node));
+  const link = new FrameStream(await peers.open(peers.find(node)));
   try {
     link.send({ type: 'ask', id } as { type: 'ask' });
     const { outcome } = await link.receive<Answer>('answer');
@@ -46,6 +46,7 @@ async function ask(peers: Peers, node: string, id: string): Promise<Answer['outc
 export async function departed(context: VeContext, ve: VeRecord, id: string): Promise<void> {
   faultPoint('migrate.departed');
   if (context.store.veByUuid(ve.uuid)) {
+    context.network.release(ve); // what has waited here goes where the routes lead now
     updateVe(context.store, ve.uuid, { ready: false, desired: 'stopped' });
     await removeVe(context, ve);
   }

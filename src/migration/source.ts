@@ -12,7 +12,7 @@ import { FrameStream } from './frames.ts';
 import { checkDeparture, needsOf } from './preflight.ts';
 import { refusal } from './refusal.ts';
 import { askOutcome, departed } from './settle.ts';
-import { PROTOCOL, type Accept, type Answer, type Arrived, type Kind, type MigrateRequest, type MigrateResult, type Offer, type Owned, type Peers, type Prepared, type Refuse } from './types.ts';
+import { PROTOCOL, type Accept, type Answer, type Arrived, type Kind, type MigrateRequest, type MigrateResult, type Offer, type Owned, type Peer, type Peers, type Prepared, type Refuse } from './types.ts';
 
 /** How long the target is asked, within the operation, what has become of a VE that was granted; milliseconds. */
 const ASKED = 20_000;
@@ -25,21 +25,22 @@ export async function migrateAway(context: VeContext, peers: Peers, uuid: string
   const template = context.store.findTemplate(ve.template);
   if (!template) throw new VeldError('template.not_found', `The template of ${ve.name} is gone: there is nothing that it could stand on elsewhere.`);
   task.progress(1, 'looking whether it can go');
+  const peer = peers.find(request.node);
   const kind = await checkDeparture(context, ve, request.dropSnapshots === true);
-  const link = new FrameStream(await peers.open(request.node));
+  const link = new FrameStream(await peers.open(peer));
   try {
     const offer = await offerOf(context, ve, template, kind, request.dryRun === true);
     link.send(offer);
     const accept = await link.receive<Accept | Refuse>('accept', 'refuse');
     if (accept.type === 'refuse') throw refusal(accept);
-    const result = { node: request.node, number: null, kind, notes: accept.notes, bytes: 0, took: 0, stood: null, trouble: null };
+    const result = { node: peer.name, number: null, kind, notes: accept.notes, bytes: 0, took: 0, stood: null, trouble: null };
     if (request.dryRun) return result;
-    const stood = await carry({ context, peers, link, ve, template, offer, accept, node: request.node, task });
+    const stood = await carry({ context, peers, link, ve, template, offer, accept, peer, task });
     const arrived = await link.receive<Arrived>('arrived').catch((error: unknown): Arrived => ({ type: 'arrived', number: 0, addresses: [], trouble: `It was not heard of again: ${(error as Error).message}` }));
     const running = kind === 'running' ? performance.now() - stood : null;
     task.progress(97, 'removing it here');
     await departed(context, ve, offer.id);
-    context.events.emit('ve.departed', { ve: uuid, data: { name: ve.name, node: request.node } });
+    context.events.emit('ve.departed', { ve: uuid, data: { name: ve.name, node: peer.name } });
     return { ...result, number: arrived.number || null, bytes: link.sent, took: performance.now() - began, stood: running, trouble: arrived.trouble };
   } finally {
     link.close();
@@ -72,7 +73,7 @@ interface Journey {
   template: TemplateRecord;
   offer: Offer;
   accept: Accept;
-  node: string;
+  peer: Peer;
   task: Task;
 }
 
@@ -126,9 +127,9 @@ async function prepared(link: FrameStream): Promise<void> {
 }
 
 /** Grant it, and hear whether it was taken. On return it is the other node's. */
-async function give({ context, peers, link, ve, offer, node, task }: Journey, away: Paused | undefined): Promise<void> {
+async function give({ context, peers, link, ve, offer, peer, task }: Journey, away: Paused | undefined): Promise<void> {
   const { store, states } = context;
-  const handover: Handover = { id: offer.id, role: 'source', ve: ve.uuid, node, epoch: offer.epoch, kind: offer.kind, at: new Date().toISOString() };
+  const handover: Handover = { id: offer.id, role: 'source', ve: ve.uuid, node: peer.id, epoch: offer.epoch, kind: offer.kind, at: new Date().toISOString() };
   store.transaction(() => {
     store.setHandover(handover);
     if (away) updateVe(store, ve.uuid, { suspended: { at: handover.at, engine: states.manifest(ve.uuid).engine } });
@@ -144,13 +145,14 @@ async function give({ context, peers, link, ve, offer, node, task }: Journey, aw
       if (away) updateVe(store, ve.uuid, { suspended: null });
     });
     if (away) await goOn(context, ve.uuid, task);
-    throw new VeldError('migration.refused', `${node} did not take ${ve.name} after all: it ${away ? 'runs on' : 'is'} here.`, { hint: `The log of ${node} tells why.` });
+    throw new VeldError('migration.refused', `${peer.name} did not take ${ve.name} after all: it ${away ? 'runs on' : 'is'} here.`, { hint: `The log of ${peer.name} tells why.` });
   }
   if (away) {
+    context.network.release(ve);
     await finishSuspend(context, ve, {});
     await away.done();
   }
-  throw new VeldError('migration.undecided', `${node} was about to take ${ve.name} when it was lost: it may run there. Here it stands still, and all of it is kept.`);
+  throw new VeldError('migration.undecided', `${peer.name} was about to take ${ve.name} when it was lost: it may run there. Here it stands still, and all of it is kept.`);
 }
 
 function mib(bytes: number): string {

@@ -21,7 +21,7 @@ import { collect, FrameStream } from './frames.ts';
 import { mayTake, targetAnswer } from './handover.ts';
 import { checkOffer } from './preflight.ts';
 import { refuse } from './refusal.ts';
-import type { Accept, Answer, Arrived, Ask, Grant, Kind, Offer, TreeMessage } from './types.ts';
+import type { Accept, Answer, Arrived, Ask, Grant, Offer, Peer, TreeMessage } from './types.ts';
 
 /** Most names to remove in one round, in bytes; and what is allowed beyond what was announced, in bytes: a VE writes on. */
 const NAMES = 64 << 20;
@@ -37,7 +37,7 @@ interface Session {
 
 export interface Receiver {
   /** Deal with a stream that a paired node has opened; settles at its end, and never rejects. */
-  receive(link: FrameStream, node: string): Promise<void>;
+  receive(link: FrameStream, peer: Peer): Promise<void>;
 }
 
 /** @param begin begins an operation on a VE */
@@ -45,9 +45,9 @@ export function createReceiver(context: VeContext, begin: (kind: string, ve: VeR
   const { store, operations, log } = context;
   const sessions = new Map<string, Session>();
 
-  const answer = async (id: string, node: string): Promise<Answer['outcome']> => {
+  const answer = async (id: string, peer: Peer): Promise<Answer['outcome']> => {
     for (;;) {
-      const owned = store.listHandovers().some((one) => one.id === id && one.role === 'target' && one.node === node);
+      const owned = store.listHandovers().some((one) => one.id === id && one.role === 'target' && one.node === peer.id);
       const session = sessions.get(id);
       const { outcome, endSession } = targetAnswer(owned ? 'owned' : 'none', session !== undefined);
       if (!endSession) return outcome;
@@ -56,13 +56,13 @@ export function createReceiver(context: VeContext, begin: (kind: string, ve: VeR
     }
   };
 
-  const take = async (link: FrameStream, offer: Offer, node: string): Promise<void> => {
+  const take = async (link: FrameStream, offer: Offer, peer: Peer): Promise<void> => {
     const { ve, template, notes } = checkOffer(context, offer);
     const accept: Accept = { type: 'accept', template, notes };
     if (offer.dryRun) return link.send(accept);
     if (sessions.has(offer.id) || store.listHandovers().some(({ id }) => id === offer.id)) throw new VeldError('migration.stream', 'The other node has used the number of a migration twice.');
     insertNew(store, ve);
-    const operation = begin('migrate-in', ve, (task) => arrive(context, link, offer, accept, ve, node, task));
+    const operation = begin('migrate-in', ve, (task) => arrive(context, link, offer, accept, ve, peer, task));
     const ended = operations.wait(operation.id);
     sessions.set(offer.id, { link, ended });
     const { error } = await ended.finally(() => sessions.delete(offer.id));
@@ -70,13 +70,13 @@ export function createReceiver(context: VeContext, begin: (kind: string, ve: VeR
   };
 
   return {
-    async receive(link, node) {
+    async receive(link, peer) {
       try {
         const first = await link.receive<Offer | Ask>('offer', 'ask');
-        if (first.type === 'ask') link.send({ type: 'answer', outcome: await answer(String((first as Ask).id), node) } as Answer);
-        else await take(link, first as Offer, node);
+        if (first.type === 'ask') link.send({ type: 'answer', outcome: await answer(String((first as Ask).id), peer) } as Answer);
+        else await take(link, first as Offer, peer);
       } catch (error) {
-        log.info({ node, err: error }, 'a VE was not taken from another node');
+        log.info({ node: peer.name, err: error }, 'a VE was not taken from another node');
         if (!link.failure) link.send(refuse(error));
       } finally {
         await link.finish();
@@ -85,7 +85,7 @@ export function createReceiver(context: VeContext, begin: (kind: string, ve: VeR
   };
 }
 
-async function arrive(context: VeContext, link: FrameStream, offer: Offer, accept: Accept, reserved: VeRecord, node: string, task: Task): Promise<unknown> {
+async function arrive(context: VeContext, link: FrameStream, offer: Offer, accept: Accept, reserved: VeRecord, peer: Peer, task: Task): Promise<unknown> {
   const { store, network, events, settings } = context;
   const { uuid } = reserved;
   const incoming = join(settings.stateDir, 'incoming', offer.id);
@@ -94,7 +94,7 @@ async function arrive(context: VeContext, link: FrameStream, offer: Offer, accep
   task.undo('ve', () => (store.veByUuid(uuid) ? removeVe(context, reload(store, uuid)) : undefined));
   task.undo('incoming', () => rm(incoming, { recursive: true, force: true }));
   task.phase('arrive', { kind: offer.kind });
-  task.progress(2, `coming from ${node}`);
+  task.progress(2, `coming from ${peer.name}`);
   let taken = false;
   /** The one moment in which it becomes ours. */
   const own = async (state: Partial<VeRecord>): Promise<void> => {
@@ -104,7 +104,7 @@ async function arrive(context: VeContext, link: FrameStream, offer: Offer, accep
     faultPoint('migrate-in.grant');
     if (!mayTake(grant.type === 'grant', link.failure === undefined)) throw new VeldError('migration.link', 'The connection to the other node broke.');
     store.transaction(() => {
-      store.setHandover({ id: offer.id, role: 'target', ve: uuid, node, epoch: offer.epoch, kind: offer.kind, at: new Date().toISOString() });
+      store.setHandover({ id: offer.id, role: 'target', ve: uuid, node: peer.id, epoch: offer.epoch, kind: offer.kind, at: new Date().toISOString() });
       updateVe(store, uuid, { ready: true, ...state });
     });
     taken = true;
@@ -146,9 +146,9 @@ async function arrive(context: VeContext, link: FrameStream, offer: Offer, accep
   const ve = reload(store, uuid);
   link.send({ type: 'arrived', number: ve.number, addresses: ve.addresses, trouble } as Arrived);
   if (offer.kind === 'running') void announce(context, ve);
-  events.emit('ve.arrived', { ve: uuid, data: { name: ve.name, number: ve.number, node } });
+  events.emit('ve.arrived', { ve: uuid, data: { name: ve.name, number: ve.number, node: peer.name } });
   await rm(incoming, { recursive: true, force: true });
-  return { node, number: ve.number, kind: offer.kind, trouble };
+  return { node: peer.name, number: ve.number, kind: offer.kind, trouble };
 }
 
 /** How often, and after what time in milliseconds, the neighbours are told where it is: one word may be lost (RFC 5227, 2.3: two, apart by 2 s). */

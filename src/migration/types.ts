@@ -9,10 +9,18 @@ export const PROTOCOL = 1;
 
 /** Connections between paired nodes; what they are made of is not the migration's business. */
 export interface Peers {
+  /** @param key name or id @throws VeldError `node.not_found` */
+  find(key: string): Peer;
   /** Open a stream to a paired node. @throws VeldError `node.not_found`, `node.unreachable`, ... */
-  open(node: string): Promise<Duplex>;
-  /** Have each stream that a paired node opens handled, under the name that the node has here. */
-  serve(handler: (stream: Duplex, node: string) => void): void;
+  open(peer: Peer): Promise<Duplex>;
+  /** Have each stream that a paired node opens handled. */
+  serve(handler: (stream: Duplex, peer: Peer) => void): void;
+}
+
+/** A paired node: its name here may change, its id does not. */
+export interface Peer {
+  id: string;
+  name: string;
 }
 
 /** How a VE comes along: with its processes, with their state on the disk, or at rest. */

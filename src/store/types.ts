@@ -115,7 +115,7 @@ export interface Handover {
   role: 'source' | 'target';
   /** UUID. */
   ve: string;
-  /** Name of the other node. */
+  /** Id of the other node. */
   node: string;
   /** How often the VE has changed its node, this time included. */
   epoch: number;

@@ -56,7 +56,7 @@ export function createVeManager(context: VeContext): RunningVeManager {
 
   const begin = <T>(kind: string, ve: VeRecord, requestId: string | null, work: (task: Task) => Promise<T>): OperationRecord => {
     const granted = kind === 'migrate-settle' ? undefined : store.listHandovers().find(({ role, ve: uuid }) => role === 'source' && uuid === ve.uuid);
-    if (granted) throw new VeldError('migration.undecided', `${ve.name} was about to go to ${granted.node} when that was lost: it may run there.`);
+    if (granted) throw new VeldError('migration.undecided', `${ve.name} was about to go to another node when that was lost: it may run there.`);
     return operations.start({ kind, ve: ve.uuid, requestId }, async (task) => {
       try {
         return await work(task);

@@ -6,8 +6,9 @@ import { serveTalk, talkTo, type Talk } from '../lib/talk.ts';
 import { until } from '../lib/wait.ts';
 import type { Instance } from '../lib/instance.ts';
 
-const a = await makeNode('alpha');
-const b = await makeNode('beta');
+const settings = (own: Instance['settings']): void => { own.network.uplinks = ['lo']; };
+const a = await makeNode('alpha', { settings });
+const b = await makeNode('beta', { settings });
 after(async () => {
   await Promise.all([a.destroy(), b.destroy()]);
 });
@@ -28,11 +29,15 @@ async function trial(fault: string, where: 'source' | 'target'): Promise<boolean
   await talk.goesOn();
   const struck = where === 'source' ? from : to;
   await struck.restart({ VELD_FAULT: fault });
-  await from.api.operate('POST', '/v1/ves/web/migrate', { node: name }).catch(() => {});
+  const moving = from.api.operate('POST', '/v1/ves/web/migrate', { node: name }).catch(() => {});
   if (fault.startsWith('kill:')) {
     await struck.died();
     await struck.start();
-  } else await struck.restart();
+    await moving;
+  } else {
+    await moving;
+    await struck.restart();
+  }
   await until('the VE to run on one node', async () => {
     const [here, there] = await Promise.all([has(a), has(b)]);
     return here !== there && [...await a.list(), ...await b.list()].length === 1;
@@ -72,9 +77,9 @@ test('a target that is gone for good: the VE stands, all of it is kept, and it i
   const error = await moving;
   assert.match(error?.message ?? '', /migration\.undecided/);
   assert.equal((await from.show('web')).status, 'suspended');
-  for (const verb of ['resume', 'start', 'destroy'] as const) {
-    const result = await from.cli(...verb === 'destroy' ? ['destroy', '--yes', 'web'] : [verb, 'web']);
-    assert.equal(result.code, 55, `${verb}: ${result.stderr}`);
+  for (const line of [['resume', 'web'], ['start', '--discard-state', 'web'], ['destroy', '--yes', 'web'], ['migrate', 'web', name]]) {
+    const result = await from.cli(...line);
+    assert.equal(result.code, 55, `${line.join(' ')}: ${result.stderr}`);
   }
   assert.equal((await from.cli('migrate', '--take-back', 'web')).code, 0);
   await talk!.goesOn();

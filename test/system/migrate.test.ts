@@ -11,8 +11,10 @@ import type { Instance } from '../lib/instance.ts';
 import type { MigrateResult } from '../../src/migration/types.ts';
 import type { TemplateView } from '../../src/ve/types.ts';
 
-const a = await makeNode('alpha');
-const b = await makeNode('beta', { noTemplate: true });
+// Neighbours are told where a VE is now: not those of this machine.
+const settings = (own: Instance['settings']): void => { own.network.uplinks = ['lo']; };
+const a = await makeNode('alpha', { settings });
+const b = await makeNode('beta', { settings, noTemplate: true });
 after(async () => {
   await Promise.all([a.destroy(), b.destroy()]);
 });
@@ -29,12 +31,15 @@ const move = async (from: Instance, ve: string, to: string, options: Record<stri
 
 /** What must be the same on the other side. */
 const LOOK = `cat /etc/machine-id /proc/sys/kernel/random/boot_id; hostname; cat /root/kept /etc/motd; stat -c '%U %G %a %h %s %F' /root/* /srv/tree /srv/tree/*; getfacl -nc /srv/tree/acl 2>/dev/null; getcap /srv/tree/tool 2>/dev/null
-ls -A /usr/share/doc-base /usr/share/zoneinfo 2>&1 | head; [ -e /etc/issue.net ] && echo issue is back; pidof perl; systemctl show -p MainPID,ActiveEnterTimestampMonotonic talk-7100.service; ls /run/systemd/units | sort; ip -o addr show dev eth0; ip route; ip -6 route`;
+ls -A /usr/share/doc-base /usr/share/doc 2>&1 | head; [ -e /etc/issue.net ] && echo issue is back; pidof perl; systemctl show -p MainPID,ActiveEnterTimestampMonotonic talk-7100.service; ls /run/systemd/units | sort; ip -o addr show dev eth0 scope global`;
 
 const MAKE = `set -e; mkdir -p /srv/tree/sub; echo kept >/root/kept; ln /root/kept /root/linked; ln -s /etc/passwd /root/link; mkfifo /root/fifo; echo changed >/etc/motd; rm /etc/issue.net
-rm -rf /usr/share/zoneinfo; mkdir /usr/share/zoneinfo; echo new >/usr/share/zoneinfo/only; truncate -s 50M /srv/tree/sparse; echo end >>/srv/tree/sparse
+rm -rf /usr/share/doc; mkdir /usr/share/doc; echo new >/usr/share/doc/only; truncate -s 50M /srv/tree/sparse; echo end >>/srv/tree/sparse
 echo x >/srv/tree/acl; setfacl -m u:33:r,g:4:rw /srv/tree/acl 2>/dev/null || true; cp /bin/true /srv/tree/tool; setcap cap_net_bind_service=ep /srv/tree/tool 2>/dev/null || true; chown 33:33 /srv/tree/tool; chmod 2755 /srv/tree/sub
 touch "/srv/tree/$(printf 'odd\\nname')"; head -c 9000000 /dev/urandom >/srv/tree/random; sha256sum /srv/tree/random >/srv/tree/sum`;
+
+/** Without what is the other's, and has an address of this one's pool. */
+const own = (traces: string[], other: Instance) => traces.filter((line) => !line.includes(`v${other.name}-`) && !line.includes(`veld_${other.name}`) && !line.startsWith('neighbour proxy'));
 
 let empty: { a: string[]; b: string[] };
 
@@ -74,7 +79,7 @@ test('a VE moves with its processes, its disk and a connection, and the template
   assert.deepEqual((await b.api.call<TemplateView[]>('GET', '/v1/templates')).map(({ name }) => name), ['test']);
   await said(b, 'web', 'systemd-run --quiet --wait true');
   talk.end();
-  assertSame(a.traces(), empty.a, 'traces of the node that it has left');
+  assertSame(own(a.traces(), b), empty.a, 'traces of the node that it has left');
   assert.equal(existsSync(join(b.settings.stateDir, 'incoming')) ? readdirSync(join(b.settings.stateDir, 'incoming')).length : 0, 0);
 });
 
@@ -141,6 +146,6 @@ test('what stands in the way is told beforehand, and the VE runs on', async () =
 
 test('in the end nothing is left on either node', async () => {
   await a.api.operate('DELETE', '/v1/ves/web?force=true');
-  assertSame(a.traces(), empty.a, 'traces');
-  assertSame(b.traces().filter((line) => !line.includes('/layers/')), empty.b, 'traces');
+  assertSame(own(a.traces(), b), empty.a, 'traces');
+  assertSame(own(b.traces(), a).filter((line) => !line.includes('/layers/')), empty.b, 'traces');
 });
