@@ -102,14 +102,14 @@ export function unpackTree(target: string, options: { uidBase: number; limits: S
 
   const input = new Writable({
     highWaterMark: 1 << 20,
-    write(chunk: Buffer, _encoding, done) {
-      feed(chunk).then(() => done(), done);
+    write(chunk: Buffer, _encoding, ready) {
+      feed(chunk).then(() => ready(), ready);
     },
-    final(done) {
+    final(ready) {
       finish().then((result) => {
         resolve(result);
-        done();
-      }, done);
+        ready();
+      }, ready);
     },
     destroy(error, done) {
       box.kill();
