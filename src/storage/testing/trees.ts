@@ -49,9 +49,15 @@ function xattrsOf(path: Buffer): string[] {
   }
 }
 
-/** One round. @returns what was scanned, for the next one */
-export async function transferRound(source: string, target: string, before: Tree, uidBase: number, { sync = true } = {}): Promise<{ tree: Tree; counts: StreamCounts; sent: number }> {
+/**
+ * One round.
+ * @param options `settled`: nobody is changing the tree now, so that what is recent need not be sent again
+ * @returns what was scanned, for the next one
+ */
+export async function transferRound(source: string, target: string, before: Tree, uidBase: number, { sync = true, settled = false } = {}):
+Promise<{ tree: Tree; counts: StreamCounts; sent: number }> {
   const tree = await scanTree(source);
+  if (settled) for (const entry of tree.values()) entry.recent = false;
   const { send, remove } = treeChanges(before, tree);
   if (sync) await syncTree(source);
   await removePaths(target, remove);
