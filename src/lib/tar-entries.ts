@@ -156,7 +156,7 @@ export class TarReader {
     const type = String.fromCharCode(block[156] ?? 0);
     const size = numberAt(block, 124, 12);
     const { posix, encoding } = this.#options;
-    if (posix && !'x012356'.includes(type)) throw invalid(`has an entry of type ${JSON.stringify(type)}`);
+    if (posix && !'x0123456'.includes(type)) throw invalid(`has an entry of type ${JSON.stringify(type)}`);
     if ('xgLK'.includes(type)) {
       // Readers disagree on which of two counts.
       if (this.#pending && type === 'x') throw invalid('has two extended headers for one entry');

@@ -36,6 +36,9 @@ const LONGEST = 4096 - 3;
 
 const TYPES: Record<string, TreeType> = { f: 'file', d: 'folder', l: 'symlink', p: 'fifo', c: 'character', b: 'block' };
 
+/** What find says of a folder that has gone since it was named. */
+const RACES = /: (No such file or directory|Not a directory|Too many levels of symbolic links)$/;
+
 /** A scan that stands ready, its program waiting. */
 export interface PreparedScan {
   /** Scan now. To be called once. */
@@ -59,8 +62,12 @@ export async function scanTree(root: string, options: { signal?: AbortSignal } =
  * @returns a scan whose `run` throws VeldError `storage.failed` for what find cannot read and for a path of more than 4093 bytes, `operation.cancelled`
  */
 export function prepareScan(root: string, options: { signal?: AbortSignal } = {}): PreparedScan {
+  const errors: string[] = [];
   const box = startBox(['/bin/sh', '-c', String.raw`read -r go && cd /in && exec find . -xdev -ignore_readdir_race -printf '%i %C@ %y %s %n %P\0'`],
-    { in: root, links: 'refused', capabilities: ['dac_read_search'], stdin: 'pipe', stdout: 'pipe', ...options.signal && { signal: options.signal } });
+    {
+      in: root, links: 'refused', capabilities: ['dac_read_search'], stdin: 'pipe', stdout: 'pipe', ...options.signal && { signal: options.signal },
+      onLine: (line) => { if (!RACES.test(line)) errors.push(line); },
+    });
   return {
     cancel: () => box.kill(),
     async run() {
@@ -73,8 +80,11 @@ export function prepareScan(root: string, options: { signal?: AbortSignal } = {}
         rest = records.pop() ?? '';
         for (const record of records) add(tree, record, recent);
       }
-      const { code, said } = await box.ended;
-      if (code !== 0 || rest !== '') throw new VeldError('storage.failed', `${root} could not be looked through: ${said || `find ended with status ${code}`}.`);
+      const { code } = await box.ended;
+      // 1: it has said why, a line for each reason.
+      if (code === null || code > 1 || errors.length > 0 || rest !== '' || !tree.has('.')) {
+        throw new VeldError('storage.failed', `${root} could not be looked through: ${errors[0] ?? `find ended with status ${code}`}.`);
+      }
       return tree;
     },
   };

@@ -102,14 +102,14 @@ export function unpackTree(target: string, options: { uidBase: number; limits: S
 
   const input = new Writable({
     highWaterMark: 1 << 20,
-    write(chunk: Buffer, _encoding, done) {
-      feed(chunk).then(() => done(), done);
+    write(chunk: Buffer, _encoding, ready) {
+      feed(chunk).then(() => ready(), ready);
     },
-    final(done) {
+    final(ready) {
       finish().then((result) => {
         resolve(result);
-        done();
-      }, done);
+        ready();
+      }, ready);
     },
     destroy(error, done) {
       box.kill();
@@ -173,9 +173,9 @@ function checkEntry(entry: TarEntry, uidBase: number): void {
   if (plain(path) === '.' && type !== 'folder') throw invalid('holds a root that is no folder');
   if (type === 'hardlink' && (link === '' || outside(link))) throw invalid(`holds the hard link ${shown}, which leads out of the tree`);
   if (type === 'block' || (type === 'character' && entry.device.some((number) => number !== 0))) throw invalid(`holds the device node ${shown}`);
-  // Overlayfs makes whiteouts as whoever has mounted it: the host's root.
-  const whiteout = type === 'character' && uid === 0 && gid === 0;
-  if (!whiteout && (!own(uid) || !own(gid))) throw invalid(`holds ${shown} of owner ${uid}:${gid}, outside of the VE's range`);
+  // Overlayfs marks deleted names as whoever mounted it: the host's root.
+  const owned = (id: number): boolean => own(id) || (type === 'character' && id === 0);
+  if (!owned(uid) || !owned(gid)) throw invalid(`holds ${shown} of owner ${uid}:${gid}, outside of the VE's range`);
   for (const [name, value] of entry.xattrs) {
     if (name === 'security.capability') {
       if (capabilityRoot(value) !== uidBase) throw invalid(`holds ${shown} with capabilities that are none of the VE's`);

@@ -1,0 +1,108 @@
+import { test } from 'node:test';
+import type { TestContext } from 'node:test';
+import assert from 'node:assert/strict';
+import { spawnSync } from 'node:child_process';
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { text } from 'node:stream/consumers';
+import { setTimeout } from 'node:timers/promises';
+import { startBox } from './box.ts';
+import type { BoxOptions } from './box.ts';
+
+const needsRoot = { skip: process.getuid?.() !== 0 && 'needs root' };
+
+function folders(t: TestContext): { dir: string; in: string; out: string } {
+  const dir = mkdtempSync(join(tmpdir(), 'veld-box-test-'));
+  t.after(() => rmSync(dir, { recursive: true, force: true }));
+  for (const name of ['in', 'out']) mkdirSync(join(dir, name));
+  return { dir, in: join(dir, 'in'), out: join(dir, 'out') };
+}
+
+/** What a script says in a box. */
+async function inBox(script: string, options: Partial<BoxOptions> = {}): Promise<string> {
+  const box = startBox(['/bin/sh', '-c', `exec 2>&1; ${script}`], { links: 'refused', capabilities: [], stdout: 'pipe', ...options });
+  const said = await text(box.stdout!);
+  await box.ended;
+  return said.trim();
+}
+
+test('in the box there is nothing of the host but its programs, and no more might than was given', needsRoot, async (t) => {
+  const { in: source, out } = folders(t);
+  assert.equal(await inBox('cd /; echo *; echo /etc/* /in/* /out/*; echo $PATH; pwd; env | cut -d= -f1 | sort | tr "\\n" " "', { in: source, out }),
+    `${['bin', 'etc', 'in', 'lib', 'lib32', 'lib64', 'libx32', 'out', 'sbin', 'usr'].filter((name) => ['etc', 'in', 'out'].includes(name) || existsSync(`/${name}`)).join(' ')}\n`
+    + '/etc/* /in/* /out/*\n/usr/sbin:/usr/bin:/sbin:/bin\n/\nLC_ALL OLDPWD PATH PWD');
+  const refused = /Operation not permitted|Permission denied|Read-only file system|permission denied|must be superuser|cannot/;
+  for (const attempt of ['mount -t tmpfs x /out', 'umount /in', 'mount -o remount,rw /in', 'mknod /out/disk b 8 0', 'chroot /out /bin/sh', 'touch /x', 'touch /usr/x', 'touch /in/x', 'chown 1 /out', 'unshare -r true']) {
+    const said = await inBox(attempt, { in: source, out });
+    assert.ok(refused.test(said), `${attempt}: ${said}`);
+  }
+  assert.deepEqual([readdirSync(source), readdirSync(out)], [[], []]);
+  assert.match(await inBox('chown 7 /out && touch /out/x && stat -c %u /out', { out, capabilities: ['chown', 'dac_override'] }), /^7$/);
+});
+
+test('a folder is there to be read, another to be written; a program of a tree is not run', needsRoot, async (t) => {
+  const { in: source, out } = folders(t);
+  writeFileSync(join(source, 'program'), '#!/bin/sh\necho ran\n', { mode: 0o755 });
+  assert.match(await inBox('cat /in/program > /out/copy; /in/program', { in: source, out }), /Permission denied/);
+  assert.match(readFileSync(join(out, 'copy'), 'utf8'), /echo ran/);
+});
+
+test('a path through a link leads nowhere, or not out of the box', needsRoot, async (t) => {
+  const { dir, in: source } = folders(t);
+  mkdirSync(join(source, 'inner'));
+  writeFileSync(join(source, 'inner/file'), 'inside');
+  writeFileSync(join(dir, 'secret'), 'outside');
+  for (const [name, to] of [['link', 'inner'], ['up', '../../../../../..'], ['usr', '/usr'], ['dir', dir]] as const) symlinkSync(to, join(source, name));
+  const script = `cat /in/link/file; readlink /in/link; cat /in/up${dir}/secret; cat /in/dir/secret; ls -d /in/usr/bin`;
+  const refused = await inBox(script, { in: source });
+  assert.equal(refused.split('\n').filter((line) => line.includes('Too many levels of symbolic links')).length, 4, refused);
+  assert.match(refused, /^inner$/m);
+  const followed = await inBox(script, { in: source, links: 'followed' });
+  assert.match(followed, /^inside\s*inner$/m);
+  assert.ok(!followed.includes('outside') && followed.includes('/in/usr/bin'), followed);
+});
+
+test('a program that waits has what is put in the folder later, and its words come line by line', needsRoot, async (t) => {
+  const { in: source } = folders(t);
+  const lines: string[] = [];
+  const box = startBox(['/bin/sh', '-c', 'read -r name; cat "/in/$name"; echo one >&2; printf two >&2; exit 3'], { in: source, links: 'refused', capabilities: [], stdin: 'pipe', stdout: 'pipe', onLine: (line) => lines.push(line) });
+  writeFileSync(join(source, 'late'), 'content');
+  box.stdin!.end('late\n');
+  assert.equal(await text(box.stdout!), 'content');
+  assert.deepEqual(await box.ended, { code: 3, said: 'one / two' });
+  assert.deepEqual(lines, ['one', 'two']);
+});
+
+test('nothing is left: no mount, no folder, no process, also after a signal', needsRoot, async (t) => {
+  const { dir, in: source } = folders(t);
+  const { TMPDIR } = process.env;
+  t.after(() => {
+    if (TMPDIR === undefined) delete process.env.TMPDIR;
+    else process.env.TMPDIR = TMPDIR;
+  });
+  process.env.TMPDIR = dir;
+  const boxes = (): string[] => readdirSync(dir).filter((name) => name.startsWith('veld-box-'));
+  const sleeping = (): boolean => spawnSync('/usr/bin/pgrep', ['-f', `^/usr/bin/sleep 4711\\.${process.pid}`]).status === 0;
+  const sleep = ['/usr/bin/sleep', `4711.${process.pid}`];
+  const abort = new AbortController();
+  const [aborted, killed] = [startBox(sleep, { in: source, links: 'refused', capabilities: [], signal: abort.signal }), startBox(sleep, { links: 'refused', capabilities: [] })];
+  while (!sleeping()) await setTimeout(20);
+  abort.abort();
+  killed.kill();
+  await assert.rejects(aborted.ended, { code: 'operation.cancelled' });
+  assert.equal((await killed.ended).code, null);
+  await assert.rejects(startBox(sleep, { links: 'refused', capabilities: [], signal: abort.signal }).ended, { code: 'operation.cancelled' });
+  for (let i = 0; i < 100 && (boxes().length > 0 || sleeping()); i += 1) await setTimeout(20);
+  assert.deepEqual(boxes(), []);
+  assert.ok(!sleeping());
+  assert.ok(!readFileSync('/proc/self/mounts', 'utf8').includes('veld-box'));
+});
+
+test('what cannot be run says why', needsRoot, async (t) => {
+  const { dir } = folders(t);
+  const box = startBox(['/bin/true'], { in: join(dir, 'nowhere'), links: 'refused', capabilities: [] });
+  const { code, said } = await box.ended;
+  assert.notEqual(code, 0);
+  assert.match(said, /nowhere/);
+});
