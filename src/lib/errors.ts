@@ -97,6 +97,17 @@ export const ERRORS = {
   'daemon.stopping': { kind: 'unavailable', exit: 3, hint: 'Try again when the new daemon is up.' },
   'daemon.overloaded': { kind: 'unavailable', exit: 33, hint: 'Too many at once: wait until some have ended, then try again.' },
   'operation.committed': { kind: 'conflict', exit: 28, hint: 'It can only be finished now: wait for it.' },
+  'node.not_found': { kind: 'not_found', exit: 43, hint: 'See `veld node list`.' },
+  'node.name_taken': { kind: 'conflict', exit: 43, hint: 'Choose another name, or remove that node: `veld node remove NAME`.' },
+  'node.paired': { kind: 'conflict', exit: 43, hint: 'Remove the pairing first: `veld node remove NAME`.' },
+  'node.not_listening': { kind: 'conflict', exit: 44, hint: 'Set nodes.listen in the settings, for example to "0.0.0.0:7430", and start the daemon again.' },
+  'node.token_invalid': { kind: 'forbidden', exit: 45, hint: 'Make a new one on the other node with `veld node token`: a token is good for one attempt, within 10 minutes.' },
+  'node.untrusted': { kind: 'forbidden', exit: 46, hint: 'Somebody else may answer at that address. If the other node was installed anew, remove it and pair again with a new token.' },
+  'node.unreachable': { kind: 'unavailable', exit: 47, hint: 'Look whether veldd runs there, whether nodes.listen is set in its settings, and whether a firewall is between the two.' },
+  'node.not_paired': { kind: 'forbidden', exit: 48, hint: 'Pair the two again: `veld node token` there, `veld node add` here.' },
+  'node.not_allowed': { kind: 'forbidden', exit: 49, hint: 'Allow it on that node: `veld node set NAME allow=manage,migrate`.' },
+  'node.protocol': { kind: 'unsupported', exit: 50, hint: 'Update Veld on the older of the two nodes.' },
+  'node.failed': { kind: 'internal', exit: 51, hint: 'Look at the daemon logs of both nodes.' },
   'store.corrupt': { kind: 'internal', exit: 3, hint: 'Stop the daemon, keep a copy of the file, and restore a backup (`veld.db.backup-v*` beside it).' },
 } as const satisfies Record<string, ErrorRow>;
 

@@ -54,6 +54,14 @@ export interface Settings {
     /** Seconds after which a dump or a restore that does nothing is ended: the VE runs on, or stays suspended. */
     stallTimeout: number;
   };
+  nodes: {
+    /** Where other nodes are heard, `ADDRESS:PORT`; empty: nowhere. */
+    listen: string;
+    /** What this node calls itself to others; empty: the host's name. */
+    name: string;
+    /** Where others are told to find it, `HOST:PORT`; empty: as `listen` says. */
+    address: string;
+  };
   /** The veld-boot, veld-runtime and veld-exit scripts. Set by the daemon from its own place; not read from the file. */
   libexecDir: string;
 }
@@ -72,6 +80,7 @@ export function defaultSettings(instance = 'main'): Settings {
     engine: { suites: ['trixie-backports', 'testing'], mirror: '', expiredRelease: 'refuse' },
     deploy: { warm: true, spares: 1 },
     checkpoint: { stallTimeout: 60 },
+    nodes: { listen: '', name: '', address: '' },
     libexecDir: new URL('../../libexec', import.meta.url).pathname,
   };
 }
@@ -116,6 +125,14 @@ export function loadSettings(file = process.env.VELD_SETTINGS ?? DEFAULT_SETTING
   if (!Number.isInteger(spares) || spares < 0 || spares > 100) bad('deploy.spares', 'must be a whole number from 0 to 100');
   const { stallTimeout } = settings.checkpoint;
   if (!(stallTimeout >= 1 && stallTimeout <= 86_400)) bad('checkpoint.stallTimeout', 'must be a number of seconds from 1 to 86400');
+  const { nodes } = settings;
+  if (nodes.listen !== '' && !/^(?:\d{1,3}(?:\.\d{1,3}){3}|\[[0-9A-Fa-f:.]+(?:%[A-Za-z0-9_.-]+)?\]):\d{1,5}$/.test(nodes.listen)) bad('nodes.listen', 'must be an address with a port, such as 0.0.0.0:7430 or [::]:7430, or empty');
+  if (nodes.address !== '' && !/^(?:[A-Za-z0-9][A-Za-z0-9.-]{0,252}|\[[0-9A-Fa-f:.]+(?:%[A-Za-z0-9_.-]+)?\]):\d{1,5}$/.test(nodes.address)) bad('nodes.address', 'must be a host with a port, or empty');
+  for (const key of ['listen', 'address'] as const) {
+    const port = Number(/\d+$/.exec(nodes[key])?.[0] ?? 1);
+    if (port < 1 || port > 65_535) bad(`nodes.${key}`, 'must have a port from 1 to 65535');
+  }
+  if (nodes.name !== '' && !/^[a-z][a-z0-9-]{0,62}$/.test(nodes.name)) bad('nodes.name', 'must be 1 to 63 of a-z, 0-9 and -, a letter first, or empty');
   return settings;
 }
 

@@ -126,6 +126,7 @@ export function makeInstance(options: InstanceOptions = {}): Instance {
     network: { pools: poolsOf(name), uplinks: [], veToVe: true, veToHost: false, domain: `${name}.internal` },
     deploy: { warm: false, spares: 0 },
     checkpoint: { stallTimeout: 60 },
+    nodes: { listen: '', name: '', address: '' },
     engine: { suites: ENGINE_SUITES, mirror: '', expiredRelease: 'record' },
   };
   options.settings?.(settings);
