@@ -163,6 +163,32 @@ export function storeConformance(name: string, open: () => Store): void {
       assert.throws(() => store.setWarmImage(image), 'its template is gone');
     });
 
+    test('keeps nodes by name, each name once, and what changes of them', (store) => {
+      const node = {
+        id: 'n1', name: 'node2', address: '192.0.2.2:7430', allow: ['migrate'], authorities: [{ fingerprint: 'f'.repeat(64), certificate: 'PEM' }], facts: null, ended: null, createdAt: NOW,
+      };
+      store.saveNode(node);
+      store.saveNode({ ...node, id: 'n2', name: 'a', address: null });
+      assert.deepEqual(store.listNodes().map(({ name }) => name), ['a', 'node2']);
+      assert.throws(() => store.saveNode({ ...node, id: 'n3' }), code('node.name_taken'));
+      assert.throws(() => store.saveNode({ ...node, name: 'a' }), code('node.name_taken'));
+      const changed = { ...node, name: 'other', allow: [], facts: { version: '1' }, ended: { at: NOW, reason: 'r' } };
+      store.saveNode(changed);
+      store.deleteNode('n2');
+      store.deleteNode('n2');
+      assert.deepEqual(store.listNodes(), [changed]);
+    });
+
+    test('gives a token out once, and forgets those past their time', (store) => {
+      const token = { id: 't1', key: 'k', name: null, allow: ['manage'], createdAt: NOW, expiresAt: '2026-01-02T03:14:05.678Z' };
+      store.insertNodeToken(token);
+      store.insertNodeToken({ ...token, id: 't2', name: 'x', expiresAt: NOW });
+      assert.equal(store.pruneNodeTokens('2026-01-02T03:05:00.000Z'), 1);
+      assert.equal(store.takeNodeToken('t2'), undefined);
+      assert.deepEqual(store.takeNodeToken('t1'), token);
+      assert.equal(store.takeNodeToken('t1'), undefined);
+    });
+
     test('makes several writes one', (store) => {
       const boom = new Error('boom');
       assert.throws(() => store.transaction(() => {

@@ -73,6 +73,14 @@ export const MIGRATIONS: readonly Migration[] = [
   ) STRICT, WITHOUT ROWID;
   CREATE INDEX warm_images_layer ON warm_images (layer);
   `,
+  `
+  CREATE TABLE nodes (
+    id TEXT PRIMARY KEY, name TEXT NOT NULL UNIQUE, address TEXT, allow TEXT NOT NULL, authorities TEXT NOT NULL, facts TEXT, ended TEXT, created_at TEXT NOT NULL
+  ) STRICT, WITHOUT ROWID;
+  CREATE TABLE node_tokens (
+    id TEXT PRIMARY KEY, key TEXT NOT NULL, name TEXT, allow TEXT NOT NULL, created_at TEXT NOT NULL, expires_at TEXT NOT NULL
+  ) STRICT, WITHOUT ROWID;
+  `,
 ];
 
 /**

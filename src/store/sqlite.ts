@@ -2,6 +2,7 @@
 import { VeldError } from '../lib/errors.ts';
 import { connect, type Connection, type Row } from './connection.ts';
 import { MIGRATIONS, type Migration } from './migrations.ts';
+import { nodesOf } from './nodes.ts';
 import type { JournalRecord, LayerRecord, LayerRef, OperationRecord, SnapshotRecord, Store, TemplateRecord, VeRecord, WarmImage } from './types.ts';
 
 const VE = `SELECT *, (SELECT json_group_array(json_object('id', layer, 'uidBase', uid_base) ORDER BY position)
@@ -27,6 +28,7 @@ export function openStore(file: string, migrations: readonly Migration[] = MIGRA
     ...layers(db),
     ...snapshots(db),
     ...warmImages(db),
+    ...nodesOf(db),
     ...operations(db),
     ...journal(db),
 

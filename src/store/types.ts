@@ -144,6 +144,50 @@ export interface JournalRecord {
   updatedAt: string;
 }
 
+/** A certificate authority of another node. */
+export interface NodeAuthority {
+  /** sha256 of its DER, 64 hex digits. */
+  fingerprint: string;
+  /** PEM. */
+  certificate: string;
+}
+
+/** Another node that this one is, or was, paired with. */
+export interface NodeRecord {
+  /** UUID, given here. */
+  id: string;
+  /** What it is called here; unique. */
+  name: string;
+  /** `host:port`; null for a node that does not listen. */
+  address: string | null;
+  /** What it may do here: rights of cluster/rights.ts. */
+  allow: string[];
+  /** Whose certificates are its own; the newest last. */
+  authorities: NodeAuthority[];
+  /** What it last said of itself: `Facts` of cluster/messages.ts. */
+  facts: Record<string, unknown> | null;
+  /** Set when the other side has ended the pairing: nothing is allowed any more. */
+  ended: { at: string; reason: string } | null;
+  /** ISO 8601. */
+  createdAt: string;
+}
+
+/** A token that this node gave out and nobody has used yet. */
+export interface NodeTokenRecord {
+  /** 16 hex digits, part of the token. */
+  id: string;
+  /** Hash of the token's secret. */
+  key: string;
+  /** What the node that uses it will be called here; null: as it calls itself. */
+  name: string | null;
+  /** What the node that uses it may do here. */
+  allow: string[];
+  /** ISO 8601. */
+  createdAt: string;
+  /** ISO 8601. */
+  expiresAt: string;
+}
+
 export interface Store {
   close(): void;
   /** Run `work` in one transaction; an exception rolls back. May nest. */
@@ -177,6 +221,18 @@ export interface Store {
   setWarmImage(image: WarmImage): void;
   deleteWarmImage(template: string): void;
   listWarmImages(): WarmImage[];
+
+  /** Insert the node, or replace the one with its id. Throws `node.name_taken`. */
+  saveNode(node: NodeRecord): void;
+  deleteNode(id: string): void;
+  /** By name. */
+  listNodes(): NodeRecord[];
+
+  insertNodeToken(token: NodeTokenRecord): void;
+  /** Take a token out: nobody gets it a second time. */
+  takeNodeToken(id: string): NodeTokenRecord | undefined;
+  /** Forget tokens that were good until before `now` (ISO 8601). @returns how many are left */
+  pruneNodeTokens(now: string): number;
 
   insertLayer(layer: LayerRecord): void;
   /** Throws `layer.in_use` while a VE, template, snapshot or warm image names it. */
