@@ -7,17 +7,18 @@ const RESERVED: ReadonlySet<string> = new Set(['all', 'any', 'none', 'auto', 'ho
 const UUID = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/;
 
 /**
- * Check the name of a VE: it is its host name too, and never reads as a number, a UUID or a word such as `all`.
+ * Check the name of a VE (or a node): it is its host name too, and never reads as a number, a UUID or a word such as `all`.
+ * @param what it is to be the name of, for the message
  * @returns the name
  * @throws VeldError `name.invalid`
  */
-export function checkName(name: unknown): string {
+export function checkName(name: unknown, what = 'a VE'): string {
   if (typeof name !== 'string' || !/^[a-z][a-z0-9-]{0,62}$/.test(name)) {
-    throw new VeldError('name.invalid', `${quote(name)} cannot be the name of a VE.`);
+    throw new VeldError('name.invalid', `${quote(name)} cannot be the name of ${what}.`);
   }
-  if (name.endsWith('-')) throw new VeldError('name.invalid', `${quote(name)} cannot be the name of a VE: it ends with -.`);
-  if (UUID.test(name)) throw new VeldError('name.invalid', `${quote(name)} cannot be the name of a VE: it reads like a UUID.`);
-  if (RESERVED.has(name)) throw new VeldError('name.invalid', `${quote(name)} cannot be the name of a VE: the word is reserved.`);
+  if (name.endsWith('-')) throw new VeldError('name.invalid', `${quote(name)} cannot be the name of ${what}: it ends with -.`);
+  if (UUID.test(name)) throw new VeldError('name.invalid', `${quote(name)} cannot be the name of ${what}: it reads like a UUID.`);
+  if (RESERVED.has(name)) throw new VeldError('name.invalid', `${quote(name)} cannot be the name of ${what}: the word is reserved.`);
   return name;
 }
 
