@@ -3,8 +3,9 @@ import { chmodSync, mkdirSync, readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
-import { buildApi } from './api/app.ts';
+import { apiDoor, buildApi } from './api/app.ts';
 import { listenOnSocket } from './api/socket.ts';
+import { createNodes } from './cluster/nodes.ts';
 import { runDoctor, type DoctorCheck } from './jobs/doctor.ts';
 import { isLimitSeen } from './jobs/limit-seen.ts';
 import { createLxcfsKeeper } from './jobs/lxcfs-keeper.ts';
@@ -201,8 +202,12 @@ async function open(settings: Settings, log: Logger, closers: Closers, stopping:
   closers.push(events.subscribe(({ type }) => { if (type === 'operation.ended') names.sync(); }));
   names.sync(); // what recovery has done to records
 
+  const nodes = createNodes({
+    settings, store, events, log: log.child({ part: 'nodes' }),
+    own: { cgroup: () => Object.keys(resources.monitorGroups().v1).length > 0 ? 1 : 2, engine: () => engineFingerprint(stateDir), uids: { base: uids.base, count: uids.count * 65_536 } },
+  });
   const api = await buildApi({
-    version: VERSION, instance, log: log.child({ part: 'api' }), manager, operations, events, peerCredentials, stopping,
+    version: VERSION, instance, log: log.child({ part: 'api' }), manager, operations, events, nodes, peerCredentials, stopping,
     doctor: async () => {
       const report = await runDoctor({
         stateDir,
@@ -217,6 +222,7 @@ async function open(settings: Settings, log: Logger, closers: Closers, stopping:
         networkWarnings: () => network.warnings(),
         names: async () => ({ domain: names.domain, resolvers: names.addresses(), answers: await names.answers(), hostFinds: await names.hostFinds() }),
         resourceSupport: () => resources.support(),
+        nodes: () => nodes.list(true),
         failedVes: () => manager.list().filter(({ status }) => status === 'failed').map(({ name, lastExit }) => ({ name, reason: lastExit?.reason ?? 'unknown' })),
       });
       return { checks: [...troubles.values(), ...report.checks] };
@@ -226,6 +232,8 @@ async function open(settings: Settings, log: Logger, closers: Closers, stopping:
   closers.push(() => operations.close(STOP_TIMEOUT));
   closers.push(() => suspendWithHost(manager, log));
   await listenOnSocket(api, settings.socket, settings.socketGroup);
+  closers.push(() => nodes.close());
+  await prepare('nodes', () => nodes.start(apiDoor(api)));
   log.info({ socket: settings.socket }, 'veldd is ready');
   await tellSystemd(log);
 
@@ -246,6 +254,15 @@ function mountOfEngine(stateDir: string): { mount?: string } {
     return { mount: currentEngine(stateDir).mount };
   } catch {
     return {};
+  }
+}
+
+/** Fingerprint of the engine, where there is one. */
+function engineFingerprint(stateDir: string): string | null {
+  try {
+    return currentEngine(stateDir).fingerprint;
+  } catch {
+    return null;
   }
 }
 

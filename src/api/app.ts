@@ -6,12 +6,14 @@ import { TypeBoxValidatorCompiler } from '@fastify/type-provider-typebox';
 import { LogController, fastify, type FastifyBaseLogger, type FastifyReply } from 'fastify';
 import type { WebSocket } from 'ws';
 import { VeldError } from '../lib/errors.ts';
-import { auditRequests } from './audit.ts';
+import { auditRequests, watchPeers } from './audit.ts';
 import { handleClientError, handleError, handleNotFound } from './errors.ts';
 import { eventRoutes } from './events.ts';
 import { FRAME_LIMIT } from './exec-bridge.ts';
 import { execRoutes } from './exec.ts';
 import { createMetrics } from './metrics.ts';
+import { nodeRoutes } from './nodes.ts';
+import { doorForNodes, passUpgrades } from './passing.ts';
 import { operationRoutes } from './operations.ts';
 import { createSessionTable } from './sessions.ts';
 import { streamRoutes } from './streams.ts';
@@ -19,6 +21,7 @@ import { systemRoutes } from './system.ts';
 import { templateRoutes } from './templates.ts';
 import { veRoutes } from './ves.ts';
 import { checkpointRoutes } from './checkpoints.ts';
+import type { ApiDoor } from '../cluster/types.ts';
 import type { Api, ApiDeps, RouteContext } from './types.ts';
 
 /** Largest body of most routes, in bytes. */
@@ -27,6 +30,14 @@ export const BODY_LIMIT = 1 << 20;
 const CONNECTION_LIMIT = 2048;
 /** How long a WebSocket may take to say goodbye when the daemon stops, in milliseconds. */
 const CLOSE_GRACE = 1000;
+
+/** The way in for users of other nodes, of each application. */
+const doors = new WeakMap<Api, ApiDoor>();
+
+/** The way in for users of other nodes. */
+export function apiDoor(app: Api): ApiDoor {
+  return doors.get(app)!;
+}
 
 /**
  * Build the application with all routes.
@@ -72,7 +83,7 @@ export async function buildApi(deps: ApiDeps, parts: Partial<Pick<RouteContext, 
   });
 
   const metrics = createMetrics({ manager: deps.manager, events: deps.events, version: deps.version, instance: deps.instance });
-  const context: RouteContext = { deps, metrics, sessions: parts.sessions ?? createSessionTable() };
+  const context: RouteContext = { deps, metrics, sessions: parts.sessions ?? createSessionTable(), remote: new WeakMap(), peerOf: watchPeers(app, deps) };
   app.addHook('onClose', (_app, done) => {
     metrics.close();
     done();
@@ -106,12 +117,14 @@ export async function buildApi(deps: ApiDeps, parts: Partial<Pick<RouteContext, 
     },
   });
 
-  for (const routes of [systemRoutes, veRoutes, checkpointRoutes, execRoutes, streamRoutes, templateRoutes, operationRoutes, eventRoutes]) {
+  for (const routes of [systemRoutes, veRoutes, checkpointRoutes, execRoutes, streamRoutes, templateRoutes, operationRoutes, eventRoutes, nodeRoutes]) {
     await app.register((scope, _options, done) => {
       routes(scope, context);
       done();
     });
   }
   await app.ready();
+  passUpgrades(app, context);
+  doors.set(app, doorForNodes(app, context.remote));
   return app;
 }

@@ -2,18 +2,16 @@
 import type { Socket } from 'node:net';
 import type { FastifyRequest } from 'fastify';
 import type { Logger } from '../lib/log.ts';
-import type { Api, Peer, RouteContext } from './types.ts';
+import type { Api, ApiDeps, Peer, RouteContext } from './types.ts';
 
 /** Route as the table knows it: the path itself may hold a session's secret. */
 function routeOf(request: FastifyRequest): string {
   return request.routeOptions.url ?? 'unknown';
 }
 
-/** Add the hooks. Audit lines are written whatever the log's level is. */
-export function auditRequests(app: Api, { deps, metrics }: RouteContext): void {
+/** Processes at the other ends of the socket's connections. */
+export function watchPeers(app: Api, deps: Pick<ApiDeps, 'peerCredentials' | 'log'>): (socket: Socket) => Peer | undefined {
   const peers = new WeakMap<Socket, Peer>();
-  const auditLog = deps.log.child({ audit: true }, { level: 'info' });
-
   app.server.on('connection', (socket: Socket) => {
     try {
       const peer = deps.peerCredentials?.(socket);
@@ -22,11 +20,17 @@ export function auditRequests(app: Api, { deps, metrics }: RouteContext): void {
       deps.log.warn({ err: error }, 'the peer of a connection is unknown');
     }
   });
+  return (socket) => peers.get(socket);
+}
+
+/** Add the hooks. Audit lines are written whatever the log's level is. */
+export function auditRequests(app: Api, { deps, metrics, remote, peerOf }: RouteContext): void {
+  const auditLog = deps.log.child({ audit: true }, { level: 'info' });
 
   app.decorateRequest('peer', undefined);
   app.decorateRequest('audit', undefined);
   app.addHook('onRequest', (request, reply, done) => {
-    request.peer = peers.get(request.raw.socket);
+    request.peer = remote.get(request.raw) ?? peerOf(request.raw.socket);
     void reply.header('x-request-id', request.id);
     done();
   });

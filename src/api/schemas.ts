@@ -47,6 +47,8 @@ export const LogsQuery = Type.Object({
 export const EventsQuery = Type.Object({
   since: Type.Optional(Type.Integer({ minimum: 0, maximum: Number.MAX_SAFE_INTEGER, description: 'First the kept events with a higher seq' })),
 }, closed);
+export const NodeParams = Type.Object({ node: Type.String({ pattern: KEY, description: 'Name of the node' }) }, closed);
+export const NodesQuery = Type.Object({ look: Type.Optional(Type.Boolean({ description: 'Ask each of them how it is, for at most 4 s' })) }, closed);
 export const OperationsQuery = Type.Object({ limit: Type.Optional(Type.Integer({ minimum: 1, maximum: 1000 })) }, closed);
 
 const PropertyChanges = Type.Record(Type.String({ pattern: '^[!-~]{1,100}$' }), Type.Unknown(),
@@ -304,3 +306,37 @@ export const EventSchema = Type.Object({
   data: Type.Optional(Type.Record(Type.String(), Type.Unknown())),
 }, { title: 'Event' });
 export type DoctorReport = Static<typeof DoctorReportSchema>;
+
+const Rights = Type.Array(Type.Union([Type.Literal('migrate'), Type.Literal('manage')]), { maxItems: 8, description: 'What it may do here' });
+const Address = Type.String({ maxLength: 300, pattern: '^[!-~]+$', description: 'HOST:PORT' });
+const Uids = Type.Object({ base: Type.Integer(), count: Type.Integer() }, closed);
+
+export const NodeView = Type.Object({
+  name: Type.String(), address: nullable(Type.String()),
+  state: Type.Union(['ok', 'unreachable', 'untrusted', 'incompatible', 'ended', 'silent', 'unknown'].map((word) => Type.Literal(word)),
+    { description: '`silent`: it does not listen; `ended`: it has ended the pairing; `untrusted`: somebody else answers; `incompatible`: no common protocol; `unknown`: not asked' }),
+  reason: nullable(Type.String()), allow: Type.Array(Type.String(), { description: 'What it may do here' }), allowed: Type.Array(Type.String(), { description: 'What this node may do there' }),
+  version: nullable(Type.String()), kernel: nullable(Type.String()), architecture: nullable(Type.String()), cgroup: nullable(Type.Integer()), engine: nullable(Type.String()),
+  uids: nullable(Uids), uidsOverlap: nullable(Type.Boolean({ description: 'Whether its uids and this node\'s have some in common' })), capabilities: Type.Array(Type.String()),
+  protocol: nullable(Type.Integer()), rtt: nullable(Type.Number({ description: 'Milliseconds, the median of four' })),
+  clock: nullable(Type.Number({ description: 'How far its clock is ahead, milliseconds' })), fingerprints: Type.Array(Type.String()), pairedAt: time,
+}, { ...closed, title: 'Node' });
+
+export const OwnNode = Type.Object({
+  name: Type.String(), address: nullable(Type.String()), fingerprint: Type.String(), certificateEnds: time, authorityEnds: time,
+  rotating: nullable(Type.Array(Type.String(), { description: 'Nodes that do not know the authority that is to follow' })),
+}, { ...closed, title: 'OwnNode' });
+
+export const TokenBody = Type.Object({ name: Type.Optional(newName), allow: Type.Optional(Rights), address: Type.Optional(Address) }, closed);
+export const NodeToken = Type.Object({ token: Type.String(), address: Type.String(), expiresAt: time }, { ...closed, title: 'NodeToken' });
+export const AddNodeBody = Type.Object({ name: newName, token: Type.String({ maxLength: 1000, pattern: '^[!-~]*$' }), address: Type.Optional(Address), allow: Type.Optional(Rights) }, closed);
+export const SetNodeBody = Type.Object({ name: Type.Optional(newName), address: Type.Optional(Address), allow: Type.Optional(Rights) }, { ...closed, minProperties: 1 });
+export const NodeRemoved = Type.Object({ told: Type.Boolean({ description: 'Whether the other side could be told' }), reason: nullable(Type.String()) }, { ...closed, title: 'NodeRemoved' });
+export const RotateBody = Type.Object({
+  authority: Type.Optional(Type.Boolean({ description: 'A new authority, too' })),
+  force: Type.Optional(Type.Boolean({ description: 'Do not wait for nodes that cannot be reached: they have to be paired anew' })),
+}, closed);
+export const NodeRotation = Type.Object({
+  fingerprint: Type.String(), certificateEnds: time, waiting: Type.Boolean({ description: 'Whether a new authority waits until all nodes know it' }),
+  missing: Type.Array(Type.Object({ name: Type.String(), reason: Type.String() }, closed)),
+}, { ...closed, title: 'NodeRotation' });

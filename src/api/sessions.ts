@@ -60,7 +60,7 @@ export function createSessionTable(now: () => number = () => performance.now()):
       const key = digest(secret);
       const session = waiting.get(key);
       waiting.delete(key);
-      const other = session?.peer !== undefined && peer !== undefined && session.peer.uid !== peer.uid;
+      const other = session?.peer !== undefined && peer !== undefined && (session.peer.uid !== peer.uid || session.peer.node !== peer.node);
       if (!session || other) throw new VeldError('session.invalid', 'The session does not exist, was used already, or has expired.');
       return session;
     },

@@ -6,17 +6,14 @@ import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox';
 import type { Logger } from '../lib/log.ts';
 import type { OperationManager } from '../ops/operations.ts';
 import type { VeManager } from '../ve/types.ts';
+import type { NodeManager, RemoteUser } from '../cluster/types.ts';
 import type { EventBus } from '../ops/events.ts';
 import type { DoctorReport } from './schemas.ts';
 import type { Metrics } from './metrics.ts';
 import type { SessionTable } from './sessions.ts';
 
-/** Who is at the other end of a connection, as the kernel says. */
-export interface Peer {
-  pid: number;
-  uid: number;
-  gid: number;
-}
+/** Who is at the other end of a connection: a process of this host, as the kernel says, or a user of another node, as that node says. */
+export type Peer = { pid: number; uid: number; gid: number; node?: undefined } | RemoteUser;
 
 /** The part of the operation manager that the API needs. */
 export type ApiOperations = Pick<OperationManager, 'get' | 'list' | 'cancel' | 'watch'>;
@@ -32,6 +29,8 @@ export interface ApiDeps {
   doctor: () => Promise<DoctorReport>;
   /** Credentials of the peer of a connected unix socket; without it audit lines name nobody. */
   peerCredentials?: (socket: Socket) => Peer | undefined;
+  /** The nodes that this one is paired with; without it there are no routes about nodes. */
+  nodes?: NodeManager;
   /** True while the daemon stops: nothing new is begun. */
   stopping?: () => boolean;
 }
@@ -44,6 +43,10 @@ export interface RouteContext {
   deps: ApiDeps;
   metrics: Metrics;
   sessions: SessionTable;
+  /** Users of other nodes, by their requests. */
+  remote: WeakMap<IncomingMessage, RemoteUser>;
+  /** The process at the other end of a connection of the socket. */
+  peerOf: (socket: Socket) => Peer | undefined;
 }
 
 declare module 'fastify' {

@@ -1,7 +1,8 @@
 /** The client of the daemon's API, for doors and tests. */
 import { setTimeout as sleep } from 'node:timers/promises';
 import { VeldError } from '../lib/errors.ts';
-import { answerError, readAll, readLines, send } from './http.ts';
+import { answerError, readAll, readLines, send as sendTo } from './http.ts';
+import type { Answer } from './exchange.ts';
 import type { ErrorBody } from '../lib/errors.ts';
 import type { OperationRecord } from '../store/types.ts';
 import type { ExecRequest } from '../ve/types.ts';
@@ -14,6 +15,8 @@ export type { VeldEvent } from './event-stream.ts';
 /** How long an operation is followed after the daemon has gone: a new one may take its place. Milliseconds. */
 const FOLLOW_TIMEOUT = 10_000;
 const FOLLOW_INTERVAL = 250;
+/** Errors of a daemon that may be back in a moment. */
+const AWAY: ReadonlySet<string> = new Set(['daemon.unreachable', 'daemon.stopping', 'node.unreachable']);
 
 /** A door to the daemon. Paths begin with `/v1/` (or are `/v1`, `/metrics`). */
 export interface Client {
@@ -53,8 +56,11 @@ export interface Client {
 /**
  * Make a client. Nothing is opened before the first call.
  * @param socket path of the daemon's socket
+ * @param node name of another node, whose API is meant: the daemon passes everything on to it
  */
-export function createClient(socket: string): Client {
+export function createClient(socket: string, node?: string): Client {
+  const prefix = node === undefined ? '' : `/v1/nodes/${encodeURIComponent(node)}/api`;
+  const send = (socket: string, method: string, path: string, body?: unknown): Promise<Answer> => sendTo(socket, method, prefix + path, body);
   const request = async <T>(method: string, path: string, body?: unknown): Promise<T> => {
     const answer = await send(socket, method, path, body);
     const text = await readAll(answer, socket);
@@ -79,7 +85,7 @@ export function createClient(socket: string): Client {
         until = performance.now() + FOLLOW_TIMEOUT;
         onProgress?.(last);
       } catch (error) {
-        if (!(error instanceof VeldError) || error.code !== 'daemon.unreachable' || performance.now() > until) throw error;
+        if (!(error instanceof VeldError) || !AWAY.has(error.code) || performance.now() > until) throw error;
       }
     }
     return last;
@@ -88,7 +94,7 @@ export function createClient(socket: string): Client {
   const begin = async (ve: string, route: string, asked: object, tty: boolean): Promise<ExecSession> => {
     const { session } = await request<{ session: string }>('POST', `/v1/ves/${encodeURIComponent(ve)}/${route}`, asked);
     const { openExecSession } = await import('./exec-session.ts');
-    return openExecSession(socket, `/v1/sessions/${session}`, tty);
+    return openExecSession(socket, `${prefix}/v1/sessions/${session}`, tty);
   };
 
   /** In one round trip where the request is not too long for that. */
@@ -97,7 +103,7 @@ export function createClient(socket: string): Client {
     const tty = asked.tty != null;
     const text = JSON.stringify(asked);
     if (Buffer.byteLength(text) > REQUEST_LIMIT) return begin(ve, 'sessions', asked, tty);
-    return openExecSession(socket, `/v1/ves/${encodeURIComponent(ve)}/exec`, tty, text);
+    return openExecSession(socket, `${prefix}/v1/ves/${encodeURIComponent(ve)}/exec`, tty, text);
   };
 
   return {
@@ -127,7 +133,7 @@ export function createClient(socket: string): Client {
     },
     async *events(options = {}) {
       const { listenToEvents } = await import('./event-stream.ts');
-      yield* listenToEvents(socket, options);
+      yield* listenToEvents(socket, options, prefix);
     },
   };
 }

@@ -15,13 +15,13 @@ export interface VeldEvent {
   data?: Record<string, unknown>;
 }
 
-/** See `Client.events`. */
-export async function* listenToEvents(socket: string, options: { since?: number; signal?: AbortSignal }): AsyncGenerator<VeldEvent> {
+/** See `Client.events`. @param prefix of the path, for another node */
+export async function* listenToEvents(socket: string, options: { since?: number; signal?: AbortSignal }, prefix = ''): AsyncGenerator<VeldEvent> {
   const queue: VeldEvent[] = [];
   let closed = false;
   let wake = (): void => {};
   const { signal } = options;
-  const ws = await openWebSocket(socket, `/v1/events${options.since === undefined ? '' : `?since=${options.since}`}`, (opening) => ({
+  const ws = await openWebSocket(socket, `${prefix}/v1/events${options.since === undefined ? '' : `?since=${options.since}`}`, (opening) => ({
     message(data) {
       queue.push(JSON.parse(data.toString('utf8')) as VeldEvent);
       if (queue.length > 1000) opening.pause();

@@ -56,6 +56,16 @@ export interface NamesState {
   hostFinds: boolean;
 }
 
+/** What doctor looks at of another node: a part of what cluster/ says of it. */
+export interface NodeHealth {
+  name: string;
+  state: string;
+  reason: string | null;
+  /** How far its clock is ahead, milliseconds. */
+  clock: number | null;
+  uidsOverlap: boolean | null;
+}
+
 export interface DoctorDeps {
   stateDir: string;
   /** `runProbes` of kernel/probes.ts. */
@@ -71,6 +81,8 @@ export interface DoctorDeps {
   names?: () => Promise<NamesState>;
   /** `support()` of the resources. */
   resourceSupport: () => Record<string, true | string>;
+  /** Other nodes, each asked how it is. */
+  nodes?: () => Promise<readonly NodeHealth[]>;
   /** VEs that should run, and do not. */
   failedVes?: () => readonly { name: string; reason: string }[];
   /** Replaced in tests. */
@@ -97,6 +109,7 @@ export async function runDoctor(deps: DoctorDeps): Promise<{ checks: DoctorCheck
     ['names', 'Names of VEs', async () => (deps.names ? [names(await deps.names())] : [])],
     ['disk', 'Disk space', () => [disk(deps)]],
     ['clock', 'Clock', () => [clock(deps)]],
+    ['nodes', 'Other nodes', async () => nodes(await deps.nodes?.() ?? [])],
     ['ves', 'VEs', () => ves(deps.failedVes?.() ?? [])],
   ];
   const found = await Promise.all(parts.map(async ([id, title, look]) => {
@@ -262,6 +275,25 @@ function clock(deps: DoctorDeps): DoctorCheck {
     ...row, status: 'info', message: synchronised === false ? 'No time service keeps it.' : `The kernel does not say whether it is kept (${synchronised}).`,
     consequence: 'VEs cannot set it themselves; they go wrong with it.', remedy: 'Run chrony or systemd-timesyncd on the host.',
   };
+}
+
+/** Milliseconds by which clocks may differ. */
+const CLOCK_TOLERANCE = 1000;
+
+function nodes(found: readonly NodeHealth[]): DoctorCheck[] {
+  return found.map(({ name, state, reason, clock, uidsOverlap }): DoctorCheck => {
+    const row = { id: `nodes.${name}`, title: `Node ${name}` };
+    if (state === 'ended') return { ...row, status: 'info', message: `The pairing has ended: ${reason ?? 'unknown'}.`, remedy: `\`veld node remove ${name}\`, or pair again.` };
+    if (state !== 'ok' && state !== 'silent') return { ...row, status: 'warn', message: reason ?? state, consequence: 'No VE can move there or come from there.', remedy: `Look at \`veld node show ${name}\`.` };
+    if (clock !== null && Math.abs(clock) > CLOCK_TOLERANCE) {
+      return {
+        ...row, status: 'warn', message: `Its clock is ${(Math.abs(clock) / 1000).toFixed(1)} s ${clock > 0 ? 'ahead of' : 'behind'} this node's.`,
+        consequence: 'Times jump in VEs that move; certificates and tokens may be refused.', remedy: 'Run a time service on both.',
+      };
+    }
+    if (uidsOverlap) return { ...row, status: 'info', message: 'It answers. It uses uids that this node uses, too.', consequence: 'A VE that moves between them gets other uids.' };
+    return { ...row, status: 'ok', message: state === 'silent' ? 'It does not listen: only it can ask.' : 'It answers.' };
+  });
 }
 
 function ves(failed: readonly { name: string; reason: string }[]): DoctorCheck[] {
