@@ -3,7 +3,7 @@ import type { ErrorCode } from '../lib/errors.ts';
 import type { Context } from './context.ts';
 
 /** What the shell's completion proposes for a word; names come from the daemon. */
-export type Completes = 've' | 'running ve' | 'stopped ve' | 'frozen ve' | 'suspended ve' | 'template' | 'operation' | 'running operation' | 'property' | 'assignment' | 'topic' | 'file';
+export type Completes = 've' | 'running ve' | 'stopped ve' | 'frozen ve' | 'suspended ve' | 'template' | 'operation' | 'running operation' | 'property' | 'assignment' | 'topic' | 'file' | 'node';
 
 export interface ArgumentSpec {
   /** As shown in help, e.g. `ve`; the key under which the action receives it. */
@@ -36,7 +36,7 @@ export interface OptionSpec {
 }
 
 /** Headings of `veld help`, in this order. */
-export const GROUPS = ['Life of a VE', 'Looking at VEs', 'Checkpoints', 'Templates', 'Operations', 'This node', 'Help'] as const;
+export const GROUPS = ['Life of a VE', 'Looking at VEs', 'Checkpoints', 'Templates', 'Operations', 'Nodes', 'This node', 'Help'] as const;
 
 export interface Command {
   /** All words: `create`, `template build`. */
@@ -54,6 +54,8 @@ export interface Command {
   errors?: readonly ErrorCode[];
   /** Exit statuses of its own. */
   exits?: readonly (readonly [status: string, meaning: string])[];
+  /** Why it is about this node and no other: it refuses `--node`, and does not look at VELD_NODE. */
+  local?: string;
   /** What `--json` prints; absent when the command has no output of its own. */
   json?: string;
   /** @returns the exit status; nothing means 0 */
@@ -74,5 +76,6 @@ export function defineCommand<Args, Options = object>(command: TypedCommand<Args
 export const GLOBAL_OPTIONS: readonly OptionSpec[] = [
   { flags: '--json', help: 'Print JSON: one document, or one line per item for streams' },
   { flags: '--socket <path>', completes: 'file', help: 'Socket of the daemon (also VELD_SOCKET; default from the settings file)' },
+  { flags: '--node <name>', completes: 'node', help: 'Work on another node, with which this one is paired (also VELD_NODE)' },
   { flags: '-h, --help', help: 'Show help' },
 ];

@@ -7,6 +7,8 @@ export interface Context {
   readonly json: boolean;
   /** Path of the daemon's socket. */
   readonly socket: string;
+  /** Name of the node that is meant; undefined for this one. */
+  readonly node: string | undefined;
   /** Write to standard output. */
   out(text: string): void;
   /** Write to standard error. */
@@ -26,6 +28,8 @@ export interface Context {
 export interface ContextOptions {
   json: boolean;
   socket: string | undefined;
+  /** Another node whose API is meant. */
+  node?: string | undefined;
 }
 
 /**
@@ -34,6 +38,7 @@ export interface ContextOptions {
  */
 export function createContext(options: ContextOptions): Context {
   if (options.socket === '') throw new VeldError('usage', '--socket needs a path.');
+  if (options.node === '') throw new VeldError('usage', '--node needs a name.');
   let client: Promise<Client> | undefined;
   let socket: Promise<string> | undefined;
   let known = options.socket ?? (process.env.VELD_SOCKET || undefined);
@@ -47,6 +52,7 @@ export function createContext(options: ContextOptions): Context {
   return {
     json: options.json,
     get socket() { return known ?? ''; },
+    node: options.node,
     out: (text) => { process.stdout.write(text); },
     err: (text) => { process.stderr.write(text); },
     printJson: (value) => { process.stdout.write(`${JSON.stringify(value, null, process.stdout.isTTY ? 2 : undefined)}\n`); },
@@ -57,7 +63,7 @@ export function createContext(options: ContextOptions): Context {
     client: () => client ??= (async () => {
       const path = await findSocket();
       const { createClient } = await import('../client/client.ts');
-      return createClient(path);
+      return createClient(path, options.node);
     })(),
   };
 }

@@ -9,6 +9,7 @@ import { COMMANDS, SYNONYMS, loadCommand } from './table.ts';
 interface Leading {
   json: boolean;
   socket: string | undefined;
+  node: string | undefined;
   help: boolean;
   version: boolean;
   words: string[];
@@ -18,7 +19,7 @@ async function main(argv: readonly string[]): Promise<number> {
   const leading = readLeading(argv);
   if (leading.words[0] === COMPLETE) {
     const { answerShell } = await import('./completion/answer.ts');
-    return answerShell(leading.words.slice(1), leading.socket);
+    return answerShell(leading.words.slice(1), leading);
   }
   let json = leading.json;
   try {
@@ -27,7 +28,7 @@ async function main(argv: readonly string[]): Promise<number> {
     // Known before parsing ends, because an error of the parsing itself is to be JSON then, too.
     json ||= beforeDashes(rest).includes('--json');
     const parsed = rest.length === 0 && takesNothing(command) ? NOTHING : (await import('./parse.ts')).parseCommand(command, rest);
-    const context = createContext({ json: leading.json || parsed.json, socket: parsed.socket ?? leading.socket });
+    const context = createContext({ json: leading.json || parsed.json, socket: parsed.socket ?? leading.socket, node: nodeOf(command, parsed.node ?? leading.node) });
     if (!parsed.help) return await command.run(context, parsed.args, parsed.options) ?? 0;
     const { commandHelp } = await import('./help.ts');
     if (json) context.printJson(command);
@@ -43,21 +44,30 @@ async function main(argv: readonly string[]): Promise<number> {
 const COMPLETE = '__complete';
 
 /** What parsing no words gives. */
-const NOTHING: Parsed = { help: false, args: {}, options: {}, json: false, socket: undefined };
+const NOTHING: Parsed = { help: false, args: {}, options: {}, json: false, socket: undefined, node: undefined };
 
 /** Whether a command may come without any word; then the parser need not be loaded, which would cost more than all else here. */
 function takesNothing({ args = [], options = [] }: Command): boolean {
   return args.every((spec) => spec.required === false) && options.every((spec) => !spec.mandatory && !spec.flags.includes('--no-'));
 }
 
+/** The node that is meant: by the option, else by VELD_NODE; undefined for this one. */
+function nodeOf({ name, local }: Command, given: string | undefined): string | undefined {
+  if (local === undefined) return given ?? (process.env.VELD_NODE || undefined);
+  if (given === undefined) return undefined;
+  throw new VeldError('usage', `${name}: --node does not go with it: ${local}.`, { hint: 'Run it on that node.' });
+}
+
 function readLeading(argv: readonly string[]): Leading {
-  const leading: Leading = { json: false, socket: undefined, help: false, version: false, words: [] };
+  const leading: Leading = { json: false, socket: undefined, node: undefined, help: false, version: false, words: [] };
   let i = 0;
   for (; i < argv.length && argv[i]!.startsWith('-'); i++) {
     const word = argv[i]!;
     if (word === '--json') leading.json = true;
     else if (word === '--socket' && i + 1 < argv.length) leading.socket = argv[++i];
     else if (word.startsWith('--socket=')) leading.socket = word.slice('--socket='.length);
+    else if (word === '--node' && i + 1 < argv.length) leading.node = argv[++i];
+    else if (word.startsWith('--node=')) leading.node = word.slice('--node='.length);
     else if (word === '--help' || word === '-h') leading.help = true;
     else if (word === '--version' || word === '-V') leading.version = true;
     else break;

@@ -11,6 +11,7 @@ export interface Parsed {
   options: Record<string, never>;
   json: boolean;
   socket: string | undefined;
+  node: string | undefined;
 }
 
 /**
@@ -23,7 +24,7 @@ export function parseCommand(command: Command, words: readonly string[]): Parsed
   const trailing = specs.find((spec) => spec.commandLine);
   const { own, rest } = trailing ? splitCommandLine(words, options, trailing.afterDashes ? Infinity : specs.indexOf(trailing)) : { own: words, rest: [] };
   // Help wins over everything else that may be wrong with the line.
-  if (asksHelp(own, options)) return { help: true, args: {}, options: {}, json: false, socket: undefined };
+  if (asksHelp(own, options)) return { help: true, args: {}, options: {}, json: false, socket: undefined, node: undefined };
   const parser = new Parser(command.name).helpOption(false).exitOverride().allowExcessArguments(false)
     .configureOutput({ writeOut: () => {}, writeErr: () => {} }).action(() => {});
   for (const spec of specs) if (!spec.commandLine) parser.addArgument(argument(spec));
@@ -39,8 +40,8 @@ export function parseCommand(command: Command, words: readonly string[]): Parsed
     if (trailing.required !== false && rest.length === 0) throw new VeldError('usage', `${command.name}: missing ${trailing.name}.`, { hint: hint(command) });
     args[trailing.name] = rest;
   }
-  const { json, socket, ...own_ } = parser.opts<Record<string, never>>();
-  return { help: false, args: args as Record<string, never>, options: own_, json: Boolean(json), socket };
+  const { json, socket, node, ...own_ } = parser.opts<Record<string, never>>();
+  return { help: false, args: args as Record<string, never>, options: own_, json: Boolean(json), socket, node };
 }
 
 /** `<ve>`, `[ve]`, `<ve...>`. */

@@ -43,6 +43,13 @@ export const COMMANDS: Record<string, Loader> = {
   'operation list': () => import('./commands/operation/list.ts'),
   'operation show': () => import('./commands/operation/show.ts'),
   'operation cancel': () => import('./commands/operation/cancel.ts'),
+  'node add': () => import('./commands/node/add.ts'),
+  'node list': () => import('./commands/node/list.ts'),
+  'node show': () => import('./commands/node/show.ts'),
+  'node set': () => import('./commands/node/set.ts'),
+  'node remove': () => import('./commands/node/remove.ts'),
+  'node token': () => import('./commands/node/token.ts'),
+  'node rotate': () => import('./commands/node/rotate.ts'),
   'doctor': () => import('./commands/doctor.ts'),
   'engine show': () => import('./commands/engine/show.ts'),
   'engine build': () => import('./commands/engine/build.ts'),
@@ -56,7 +63,7 @@ export const SYNONYMS: Record<string, string> = {
   ls: 'list', ps: 'list', htop: 'top', stats: 'top', vztop: 'top', vzlist: 'list', info: 'show', status: 'show', inspect: 'show', delete: 'destroy', rm: 'destroy', remove: 'destroy',
   port: 'publish', proxy: 'publish', expose: 'publish', shell: 'enter NAME', login: 'enter NAME', attach: 'console NAME', copy: 'cp', push: 'cp', pull: 'cp', launch: 'create NAME --template TEMPLATE --start', run: 'create NAME --template TEMPLATE --start',
   hibernate: 'suspend', chkpnt: 'suspend', undump: 'resume', pause: 'freeze', unpause: 'thaw', config: 'set', reboot: 'restart', kill: 'stop --force',
-  image: 'template list', templates: 'template list', operations: 'operation list', monitor: 'events', journal: 'logs', check: 'doctor',
+  nodes: 'node list', pair: 'node add NAME', cluster: 'node list', image: 'template list', templates: 'template list', operations: 'operation list', monitor: 'events', journal: 'logs', check: 'doctor',
 };
 
 /** Load one command. Undefined when the table has no such name. */

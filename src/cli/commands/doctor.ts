@@ -47,6 +47,7 @@ export const command = defineCommand<object, Options>({
   json: '{"checks": [...]}, each with id, title, status (ok, info, warn, fail), message, and perhaps consequence and remedy; with --bundle the file, its bytes and items',
   exits: [['1', 'a check fails']],
   async run(context, _args, { quiet, bundle, force = false, consoleLogs = false }) {
+    if (bundle !== undefined && context.node !== undefined) throw new VeldError('usage', 'doctor: --bundle gathers files of this host: it does not go with --node.', { hint: 'Run it on that node.' });
     if (bundle !== undefined) return writeSupportBundle(context, bundle, { force, consoleLogs });
     if (force || consoleLogs) throw new VeldError('usage', 'doctor: --force and --console-logs go with --bundle.', { hint: 'See `veld help doctor`.' });
     const { checks } = await report(async () => (await context.client()).request<{ checks: Check[] }>('GET', '/v1/doctor'));

@@ -14,13 +14,15 @@ import { propose } from './propose.ts';
 /** How long the daemon may take for its names, in milliseconds: a shell that hangs is worse than one that does not know. */
 const PATIENCE = 2000;
 
-/** @param words all after `veld`, the last as far as it is typed @param socket of the daemon, when one was named before them */
-export async function answerShell(words: readonly string[], socket: string | undefined): Promise<number> {
-  const named = words.includes('--socket') ? words[words.indexOf('--socket') + 1] : words.find((word) => word.startsWith('--socket='))?.slice('--socket='.length);
-  const ask = async <T>(path: string): Promise<T[]> => {
+/** @param words all after `veld`, the last as far as it is typed @param leading socket of the daemon and the node, when they were named before them */
+export async function answerShell(words: readonly string[], leading: { socket: string | undefined; node: string | undefined }): Promise<number> {
+  const named = (option: string): string | undefined => words.includes(option) ? words[words.indexOf(option) + 1] : words.find((word) => word.startsWith(`${option}=`))?.slice(option.length + 1);
+  const socket = named('--socket') || leading.socket;
+  const elsewhere = named('--node') || leading.node || process.env.VELD_NODE || undefined;
+  const askNode = async <T>(path: string, node: string | undefined): Promise<T[]> => {
     let timer: NodeJS.Timeout | undefined;
     try {
-      const client: Client = await createContext({ json: false, socket: named || socket }).client();
+      const client: Client = await createContext({ json: false, socket, node }).client();
       const late = new Promise<T[]>((resolve) => { timer = setTimeout(resolve, PATIENCE, []); });
       return await Promise.race([client.request<T[]>('GET', path), late]);
     } catch {
@@ -29,9 +31,11 @@ export async function answerShell(words: readonly string[], socket: string | und
       clearTimeout(timer);
     }
   };
+  const ask = <T>(path: string): Promise<T[]> => askNode(path, elsewhere);
+  const askHere = <T>(path: string): Promise<T[]> => askNode(path, undefined);
   try {
     const { proposals, files, open } = await propose(words, await loadAllCommands(), {
-      ves: () => ask('/v1/ves'), templates: () => ask('/v1/templates'), operations: () => ask('/v1/operations?limit=50'),
+      ves: () => ask('/v1/ves'), templates: () => ask('/v1/templates'), operations: () => ask('/v1/operations?limit=50'), nodes: () => askHere('/v1/nodes'),
     });
     const lines = proposals.map(({ value, help }) => `${value}\t${sanitise(help).replaceAll(/\s+/g, ' ')}\n`);
     process.stdout.write(`:${files ? 'files' : open ? 'open' : ''}\n${lines.join('')}`);

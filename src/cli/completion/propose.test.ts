@@ -12,8 +12,9 @@ const names: Names = {
   ves: async () => [ve({ name: 'web' }), ve({ name: 'db', status: 'stopped' }), ve({ name: 'ice', status: 'frozen' }), ve({ name: 'lost', status: 'failed' })],
   templates: async () => [{ name: 'debian-12', os: 'debian', release: '12' }, { name: 'x; rm -rf /', os: 'evil', release: '$(id)' }] as never,
   operations: async () => [operationRecord({ id: 'op1', state: 'running' }), operationRecord({ id: 'op2' })],
+  nodes: async () => [{ name: 'node2', address: '192.0.2.2:7430' }, { name: 'node3', address: null }],
 };
-const none: Names = { ves: async () => [], templates: async () => [], operations: async () => [] };
+const none: Names = { ves: async () => [], templates: async () => [], operations: async () => [], nodes: async () => [] };
 
 async function values(line: string, from = names): Promise<string[]> {
   return (await propose(line.split(' '), commands, from)).proposals.map(({ value }) => value);
@@ -55,6 +56,12 @@ test('names of VEs by what the verb can do with them, none twice', async () => {
   assert.deepEqual(await values('operation cancel '), ['op1']);
   assert.deepEqual(await values('operation show '), ['op1', 'op2']);
   assert.deepEqual(await values('start ', none), []);
+});
+
+test('names of nodes, for commands about them and for --node anywhere', async () => {
+  assert.deepEqual(await values('node show '), ['node2', 'node3']);
+  for (const line of ['--node ', 'list --node ', 'show web --node ']) assert.deepEqual(await values(line), ['node2', 'node3'], line);
+  assert.deepEqual(await values('--node node2 show w'), ['web']);
 });
 
 test('a name that a shell could take for more than a word is never proposed', async () => {

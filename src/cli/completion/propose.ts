@@ -30,6 +30,7 @@ export interface Names {
   ves(): Promise<VeView[]>;
   templates(): Promise<TemplateRecord[]>;
   operations(): Promise<OperationRecord[]>;
+  nodes(): Promise<{ name: string; address: string | null }[]>;
 }
 
 const STATUSES: Partial<Record<Completes, readonly VeStatus[]>> = {
@@ -61,8 +62,8 @@ const FILES: Proposals = { proposals: [], files: true, open: false };
 async function candidates(before: readonly string[], typed: string, commands: readonly Command[], names: Names): Promise<Proposals> {
   // Options before the command.
   let at = 0;
-  for (; at < before.length && before[at]!.startsWith('-'); at += 1) if (before[at] === '--socket') at += 1;
-  if (at > before.length) return FILES;
+  for (; at < before.length && before[at]!.startsWith('-'); at += 1) if (before[at] === '--socket' || before[at] === '--node') at += 1;
+  if (at > before.length) return before.at(-1) === '--node' ? nodeNames(names, []) : FILES;
   const [first, second] = before.slice(at);
   if (first === undefined) return closed(typed.startsWith('-') ? flagsOf(LEADING, []) : firstWords(commands));
   const family = commands.filter(({ name }) => name.startsWith(`${first} `));
@@ -137,6 +138,7 @@ async function ofKind(spec: ArgumentSpec | OptionSpec, typed: string, taken: rea
     case 'property': return closed(PROPERTIES.map(({ name, help }) => ({ value: name, help })));
     case 'assignment': return assignment(typed, taken);
     case 'topic': return topics(taken, commands);
+    case 'node': return nodeNames(names, taken);
     case 'template': return closed((await names.templates()).filter(({ name }) => !taken.includes(name)).map(({ name, os, release }) => ({ value: name, help: `${os} ${release}` })));
     case 'operation':
     case 'running operation':
@@ -146,6 +148,10 @@ async function ofKind(spec: ArgumentSpec | OptionSpec, typed: string, taken: rea
       return closed((await names.ves()).filter(({ name, status }) => wanted.includes(status) && !taken.includes(name)).map(({ name, status }) => ({ value: name, help: status })));
     }
   }
+}
+
+async function nodeNames(names: Names, taken: readonly string[]): Promise<Proposals> {
+  return closed((await names.nodes()).filter(({ name }) => !taken.includes(name)).map(({ name, address }) => ({ value: name, help: address ?? '' })));
 }
 
 function topics(taken: readonly string[], commands: readonly Command[]): Proposals {

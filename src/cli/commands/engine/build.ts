@@ -14,6 +14,7 @@ interface Options {
 export const command = defineCommand<object, Options>({
   name: 'engine build',
   group: 'This node',
+  local: 'it reads the state folder of this host',
   summary: 'Fetch, check and try the programs that run and checkpoint VEs',
   description: ['As root, on this node, without the daemon. The new engine is used for starts from then on; VEs that run go on with theirs.'],
   options: [

@@ -8,6 +8,7 @@ import { formatTime } from '../../show/text.ts';
 export const command = defineCommand<object>({
   name: 'engine show',
   group: 'This node',
+  local: 'it reads the state folder of this host',
   summary: 'Show the programs that run and checkpoint VEs here',
   description: ['Reads the state folder that the settings name, as root, and needs no daemon.'],
   examples: [['engine show', 'Versions, where they come from, and where they lie']],
