@@ -109,6 +109,8 @@ export function createNodes({ settings, store, events, log, own, pairing: replac
       if (changes.address !== undefined) requireEndpoint(changes.address);
       const changed = { ...node, ...changes };
       peers.save(changed);
+      // What it had begun with a right that it has no more is over, too.
+      if (node.allow.some((right) => !changed.allow.includes(right))) server.endConnections(node.id);
       events.emit('node.changed', { data: { node: changed.name, address: changed.address, allow: changed.allow.join(',') } });
       return view(changed, false);
     },

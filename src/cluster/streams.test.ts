@@ -124,3 +124,16 @@ test('streams of a node that cannot be told end all the same, whichever side rem
     for (const name of b.store.listNodes().map(({ name }) => name)) await b.nodes.remove(name);
   }
 });
+
+test('a right that is taken away ends what was begun with it', async () => {
+  await pairNodes(a, b, 'beta', { there: ['migrate'] });
+  const stream = await a.nodes.client.stream(record(), 'test/echo');
+  stream.on('error', () => {});
+  stream.resume();
+  const closed = once(stream, 'close', { signal: AbortSignal.timeout(5000) });
+  await b.nodes.set('alpha', { allow: ['manage', 'migrate'] });
+  await b.nodes.set('alpha', { address: '127.0.0.1:9' });
+  assert.equal(stream.destroyed, false, 'more is no less');
+  await b.nodes.set('alpha', { allow: ['manage'] });
+  await closed;
+});
