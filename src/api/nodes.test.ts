@@ -26,7 +26,7 @@ before(async () => {
   here = await openBench({ nodes: a.nodes, peerCredentials: () => ({ pid: 1, uid: 1234, gid: 1 }) });
   there = await openBench({ nodes: b.nodes });
   there.addVe('web', 'running');
-  await pairNodes(a, b, 'beta', { there: ['manage'] });
+  await pairNodes(a, b, 'beta', { there: ['manage'], here: ['manage'] }); // both ways, so that nothing else is in the way
   far = createClient(here.socket, 'beta');
 });
 after(async () => {
