@@ -76,11 +76,16 @@ export interface NodeServer {
   close(): Promise<void>;
 }
 
+/** The certificate of a connection, which can be asked for once only (Node 24), and whose it was at first; a stranger has neither. */
+interface Owner {
+  leaf?: X509Certificate | undefined;
+  found?: Found | undefined;
+}
+
 /** A door that is not open yet. */
 export function createNodeServer({ identity, peers, log }: { identity: IdentityKeeper; peers: Peers; log: Logger }): NodeServer {
   const routes: NodeRoute[] = [];
-  /** The certificate of each connection, which can be asked for once only, and whose it was at first; a stranger has no owner. */
-  const owners = new Map<TLSSocket, { leaf?: X509Certificate | undefined; found?: Found | undefined }>();
+  const owners = new Map<TLSSocket, Owner>();
   const shaking = new Set<Socket>();
   const strangers = new Set<TLSSocket>();
   let server: Server | undefined;
@@ -149,6 +154,19 @@ export function createNodeServer({ identity, peers, log }: { identity: IdentityK
     }
   };
 
+  /** Whatever somebody's certificate holds, or the disk does, it ends no daemon. */
+  const ownerAtFirst = (socket: TLSSocket): Owner => {
+    const owner: Owner = {};
+    try {
+      owner.leaf = socket.getPeerX509Certificate();
+      owner.found = owner.leaf && peers.find(owner.leaf);
+      if (owner.found) peers.used(owner.found);
+    } catch (error) {
+      log.warn({ err: error, from: socket.remoteAddress }, 'a certificate could not be looked up');
+    }
+    return owner;
+  };
+
   const context = () => {
     const { chain, key } = identity.current();
     // No list of authorities: the pairings are asked, see above.
@@ -177,14 +195,13 @@ export function createNodeServer({ identity, peers, log }: { identity: IdentityK
       });
       made.on('secureConnection', (socket) => {
         for (const raw of shaking) if (raw.remotePort === socket.remotePort && raw.remoteAddress === socket.remoteAddress) shaking.delete(raw);
-        const leaf = socket.getPeerX509Certificate();
-        const found = leaf && peers.find(leaf);
-        owners.set(socket, { leaf, found });
+        const owner = ownerAtFirst(socket);
+        owners.set(socket, owner);
         socket.once('close', () => {
           owners.delete(socket);
           strangers.delete(socket);
         });
-        if (found) return peers.used(found);
+        if (owner.found) return;
         crowd(strangers, socket, STRANGER_LIMIT);
         const timer = setTimeout(() => socket.destroy(), STRANGER_LIFETIME);
         socket.once('close', () => clearTimeout(timer));
