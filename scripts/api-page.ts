@@ -45,10 +45,10 @@ export interface ApiDocument {
 }
 
 /** Headings by tag, in the order of the page. */
-const TAGS: Record<string, string> = { ves: 'VEs', exec: 'Commands in VEs', checkpoints: 'Checkpoints', templates: 'Templates', operations: 'Operations', events: 'Events', system: 'The daemon' };
+const TAGS: Record<string, string> = { ves: 'VEs', exec: 'Commands in VEs', checkpoints: 'Checkpoints', templates: 'Templates', operations: 'Operations', events: 'Events', nodes: 'Nodes', system: 'The daemon' };
 
 /** What stands for a parameter in examples. */
-const SAMPLES: Record<string, string> = { ve: 'web', template: 'debian-12', id: '$operation', session: '$session' };
+const SAMPLES: Record<string, string> = { ve: 'web', template: 'debian-12', id: '$operation', session: '$session', node: 'node2', '*': 'v1/ves' };
 
 /** Errors that every route may answer; told once. */
 const COMMON = new Set(['request.invalid', 'internal', 'disk.full', 'daemon.stopping', 'daemon.unreachable']);
@@ -56,7 +56,7 @@ const COMMON = new Set(['request.invalid', 'internal', 'disk.full', 'daemon.stop
 /** The document of an API that nothing stands behind: routes are described without being asked. */
 export async function apiDocument(): Promise<ApiDocument> {
   const api = await buildApi({
-    version: '', instance: 'main', log: silentLogger(), manager: {} as never, migration: {} as never, operations: {} as never, events: createEventBus(), doctor: async () => ({ checks: [] }),
+    version: '', instance: 'main', log: silentLogger(), manager: {} as never, migration: {} as never, operations: {} as never, nodes: {} as never, events: createEventBus(), doctor: async () => ({ checks: [] }),
   });
   try {
     return openApiDocument(api) as unknown as ApiDocument;
@@ -129,7 +129,7 @@ function answerRow(status: string, { description, content }: Answer): [string, s
 }
 
 function example(method: string, path: string, operation: Operation, data: unknown): string {
-  const url = `http://veld${path.replaceAll(/\{(\w+)\}/g, (_, name: string) => SAMPLES[name] ?? name)}`;
+  const url = `http://veld${path.replaceAll(/\{([\w*]+)\}/g, (_, name: string) => SAMPLES[name] ?? name)}`;
   if (operation.responses['101']) return `A WebSocket at \`${path}\`.\n`;
   const wait = operation.parameters?.some(({ name }) => name === 'wait') ? '?wait=1' : '';
   return `    curl --unix-socket /run/veld/veld.sock${method === 'GET' ? '' : ` -X ${method}`} ${quote(`${url}${wait}`)}${data === undefined ? '' : ` \\\n        -H 'Content-Type: application/json' -d '${JSON.stringify(data)}'`}\n`;

@@ -49,6 +49,7 @@ function overview(commands: readonly Command[]): string {
   for (const option of GLOBAL_OPTIONS) page.item(option.flags, `${optionHelp(option)}.`);
   return page.section('ENVIRONMENT')
     .item('VELD_SOCKET', 'Socket of the daemon, where --socket is not given.')
+    .item('VELD_NODE', 'Node on which to work, where --node is not given. Commands about this host do not look at it.')
     .item('VELD_SETTINGS', `Settings file in which the socket is looked up otherwise; default ${DEFAULT_SETTINGS_FILE}.`)
     .item('NO_COLOR', 'No colours, also on a terminal.')
     .section('EXIT STATUS')

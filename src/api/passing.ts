@@ -27,26 +27,29 @@ export function passRoute(app: Api, nodes: NodeManager, response: ReturnType<typ
   void app.register((scope, _options, done) => {
     scope.removeAllContentTypeParsers();
     scope.addContentTypeParser('*', (_request, payload, parsed) => parsed(null, payload));
-    scope.route({
-      method: ['GET', 'POST', 'PUT', 'PATCH', 'DELETE'], url: ROUTE,
-      schema: {
-        summary: 'The API of another node', tags: ['nodes'], response,
-        description: 'What follows `/api` is a path of that node\'s API, with its query; WebSockets pass, too. That node must have allowed it (`manage`). Routes about nodes are not served so.',
-        params: { type: 'object', properties: { 'node': NodeParams.properties.node, '*': { type: 'string', description: 'Path there, such as v1/ves' } } },
-      },
-      // Strings of a path need no check here: they are looked up.
-      validatorCompiler: () => () => true,
-      handler: async (request, reply) => {
-        const { node } = request.params as { node: string };
-        const gone = new AbortController();
-        reply.raw.once('close', () => gone.abort());
-        const passed: PassedRequest = {
-          node, method: request.method, path: pathThere(request.raw.url ?? ''), headers: request.headers, uid: uidOf(request.peer), requestId: request.id, signal: gone.signal,
-        };
-        const answer = await nodes.pass(passed, bodyOf(request.raw, request.body));
-        return reply.code(answer.statusCode ?? 502).headers(passedHeaders(answer.headers)).send(answer);
-      },
-    });
+    const schema = {
+      summary: 'The API of another node', tags: ['nodes'], response,
+      description: 'With any method. What follows `/api` is a path of that node\'s API, with its query; WebSockets pass, too. That node must have allowed it (`manage`). Routes about nodes are not served so.',
+      params: { type: 'object', properties: { 'node': NodeParams.properties.node, '*': { type: 'string', description: 'Path there, such as v1/ves' } } },
+    };
+    // Documented once.
+    for (const { method, hide } of [{ method: ['GET'], hide: false }, { method: ['POST', 'PUT', 'PATCH', 'DELETE'], hide: true }]) {
+      scope.route({
+        method, url: ROUTE, schema: { ...schema, hide },
+        // Strings of a path need no check here: they are looked up.
+        validatorCompiler: () => () => true,
+        handler: async (request, reply) => {
+          const { node } = request.params as { node: string };
+          const gone = new AbortController();
+          reply.raw.once('close', () => gone.abort());
+          const passed: PassedRequest = {
+            node, method: request.method, path: pathThere(request.raw.url ?? ''), headers: request.headers, uid: uidOf(request.peer), requestId: request.id, signal: gone.signal,
+          };
+          const answer = await nodes.pass(passed, bodyOf(request.raw, request.body));
+          return reply.code(answer.statusCode ?? 502).headers(passedHeaders(answer.headers)).send(answer);
+        },
+      });
+    }
     done();
   });
 }
@@ -72,12 +75,14 @@ export function passUpgrades(app: Api, { deps, remote, peerOf }: RouteContext): 
       return;
     }
     socket.on('error', () => socket.destroy());
+    const gone = new AbortController();
+    socket.once('close', () => gone.abort());
     void (async () => {
       try {
         // As in nodes.ts: nobody reaches a third node through this one.
         if (remote.has(request)) throw new VeldError('node.not_allowed', 'Nodes are managed on the node itself, not by way of another one.');
         const peer = peerOf(request.socket);
-        const passed: PassedRequest = { node, method: 'GET', path: pathThere(request.url ?? ''), headers: request.headers, uid: uidOf(peer), requestId: randomUUID() };
+        const passed: PassedRequest = { node, method: 'GET', path: pathThere(request.url ?? ''), headers: request.headers, uid: uidOf(peer), requestId: randomUUID(), signal: gone.signal };
         auditLog.info({ requestId: passed.requestId, peer: peer ?? null, method: 'GET', route: ROUTE, params: { node }, upgrade: request.headers.upgrade }, 'request');
         const { answer, stream } = await nodes.passUpgrade(passed);
         if (!stream) return await refuse(socket, answer);

@@ -2,13 +2,16 @@
 import { X509Certificate } from 'node:crypto';
 import { connect, type ConnectionOptions, type TLSSocket } from 'node:tls';
 import { VeldError } from '../lib/errors.ts';
-import { fingerprintOf, isIssuedBy } from '../lib/certificates.ts';
+import { areTimely, fingerprintOf, isIssuedBy } from '../lib/certificates.ts';
 import { formatEndpoint, type Endpoint } from './addresses.ts';
 import type { Identity } from './identity.ts';
 import type { NodeAuthority } from '../store/types.ts';
 
 /** How long a connection may take to be ready, in milliseconds. */
 export const DIAL_TIMEOUT = 5000;
+
+/** What to do about a certificate that has ended, or has not begun. */
+export const CLOCK_HINT = 'Compare the clocks of both nodes. If they are right, start the daemon of the node whose certificate has ended: it makes a new one.';
 
 export interface DialOptions {
   /** What the other is called, for messages. */
@@ -51,7 +54,7 @@ export async function fetchAuthority(endpoint: Endpoint, fingerprint: string, si
     const shown = socket.getPeerCertificate(true);
     if (shown?.raw && shown.issuerCertificate?.raw) {
       const [leaf, authority] = [new X509Certificate(shown.raw), new X509Certificate(shown.issuerCertificate.raw)];
-      if (fingerprintOf(authority) === fingerprint && isIssuedBy(leaf, authority)) return { fingerprint, certificate: authority.toString() };
+      if (fingerprintOf(authority) === fingerprint && isIssuedBy(leaf, authority) && areTimely([leaf, authority])) return { fingerprint, certificate: authority.toString() };
     }
   } finally {
     socket.destroy();
@@ -59,8 +62,9 @@ export async function fetchAuthority(endpoint: Endpoint, fingerprint: string, si
   throw untrusted(name, endpoint, 'its authority is not the one in the token');
 }
 
-function untrusted(name: string, endpoint: Endpoint, why: string): VeldError {
-  return new VeldError('node.untrusted', `What answers at ${formatEndpoint(endpoint)} is not ${name === formatEndpoint(endpoint) ? 'the node that made the token' : name}: ${why}.`);
+function untrusted(name: string, endpoint: Endpoint, why: string, code = ''): VeldError {
+  const clock = code === 'CERT_HAS_EXPIRED' || code === 'CERT_NOT_YET_VALID';
+  return new VeldError('node.untrusted', `What answers at ${formatEndpoint(endpoint)} is not ${name === formatEndpoint(endpoint) ? 'the node that made the token' : name}: ${why}.`, { ...clock && { hint: CLOCK_HINT } });
 }
 
 function open(name: string, endpoint: Endpoint, options: ConnectionOptions, timeout = DIAL_TIMEOUT, signal?: AbortSignal): Promise<TLSSocket> {
@@ -78,7 +82,7 @@ function open(name: string, endpoint: Endpoint, options: ConnectionOptions, time
       reject(error);
     };
     const failed = (error: NodeJS.ErrnoException): void => {
-      if (/^(?:UNABLE_TO_|SELF_SIGNED_|DEPTH_ZERO_|CERT_|INVALID_CA|INVALID_PURPOSE|PATH_LENGTH_)/.test(error.code ?? '')) end(untrusted(name, endpoint, error.message));
+      if (/^(?:UNABLE_TO_|SELF_SIGNED_|DEPTH_ZERO_|CERT_|INVALID_CA|INVALID_PURPOSE|PATH_LENGTH_)/.test(error.code ?? '')) end(untrusted(name, endpoint, error.message, error.code));
       else end(unreachable(name, where, describe(error), error));
     };
     const closed = (): void => end(unreachable(name, where, 'the connection was closed'));

@@ -8,14 +8,12 @@ import type { IdentityKeeper } from './identity.ts';
 import { Hello, knownFacts, reader, type Facts } from './messages.ts';
 import type { NodeClient } from './node-client.ts';
 import type { Peers } from './peers.ts';
-import { SPOKEN } from './protocol.ts';
+import { SPOKEN, chooseProtocol } from './protocol.ts';
 
 /** Questions of a look; the first warms the connection up and is not counted. */
 const QUESTIONS = 5;
 /** How long a look may take, in milliseconds. */
-export const LOOK_TIMEOUT = 4000;
-/** From here on clocks that differ are worth a warning, in milliseconds. */
-export const CLOCK_TOLERANCE = 1000;
+const LOOK_TIMEOUT = 4000;
 
 const readHello = reader(Hello);
 
@@ -110,6 +108,7 @@ export function createGreeter({ own, peers, identity, client, log, onKnown }: Gr
             const answer = readHello(await line.call('hello', hello(peers.byId(node.id) ?? node)));
             const rtt = performance.now() - begun;
             keep(node.id, answer);
+            chooseProtocol(answer.facts.protocol, node.name);
             if (n > 0) samples.push({ rtt, offset: answer.facts.time - (clock + rtt / 2) });
           }
           return summarise(samples);

@@ -64,8 +64,6 @@ export type PairRequest = Static<typeof PairRequest>;
 export const PairAnswer = Type.Object({ name: line(63), facts: Facts });
 export type PairAnswer = Static<typeof PairAnswer>;
 
-export const Empty = Type.Object({});
-
 /**
  * A reader of messages of one kind.
  * @returns takes a parsed JSON value; throws VeldError `request.invalid`

@@ -12,7 +12,7 @@ import { requireEndpoint } from './addresses.ts';
 import { dial, unreachable } from './dial.ts';
 import type { IdentityKeeper } from './identity.ts';
 import type { Peers } from './peers.ts';
-import { PROTOCOL_HEADER, chooseProtocol, type ProtocolRange } from './protocol.ts';
+import { PROTOCOL_HEADER, SPOKEN, chooseProtocol, type ProtocolRange } from './protocol.ts';
 import type { NodeRecord } from '../store/types.ts';
 
 /** Largest answer that is taken in whole, in bytes. */
@@ -50,7 +50,7 @@ export interface NodeClient {
    * @throws VeldError `node.unreachable`, `node.untrusted`, `node.not_paired`, `node.protocol`, or what the other says
    */
   call(node: NodeRecord, path: string, message: unknown, options?: CallOptions): Promise<unknown>;
-  /** Connect once for several questions. */
+  /** Connect once for several questions, which are part of being paired (`hello`). */
   line(node: NodeRecord, timeout?: number): Promise<Line>;
   /**
    * Send a stream, and get one. The answer may begin before the body has ended.
@@ -78,10 +78,9 @@ export interface NodeClient {
 export function createNodeClient({ identity, peers, onUnpaired }: { identity: IdentityKeeper; peers: Peers; onUnpaired: (node: NodeRecord) => void }): NodeClient {
   const open = new Map<string, Set<TLSSocket>>();
 
-  const connectTo = async (node: NodeRecord, { signal, farewell = false }: SendOptions, timeout?: number): Promise<{ socket: TLSSocket; headers: OutgoingHttpHeaders }> => {
+  const connectTo = async (node: NodeRecord, { signal, farewell = false }: SendOptions, protocol: number, timeout?: number): Promise<{ socket: TLSSocket; headers: OutgoingHttpHeaders }> => {
     if (node.ended) throw new VeldError('node.not_paired', `${node.name} is not paired any more: ${node.ended.reason}.`);
     if (node.address === null) throw new VeldError('node.unreachable', `${node.name} has no address: it does not listen.`, { hint: `Give it one: set nodes.listen there, then \`veld node set ${node.name} address=HOST:PORT\` here.` });
-    const protocol = node.facts ? chooseProtocol(node.facts.protocol as ProtocolRange, node.name) : 1;
     const { socket, authority } = await dial({
       name: node.name, endpoint: requireEndpoint(node.address), identity: identity.current(), authorities: node.authorities, ...signal && { signal }, ...timeout !== undefined && { timeout },
     });
@@ -99,13 +98,16 @@ export function createNodeClient({ identity, peers, onUnpaired }: { identity: Id
     return { socket, headers: { [PROTOCOL_HEADER]: protocol } };
   };
 
+  /** Greeting and parting are the same in all protocols; what was last heard of the other may be old. */
+  const protocolOf = (node: NodeRecord, path: string): number => path === 'hello' || path === 'unpair' || !node.facts ? SPOKEN.max : chooseProtocol(node.facts.protocol as ProtocolRange, node.name);
+
   const broke = (node: NodeRecord, error: unknown): VeldError => error instanceof VeldError ? error
     : (error as Error).name === 'AbortError' ? new VeldError('operation.cancelled', `The request to ${node.name} was cancelled.`, { cause: error })
       : unreachable(node.name, node.address ?? 'no address', 'the connection broke off', error);
 
   const begin = async (node: NodeRecord, method: string, path: string, options: SendOptions): Promise<ClientRequest> => {
     const { headers, signal } = options;
-    const connection = await connectTo(node, options);
+    const connection = await connectTo(node, options, protocolOf(node, path));
     return httpRequest({
       method, path: `/node/v1/${path}`, headers: { host: 'veld', connection: 'close', ...headers, ...connection.headers }, createConnection: () => connection.socket, ...signal && { signal },
     });
@@ -141,7 +143,7 @@ export function createNodeClient({ identity, peers, onUnpaired }: { identity: Id
     },
     async line(node, timeout = CALL_TIMEOUT) {
       const shown = identity.current().fingerprint;
-      const { socket, headers } = await connectTo(node, {}, timeout);
+      const { socket, headers } = await connectTo(node, {}, SPOKEN.max, timeout);
       const agent = new Agent({ keepAlive: true, maxSockets: 1 });
       agent.createConnection = () => socket;
       const timer = setTimeout(() => socket.destroy(), timeout);

@@ -19,6 +19,7 @@ import { formatEndpoint, type Endpoint } from './addresses.ts';
 import type { IdentityKeeper } from './identity.ts';
 import type { Found, Peers } from './peers.ts';
 import { PROTOCOL_HEADER, SPOKEN } from './protocol.ts';
+import { CLOCK_HINT } from './dial.ts';
 import { STREAM_PROTOCOL } from './node-client.ts';
 import type { Need } from './rights.ts';
 
@@ -75,21 +76,28 @@ export interface NodeServer {
   close(): Promise<void>;
 }
 
+/** The certificate of a connection, which can be asked for once only (Node 24), and whose it was at first; a stranger has neither. */
+interface Owner {
+  leaf?: X509Certificate | undefined;
+  found?: Found | undefined;
+}
+
 /** A door that is not open yet. */
 export function createNodeServer({ identity, peers, log }: { identity: IdentityKeeper; peers: Peers; log: Logger }): NodeServer {
   const routes: NodeRoute[] = [];
-  /** The certificate of each connection, which can be asked for once only, and whose it was at first; a stranger has no owner. */
-  const owners = new Map<TLSSocket, { leaf?: X509Certificate | undefined; found?: Found | undefined }>();
+  const owners = new Map<TLSSocket, Owner>();
   const shaking = new Set<Socket>();
   const strangers = new Set<TLSSocket>();
   let server: Server | undefined;
 
-  /** The node at the other end, as the pairings are at this moment. */
+  /** The node at the other end, as the pairings are at this moment. @throws VeldError `node.untrusted` for a certificate whose time it is not */
   const ownerOf = (socket: TLSSocket): NodeRecord | undefined => {
     const { leaf, found } = owners.get(socket) ?? {};
-    if (!leaf || !found || Date.parse(leaf.validTo) < Date.now()) return undefined;
+    if (!leaf || !found) return undefined;
     const node = peers.byId(found.node.id);
-    return node && !node.ended && node.authorities.some(({ fingerprint }) => fingerprint === found.authority) ? node : undefined;
+    if (!node || node.ended || !node.authorities.some(({ fingerprint }) => fingerprint === found.authority)) return undefined;
+    if (!found.isTimely()) throw new VeldError('node.untrusted', 'Your certificate is not good now, by the clock of this node.', { hint: CLOCK_HINT });
+    return node;
   };
 
   /** @throws VeldError when there is no such route, or the other may not use it */
@@ -104,7 +112,8 @@ export function createNodeServer({ identity, peers, log }: { identity: IdentityK
     if (!node && route?.needs !== 'nothing') throw new VeldError('node.not_paired', 'This node knows of no pairing with you.');
     if (!route || asked === undefined) throw new VeldError('route.not_found', `There is no ${request.method} ${url.split('?')[0]!.slice(0, 200)} for nodes.`);
     const protocol = Number(request.headers[PROTOCOL_HEADER] ?? Number.NaN);
-    if (node && !(protocol >= SPOKEN.min && protocol <= SPOKEN.max)) throw new VeldError('node.protocol', `This node speaks the node protocol ${SPOKEN.min} to ${SPOKEN.max}, not ${String(request.headers[PROTOCOL_HEADER]).slice(0, 20)}.`);
+    // How to greet and how to part is the same in all of them.
+    if (node && route.needs !== 'pairing' && !(protocol >= SPOKEN.min && protocol <= SPOKEN.max)) throw new VeldError('node.protocol', `This node speaks the node protocol ${SPOKEN.min} to ${SPOKEN.max}, not ${String(request.headers[PROTOCOL_HEADER]).slice(0, 20)}.`);
     if (node && route.needs !== 'nothing' && route.needs !== 'pairing' && !node.allow.includes(route.needs)) {
       throw new VeldError('node.not_allowed', `You may not do this here: it needs the right ${route.needs}, which this node has not given you.`, {
         hint: `Allow it there: \`veld node set ${node.name} allow=${[...node.allow, route.needs].sort().join(',')}\`.`, details: { right: route.needs },
@@ -145,6 +154,19 @@ export function createNodeServer({ identity, peers, log }: { identity: IdentityK
     }
   };
 
+  /** Whatever somebody's certificate holds, or the disk does, it ends no daemon. */
+  const ownerAtFirst = (socket: TLSSocket): Owner => {
+    const owner: Owner = {};
+    try {
+      owner.leaf = socket.getPeerX509Certificate();
+      owner.found = owner.leaf && peers.find(owner.leaf);
+      if (owner.found) peers.used(owner.found);
+    } catch (error) {
+      log.warn({ err: error, from: socket.remoteAddress }, 'a certificate could not be looked up');
+    }
+    return owner;
+  };
+
   const context = () => {
     const { chain, key } = identity.current();
     // No list of authorities: the pairings are asked, see above.
@@ -173,14 +195,13 @@ export function createNodeServer({ identity, peers, log }: { identity: IdentityK
       });
       made.on('secureConnection', (socket) => {
         for (const raw of shaking) if (raw.remotePort === socket.remotePort && raw.remoteAddress === socket.remoteAddress) shaking.delete(raw);
-        const leaf = socket.getPeerX509Certificate();
-        const found = leaf && peers.find(leaf);
-        owners.set(socket, { leaf, found });
+        const owner = ownerAtFirst(socket);
+        owners.set(socket, owner);
         socket.once('close', () => {
           owners.delete(socket);
           strangers.delete(socket);
         });
-        if (found) return peers.used(found);
+        if (owner.found) return;
         crowd(strangers, socket, STRANGER_LIMIT);
         const timer = setTimeout(() => socket.destroy(), STRANGER_LIFETIME);
         socket.once('close', () => clearTimeout(timer));

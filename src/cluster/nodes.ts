@@ -59,8 +59,15 @@ export function createNodes({ settings, store, events, log, own, pairing: replac
   };
   const client = createNodeClient({ identity, peers, onUnpaired: ({ id }) => end(id, 'it says that it knows of no pairing with this node') });
   const server = createNodeServer({ identity, peers, log });
-  const greeter = createGreeter({ own: facts, peers, identity, client, log, onKnown: () => setImmediate(() => rotation.settle()) });
+  const greeter = createGreeter({ own: facts, peers, identity, client, log, onKnown: () => setImmediate(settle) });
   const rotation = createRotation({ identity, peers, greeter, events, log, refresh: () => server.refresh() });
+  const settle = (): void => {
+    try {
+      rotation.settle();
+    } catch (error) {
+      log.error({ err: error }, 'a new authority could not take over yet');
+    }
+  };
   const pairing = createPairing({ store, peers, identity, events, log, name, address, facts: (allow) => factsOf(facts, allow), ...replaced });
   const passing = createPassing({ peers, client });
 
@@ -110,6 +117,8 @@ export function createNodes({ settings, store, events, log, own, pairing: replac
       if (changes.address !== undefined) requireEndpoint(changes.address);
       const changed = { ...node, ...changes };
       peers.save(changed);
+      // What it had begun with a right that it has no more is over, too.
+      if (node.allow.some((right) => !changed.allow.includes(right))) server.endConnections(node.id);
       events.emit('node.changed', { data: { node: changed.name, address: changed.address, allow: changed.allow.join(',') } });
       return view(changed, false);
     },

@@ -4,7 +4,7 @@ import type { ServerResponse } from 'node:http';
 import { request as httpRequest } from 'node:http';
 import type { TLSSocket } from 'node:tls';
 import { VeldError, type ErrorBody } from '../lib/errors.ts';
-import { isIssuedBy } from '../lib/certificates.ts';
+import { areTimely, isIssuedBy } from '../lib/certificates.ts';
 import type { Logger } from '../lib/log.ts';
 import type { EventBus } from '../ops/events.ts';
 import type { NodeRecord, Store } from '../store/types.ts';
@@ -80,7 +80,7 @@ export function createPairing({ store, peers, identity, events, log, name: ownNa
     const own = identity.current().fingerprint;
     const channel = socket.exportKeyingMaterial(CHANNEL_BYTES, CHANNEL_LABEL, CHANNEL_CONTEXT);
     if (!isProof(request.proof, token.key, { asking: authority.fingerprint, asked: own, channel })) throw refused('wrong proof');
-    if (!leaf || !isIssuedBy(leaf, new X509Certificate(authority.certificate))) throw refused('the certificate is not of the authority');
+    if (!leaf || !areTimely([leaf]) || !isIssuedBy(leaf, new X509Certificate(authority.certificate))) throw refused('the certificate is not of the authority');
     if (authority.fingerprint === own) throw refused('itself');
     chooseProtocol(request.protocol, request.name);
     const address = request.address !== null && parseEndpoint(request.address) ? request.address : null;

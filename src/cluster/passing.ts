@@ -21,6 +21,9 @@ const PULSES = 2;
 const USER_HEADER = 'veld-user';
 const REQUEST_HEADER = 'veld-request-id';
 
+/** Where the API of a node is, for other nodes. */
+const API = 'api/';
+
 /** Headers that are about one connection only (RFC 9110, 7.6.1), and those that this file writes itself. */
 const NOT_PASSED = new Set(['connection', 'keep-alive', 'proxy-connection', 'transfer-encoding', 'te', 'trailer', 'upgrade', 'host', 'expect']);
 
@@ -65,7 +68,7 @@ export function createPassing({ peers, client }: { peers: Peers; client: NodeCli
   const headersOf = (request: PassedRequest): OutgoingHttpHeaders => ({
     ...passedHeaders(request.headers), ...request.uid !== null && { [USER_HEADER]: String(request.uid) }, [REQUEST_HEADER]: request.requestId,
   });
-  const pathOf = ({ path }: PassedRequest): string => CALLS_API + path.replace(/^\/+/, '');
+  const pathOf = ({ path }: PassedRequest): string => API + path.replace(/^\/+/, '');
   return {
     pass: (request, body) => whileAlive(request, (signal) => client.send(peers.byName(request.node), request.method, pathOf(request), body, { headers: headersOf(request), signal })),
     passUpgrade: (request) => whileAlive(request, (signal) => client.upgrade(peers.byName(request.node), pathOf(request), {
@@ -73,8 +76,6 @@ export function createPassing({ peers, client }: { peers: Peers; client: NodeCli
     })),
   };
 }
-
-const CALLS_API = 'api/';
 
 /** The asked side. @param door the API, once there is one */
 export function apiRoute(door: () => ApiDoor | undefined): NodeRoute {
@@ -84,7 +85,7 @@ export function apiRoute(door: () => ApiDoor | undefined): NodeRoute {
     return api;
   };
   return {
-    path: CALLS_API, method: '*', needs: CALLS[CALLS_API],
+    path: API, method: '*', needs: CALLS[API],
     handle(call: NodeCall, response: ServerResponse) {
       const api = open();
       api.request(rewritten(call), response, userOf(call));

@@ -1,7 +1,7 @@
 /** The nodes that this one is paired with: by name for people, by certificate for connections. */
 import { X509Certificate } from 'node:crypto';
 import { VeldError } from '../lib/errors.ts';
-import { fingerprintOf, isAuthority, isIssuedBy } from '../lib/certificates.ts';
+import { areTimely, fingerprintOf, isAuthority, isIssuedBy } from '../lib/certificates.ts';
 import type { NodeAuthority, NodeRecord, Store } from '../store/types.ts';
 
 /** Authorities of one node that are kept at a time: the present one, the one that follows, and one that was made while that was under way. */
@@ -11,6 +11,8 @@ const AUTHORITY_LIMIT = 3;
 export interface Found {
   node: NodeRecord;
   authority: string;
+  /** Whether certificate and authority are good now: a clock that is wrong ends no pairing. */
+  isTimely: () => boolean;
 }
 
 export interface Peers {
@@ -26,7 +28,7 @@ export interface Peers {
   save(node: NodeRecord): void;
   remove(id: string): void;
   /** A connection was made with this authority: those before it are over. */
-  used(found: Found): void;
+  used(found: Pick<Found, 'node' | 'authority'>): void;
   /** Take what a node says will be its next authority. @throws VeldError `request.invalid` for one that is none, or somebody else's */
   announce(node: NodeRecord, certificate: string): void;
 }
@@ -55,7 +57,7 @@ export function createPeers(store: Pick<Store, 'listNodes' | 'saveNode' | 'delet
       for (const node of store.listNodes()) {
         if (node.ended) continue;
         const authority = node.authorities.find((each) => isIssuedBy(certificate, read(each)));
-        if (authority) return { node, authority: authority.fingerprint };
+        if (authority) return { node, authority: authority.fingerprint, isTimely: () => areTimely([certificate, read(authority)]) };
       }
       return undefined;
     },
@@ -84,7 +86,7 @@ export function createPeers(store: Pick<Store, 'listNodes' | 'saveNode' | 'delet
 export function readAuthority(certificate: string): NodeAuthority {
   try {
     const parsed = new X509Certificate(certificate);
-    if (isAuthority(parsed)) return { fingerprint: fingerprintOf(parsed), certificate: parsed.toString() };
+    if (isAuthority(parsed) && areTimely([parsed])) return { fingerprint: fingerprintOf(parsed), certificate: parsed.toString() };
   } catch { /* told below */ }
   throw new VeldError('request.invalid', 'The message is not valid: its certificate is not one of an authority, or not good now.');
 }

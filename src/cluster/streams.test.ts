@@ -108,3 +108,32 @@ test('streams end with the pairing, on both sides', async () => {
   await closed;
   await assert.rejects(a.nodes.client.stream(record(), 'test/echo'), { code: 'node.not_paired' });
 });
+
+test('streams of a node that cannot be told end all the same, whichever side removes', async (t) => {
+  const quiet = await openNode('quiet', { listen: false });
+  t.after(() => quiet.close());
+  for (const remove of [() => b.nodes.remove('quiet'), () => quiet.nodes.remove('beta')]) {
+    await pairNodes(quiet, b, 'beta', { there: ['migrate'] });
+    const stream = await quiet.nodes.client.stream(quiet.store.listNodes()[0]!, 'test/echo');
+    stream.on('error', () => {});
+    stream.resume();
+    const closed = once(stream, 'close', { signal: AbortSignal.timeout(5000) });
+    await remove();
+    await closed;
+    for (const name of quiet.store.listNodes().map(({ name }) => name)) await quiet.nodes.remove(name);
+    for (const name of b.store.listNodes().map(({ name }) => name)) await b.nodes.remove(name);
+  }
+});
+
+test('a right that is taken away ends what was begun with it', async () => {
+  await pairNodes(a, b, 'beta', { there: ['migrate'] });
+  const stream = await a.nodes.client.stream(record(), 'test/echo');
+  stream.on('error', () => {});
+  stream.resume();
+  const closed = once(stream, 'close', { signal: AbortSignal.timeout(5000) });
+  await b.nodes.set('alpha', { allow: ['manage', 'migrate'] });
+  await b.nodes.set('alpha', { address: '127.0.0.1:9' });
+  assert.equal(stream.destroyed, false, 'more is no less');
+  await b.nodes.set('alpha', { allow: ['manage'] });
+  await closed;
+});

@@ -38,8 +38,8 @@ async function freePort(): Promise<number> {
   return port;
 }
 
-/** @param options `listen`: whether it hears others (default true); `uids`: first uid of its block; `tries`: strangers may try as often as they like */
-export async function openNode(name: string, { listen = true, uids = 1_000_000_000, tries = false } = {}): Promise<NodeBench> {
+/** @param options `listen`: whether it hears others (default true); `uids`: first uid of its block; `tries`: strangers may try as often as they like; `door`: the API, instead of one that says what it hears */
+export async function openNode(name: string, { listen = true, uids = 1_000_000_000, tries = false, door }: { listen?: boolean; uids?: number; tries?: boolean; door?: ApiDoor } = {}): Promise<NodeBench> {
   const stateDir = mkdtempSync(join(tmpdir(), 'veld-nodes-'));
   const port = await freePort();
   const lines: Record<string, unknown>[] = [];
@@ -50,7 +50,7 @@ export async function openNode(name: string, { listen = true, uids = 1_000_000_0
   const clock = { now: Date.now() };
   const nodes = createNodes({ settings, store, events, log, own: { cgroup: () => 2, engine: () => 'e'.repeat(64), uids: { base: uids, count: 1000 } }, pairing: { now: () => clock.now, ...tries && { attempts: { allow: () => true } } } });
   const asked: NodeBench['asked'] = [];
-  const door: ApiDoor = {
+  const echo: ApiDoor = {
     request(request, response, from) {
       asked.push({ method: request.method!, url: request.url!, from });
       response.writeHead(200, { 'content-type': 'application/json', 'x-there': name });
@@ -63,7 +63,7 @@ export async function openNode(name: string, { listen = true, uids = 1_000_000_0
       socket.pipe(socket);
     },
   };
-  await nodes.start(door);
+  await nodes.start(door ?? echo);
   return {
     nodes, store, events, lines, port, stateDir, asked, clock,
     async close() {

@@ -1,8 +1,8 @@
 /** What the floors above see of nodes. */
 import type { IncomingMessage, OutgoingHttpHeaders, ServerResponse } from 'node:http';
 import type { Duplex, Readable } from 'node:stream';
-import type { NodeClient } from './node-client.ts';
 import type { NodeRecord } from '../store/types.ts';
+import type { NodeClient } from './node-client.ts';
 import type { NodeRoute } from './node-server.ts';
 import type { Right } from './rights.ts';
 

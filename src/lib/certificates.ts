@@ -73,26 +73,24 @@ export function fingerprintOf(certificate: X509Certificate): string {
   return createHash('sha256').update(certificate.raw).digest('hex');
 }
 
-/**
- * Whether an authority's certificate is one that {@link makeAuthority} could have made: signs itself, may sign others, P-256, and is good now.
- * @param now milliseconds since 1970
- */
-export function isAuthority(certificate: X509Certificate, now = Date.now()): boolean {
-  return certificate.ca && isGood(certificate, now) && isP256(certificate.publicKey) && certificate.checkIssued(certificate) && certificate.verify(certificate.publicKey);
+/** Whether an authority's certificate is one that {@link makeAuthority} could have made: signs itself, may sign others, P-256. Its times are not looked at. */
+export function isAuthority(certificate: X509Certificate): boolean {
+  return certificate.ca && isP256(certificate.publicKey) && certificate.checkIssued(certificate) && certificate.verify(certificate.publicKey);
 }
 
-/**
- * Whether `leaf` is a certificate for both ends of TLS that `authority` itself has signed, and both are good now. No chain is followed: the authority is the issuer.
- * @param now milliseconds since 1970
- */
-export function isIssuedBy(leaf: X509Certificate, authority: X509Certificate, now = Date.now()): boolean {
+/** Whether `leaf` is a certificate for both ends of TLS that `authority` itself has signed. No chain is followed: the authority is the issuer. Times are not looked at. */
+export function isIssuedBy(leaf: X509Certificate, authority: X509Certificate): boolean {
   // Names first: that is cheap, and with many authorities it is all that most of them need.
-  return leaf.checkIssued(authority) && !leaf.ca && isGood(leaf, now) && TLS_USAGES.every((usage) => leaf.keyUsage?.includes(usage)) && isAuthority(authority, now)
+  return leaf.checkIssued(authority) && !leaf.ca && TLS_USAGES.every((usage) => leaf.keyUsage?.includes(usage)) && isAuthority(authority)
     && leaf.verify(authority.publicKey);
 }
 
-function isGood(certificate: X509Certificate, now: number): boolean {
-  return Date.parse(certificate.validFrom) <= now && now <= Date.parse(certificate.validTo);
+/**
+ * Whether it is time for all of these certificates.
+ * @param now milliseconds since 1970
+ */
+export function areTimely(certificates: readonly X509Certificate[], now = Date.now()): boolean {
+  return certificates.every(({ validFrom, validTo }) => Date.parse(validFrom) <= now && now <= Date.parse(validTo));
 }
 
 function isP256(key: KeyObject): boolean {

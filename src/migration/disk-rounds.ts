@@ -4,7 +4,7 @@ import { Readable } from 'node:stream';
 import { packTree, prepareScan, scanTree, syncTree, treeChanges, type PreparedScan, type Tree, type TreeChanges, type TreePack } from '../storage/transfer.ts';
 import type { Volumes } from '../storage/types.ts';
 import type { VeRecord } from '../store/types.ts';
-import { FrameStream } from './frames.ts';
+import type { FrameStream } from './frames.ts';
 import { refusal } from './refusal.ts';
 import type { Done, Refuse, TreeMessage } from './types.ts';
 
@@ -16,7 +16,7 @@ const SHRINKS = 0.7;
 export interface DiskTask {
   signal: AbortSignal;
   /** Told of each part that has gone: bytes, of how many, and in which round. */
-  progress(sent: number, total: number, round: number): void;
+  progress: (sent: number, total: number, round: number) => void;
 }
 
 /** Programs that wait for the last round, so that it does not wait for them. */

@@ -81,7 +81,7 @@ export class FrameStream {
     const { kind, body } = await this.#next(MESSAGE);
     const message = kind === 'J' ? parse(body) : undefined;
     if (message === undefined || (types.length > 0 && !types.includes(message.type))) {
-      throw this.#wrong(`${message === undefined ? `a part of kind ${JSON.stringify(kind)}` : `the message ${JSON.stringify(String(message.type).slice(0, 40))}`} where ${types.join(' or ')} belongs`);
+      throw this.#wrong(`${message === undefined ? `a part of kind ${JSON.stringify(kind)}` : `the message ${JSON.stringify(message.type.slice(0, 40))}`} where ${types.join(' or ')} belongs`);
     }
     return message as T;
   }

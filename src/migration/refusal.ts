@@ -10,7 +10,7 @@ export function refuse(error: unknown): Refuse {
 
 /** What the other node has said, as an error of ours: codes that this version does not know are `migration.refused`. */
 export function refusal({ error }: Refuse): VeldError {
-  const { code, message, hint } = typeof error === 'object' && error !== null ? error : { code: '', message: 'It did not say why.', hint: '' };
-  const known = Object.hasOwn(ERRORS, code) && code !== 'internal' ? code as keyof typeof ERRORS : 'migration.refused';
-  return new VeldError(known, `The other node says: ${String(message).slice(0, 1000)}`, { ...typeof hint === 'string' && hint !== '' && { hint: hint.slice(0, 500) } });
+  const { code, message, hint }: Record<string, unknown> = typeof error === 'object' && error !== null ? error : {};
+  const known = typeof code === 'string' && Object.hasOwn(ERRORS, code) && code !== 'internal' ? code as keyof typeof ERRORS : 'migration.refused';
+  return new VeldError(known, `The other node says: ${typeof message === 'string' ? message.slice(0, 1000) : 'it did not say why'}`, { ...typeof hint === 'string' && hint !== '' && { hint: hint.slice(0, 500) } });
 }

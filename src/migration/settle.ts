@@ -22,7 +22,8 @@ const FIRST = 250, LONGEST = 15_000;
  */
 export async function askOutcome(peers: Peers, { id, node }: Handover, limit: number | null, signal?: AbortSignal): Promise<Answer['outcome'] | undefined> {
   const end = limit === null ? Infinity : performance.now() + limit;
-  for (let wait = FIRST; performance.now() < end && signal?.aborted !== true; wait = Math.min(LONGEST, wait * 2)) {
+  const stopped = (): boolean => signal?.aborted === true;
+  for (let wait = FIRST; performance.now() < end && !stopped(); wait = Math.min(LONGEST, wait * 2)) {
     const outcome = await ask(peers, node, id).catch(() => undefined);
     if (outcome) return outcome;
     await sleep(Math.min(wait + randomInt(wait), Math.max(0, end - performance.now())), undefined, { ref: false, ...signal && { signal } }).catch(() => {});

@@ -1,5 +1,5 @@
 /** The side to which a VE comes. Until it is granted, and written down here, nothing of it runs, and whatever there is of it goes with the connection. */
-import { mkdirSync, rmdirSync } from 'node:fs';
+import { mkdirSync } from 'node:fs';
 import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -17,7 +17,7 @@ import { dropUnusedLayers } from '../ve/layers.ts';
 import { bringBack } from '../ve/resume.ts';
 import { makeTemplate } from '../ve/template-verbs.ts';
 import { upperOf } from './disk-rounds.ts';
-import { collect, FrameStream } from './frames.ts';
+import { collect, type FrameStream } from './frames.ts';
 import { mayTake, targetAnswer } from './handover.ts';
 import { checkOffer } from './preflight.ts';
 import { refuse } from './refusal.ts';
@@ -73,8 +73,8 @@ export function createReceiver(context: VeContext, begin: (kind: string, ve: VeR
     async receive(link, peer) {
       try {
         const first = await link.receive<Offer | Ask>('offer', 'ask');
-        if (first.type === 'ask') link.send({ type: 'answer', outcome: await answer(String((first as Ask).id), peer) } as Answer);
-        else await take(link, first as Offer, peer);
+        if (first.type === 'ask') link.send({ type: 'answer', outcome: await answer(first.id, peer) } as Answer);
+        else await take(link, first, peer);
       } catch (error) {
         log.info({ node: peer.name, err: error }, 'a VE was not taken from another node');
         if (!link.failure) link.send(refuse(error));

@@ -2,7 +2,7 @@
 import { statSync, watch, type FSWatcher } from 'node:fs';
 import { isIPv4 } from 'node:net';
 import { join } from 'node:path';
-import { VeldError } from '../lib/errors.ts';
+import { toVeldError, VeldError } from '../lib/errors.ts';
 import { faultPoint } from '../lib/faults.ts';
 import { readIfExists } from '../lib/files.ts';
 import { run, type RunResult } from '../lib/run.ts';
@@ -83,7 +83,7 @@ export async function bringBack(context: VeContext, uuid: string, task: Task, { 
     for (const result of [boot, admitted]) if (result.status === 'rejected') throw result.reason;
     const { code, stdout } = (boot as PromiseFulfilledResult<RunResult>).value;
     ({ init } = readRunState(settings, ve.number));
-    if (code !== 0 || !init) throw shut?.failure() ?? restoreFailed(context, ve, stdout, supervision.ended() > 0);
+    if (code !== 0 || !init) throw toVeldError(shut?.failure() ?? restoreFailed(context, ve, stdout, supervision.ended() > 0));
   } catch (error) {
     network.release(ve);
     init = await cleanUpTorso(context, ve);

@@ -58,7 +58,8 @@ export async function talkTo(address: string, port = 7100): Promise<Talk> {
     async goesOn(timeout = 30_000) {
       const before = answers;
       const end = Date.now() + timeout;
-      while (answers < before + 5 && broken === undefined && Date.now() < end) await sleep(10);
+      const enough = (): boolean => answers >= before + 5 || broken !== undefined;
+      while (!enough() && Date.now() < end) await sleep(10);
       if (broken !== undefined) throw new Error(broken);
       if (answers < before + 5) throw new Error(`no answer for ${Math.round(performance.now() - last)} ms`);
     },

@@ -58,9 +58,10 @@ test('both audit logs name the user, the one of the asked node the asking node, 
   const lines = (log: string): Record<string, unknown>[] => log.split('\n').filter((line) => line.includes('"audit":true')).map((line) => JSON.parse(line) as Record<string, unknown>);
   const there = lines(b.daemonLog()).findLast((line) => line.method === 'PATCH');
   const here = lines(a.daemonLog()).findLast((line) => line.method === 'PATCH');
-  assert.equal(here?.route, '/v1/nodes/:node/api/*');
-  assert.equal((here!.peer as { uid: number }).uid, 0);
-  assert.deepEqual(there?.peer, { node: 'alpha', uid: 0, requestId: here?.requestId });
+  assert.ok(here && there);
+  assert.equal(here.route, '/v1/nodes/:node/api/*');
+  assert.equal((here.peer as { uid: number }).uid, 0);
+  assert.deepEqual(there.peer, { node: 'alpha', uid: 0, requestId: here.requestId });
   assert.ok(lines(b.daemonLog()).some((line) => (line.peer as { node?: string } | null)?.node === 'alpha' && line.msg === 'session begun'), 'commands, too');
 });
 

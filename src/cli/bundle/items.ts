@@ -132,6 +132,7 @@ function daemonItems({ client, daemonUp, settings }: ItemOptions): Item[] {
     } },
     ask('daemon/usage.json', '/v1/usage'),
     ask('daemon/templates.json', '/v1/templates'),
+    ask('daemon/nodes.json', '/v1/nodes'),
     ask('daemon/operations.json', '/v1/operations?limit=500'),
     ask('daemon/metrics.txt', '/metrics'),
     { name: 'daemon/events.json', gather: () => recentEvents(client) },

@@ -11,7 +11,7 @@ export const command = defineCommand<{ 'node': string; 'name=value': string[] }>
   group: 'Nodes',
   local: LOCAL,
   summary: 'Change what a node may do here, its address, or its name',
-  description: ['`allow` takes rights separated by commas (manage, migrate), or none, and holds from the next request on. `address` is HOST:PORT. `name` is what the node is called here.'],
+  description: ['`allow` takes rights separated by commas (manage, migrate), or none, and holds at once: taking a right away ends what the node is doing here. `address` is HOST:PORT. `name` is what the node is called here.'],
   args: [{ name: 'node', completes: 'node', help: 'Name of the node' }, { name: 'name=value', help: 'allow=RIGHTS, address=HOST:PORT, name=NAME', variadic: true }],
   examples: [['node set node2 allow=manage,migrate', 'node2 may use the API of this node'], ['node set node2 allow=none', 'It may only ask how this node is'], ['node set node2 address=192.0.2.9:7430', 'It has moved']],
   errors: ['node.not_found', 'node.name_taken', 'name.invalid'],
