@@ -14,7 +14,7 @@ interface Options {
 
 export const command = defineCommand<{ ve: string; node?: string }, Options>({
   name: 'migrate',
-  group: 'Checkpoints',
+  group: 'Nodes',
   summary: 'Move a VE to another node, without shutting it down',
   description: [
     'The VE keeps its UUID, name, addresses, limits and disk, and when it runs its processes and connections: its disk is sent while it runs, then it stands for a moment, and goes on there. Until the other node has all of it, it can go on here, and does when anything fails.',
