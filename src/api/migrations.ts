@@ -3,7 +3,7 @@ import { answerOperation, operationAnswers } from './answer-operation.ts';
 import * as schemas from './schemas.ts';
 import type { Api, RouteContext } from './types.ts';
 
-const tags = ['migration'];
+const tags = ['nodes'];
 
 /** Add the routes. */
 export function migrationRoutes(app: Api, { deps }: RouteContext): void {
