@@ -5,6 +5,7 @@
  * given, with no more of root's might than it was given, without a way to get more. So a program that is misled by what it reads cannot reach the host.
  */
 import { spawn } from 'node:child_process';
+import { once } from 'node:events';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -48,6 +49,8 @@ export interface Box {
   stdout: Readable | null;
   /** Settles when program and streams are at their end. Rejects with a VeldError `operation.cancelled` or `command.failed`. */
   ended: Promise<BoxEnd>;
+  /** Write to its standard input; resolves when it takes more, or has ended. */
+  feed(chunk: Uint8Array): Promise<void>;
   /** End it, whatever it does. */
   kill(): void;
 }
@@ -67,6 +70,12 @@ done
 if [ -n "$links" ]; then cp -P $links "$box"; fi
 if [ -n "$out" ]; then mount --bind -o "nosuid,nodev,noexec$options" "$out" "$box/out"; fi
 if [ -n "$in" ]; then mount --bind -o "ro,nosuid,nodev,noexec$options" "$in" "$box/in"; fi
+if [ -n "$options" ]; then
+  # A mount(8) that does not know this option takes it for one of the file system, and a bind has none.
+  for name in \${out:+out} \${in:+in}; do
+    grep -q " $box/$name .*[ ,]nosymfollow[ ,]" /proc/self/mounts || { echo 'mount(8) of this host cannot refuse symbolic links' >&2; exit 1; }
+  done
+fi
 mount -o remount,ro,nosuid,nodev "$box"
 cd "$box"
 exec /usr/sbin/chroot "$box" /usr/bin/setpriv --bounding-set="$capabilities" --inh-caps=-all --no-new-privs -- "$@"
@@ -113,5 +122,11 @@ export function startBox(program: readonly string[], options: BoxOptions): Box {
     });
   });
   ended.catch(() => {}); // told to whoever waits
-  return { stdin: child.stdin, stdout: child.stdout, ended, kill: () => { child.kill('SIGKILL'); } };
+  return {
+    stdin: child.stdin, stdout: child.stdout, ended,
+    async feed(chunk) {
+      if (child.stdin?.write(chunk) === false) await Promise.race([once(child.stdin, 'drain').catch(() => ended), ended]);
+    },
+    kill: () => { child.kill('SIGKILL'); },
+  };
 }

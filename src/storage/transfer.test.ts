@@ -13,9 +13,10 @@ import { fileURLToPath } from 'node:url';
 import * as fc from 'fast-check';
 import { native } from '../kernel/native.ts';
 import { listXattrs, removeXattr, setXattr } from '../kernel/syscalls.ts';
+import type { VeldError } from '../lib/errors.ts';
 import { TarReader } from '../lib/tar-entries.ts';
 import { stateFolder } from './conformance.ts';
-import { bytes, describeTree, LIMITS, transferRound } from './testing/trees.ts';
+import { bytes, describeTree, LIMITS, streamOf, transferRound } from './testing/trees.ts';
 import { packTree, prepareScan, removePaths, scanTree, treeChanges, unpackTree } from './transfer.ts';
 import type { Tree, TreeEntry, TreeName } from './transfer.ts';
 
@@ -325,6 +326,24 @@ test('an operation that is cancelled ends the programs', needsRoot, async (t) =>
   setTimeout(() => abort.abort(), 100);
   await Promise.all([pack.ended, unpack.ended].map((ended) => assert.rejects(ended, { code: 'operation.cancelled' })));
   await assert.rejects(scan.run(), { code: 'operation.cancelled' });
+});
+
+test('a stream that nobody reads any more, or a tree that is not there, ends the programs', needsRoot, async (t) => {
+  const { source, target } = sides(t);
+  for (const begin of [false, true]) {
+    const pack = packTree(source);
+    if (begin) await Promise.all([once(pack.output, 'readable'), pack.send([{ path: '.', type: 'folder' }])]);
+    pack.output.destroy();
+    // Read to its end it may have ended well before.
+    await pack.ended.then(() => assert.ok(begin), (error: unknown) => assert.equal((error as VeldError).code, 'operation.cancelled'));
+  }
+  const gone = packTree(join(source, 'gone'));
+  gone.output.resume().on('error', () => {});
+  await assert.rejects(gone.send([]), { code: 'storage.failed' });
+  await assert.rejects(scanTree(join(source, 'gone')), { code: 'storage.failed', message: /gone/ });
+  const { input, ended } = unpackTree(join(target, 'gone'), { uidBase: BASE, limits: LIMITS });
+  input.end(streamOf([{ path: './', type: '5', uid: BASE }]));
+  await assert.rejects(ended, { code: 'storage.failed', message: /gone/ });
 });
 
 /** Everything random that a VE can do to names. */

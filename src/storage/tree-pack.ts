@@ -1,10 +1,9 @@
 /** The sending side: names of a tree become a stream. */
-import { once } from 'node:events';
 import { closeSync } from 'node:fs';
 import { Readable } from 'node:stream';
-import type { Writable } from 'node:stream';
 import { startBox } from '../kernel/box.ts';
 import { VeldError } from '../lib/errors.ts';
+import { storageError } from './folders.ts';
 import { opaqueFolders, openRoot } from './tree-folders.ts';
 import type { TreeName } from './tree-scan.ts';
 
@@ -43,11 +42,13 @@ const BATCH = 512;
  * The VE may change the tree meanwhile. No path is followed through a link in it (the box refuses), so that nothing but the tree is read; what has gone is left
  * out; what is changed while it is read is half old and half new, and the next round brings it again.
  * Go along: content with its holes, owners by number, modes, times of modification, ACLs, `user.*` attributes, file capabilities, and what tree-folders.ts says.
+ * Two names of one FIFO become two FIFOs: GNU tar links files and symbolic links only.
  * @param root a folder of Veld's own
  */
 export function packTree(root: string, options: { signal?: AbortSignal } = {}): TreePack {
   const errors: string[] = [];
   let skipped = 0;
+  let cancelled = false;
   const box = startBox(['/usr/bin/tar', '--create', '--file=-', '--directory=/in', '--format=posix', '--pax-option=delete=atime,delete=ctime', '--numeric-owner', '--sparse',
     '--acls', '--xattrs', '--xattrs-include=user.*', '--xattrs-include=security.capability', '--no-recursion', '--ignore-failed-read', '--null', '--no-unquote', '--files-from=-'],
   {
@@ -57,50 +58,54 @@ export function packTree(root: string, options: { signal?: AbortSignal } = {}): 
       else if (!HARMLESS.test(line) && !TRAILER.test(line)) errors.push(line);
     },
   });
-  const stdin = box.stdin as Writable;
   const header = Promise.withResolvers<Buffer>();
   header.promise.catch(() => {}); // `output` tells
   const finished = (async () => {
     const { code, said } = await box.ended;
+    if (cancelled) throw new VeldError('operation.cancelled', 'The stream was given up.');
     // 1: something changed while it was read. 2 comes with a line for each reason.
     if (errors.length > 0 || code === null || code > 2) throw new VeldError('storage.failed', `${root} could not be read: ${errors[0] ?? (said || `tar ended with status ${code}`)}`);
     return { skipped };
   })();
   finished.catch((error: unknown) => header.reject(error));
+  const cancel = (): void => {
+    cancelled = true;
+    box.kill();
+  };
+  const output = Readable.from(stream(), { objectMode: false, highWaterMark: 1 << 18 });
+  output.once('close', cancel); // nobody reads it any more: nothing to end when all has been read
   return {
     ended: finished,
-    cancel: () => box.kill(),
-    output: Readable.from(stream(), { objectMode: false, highWaterMark: 1 << 18 }),
+    cancel,
+    output,
     async send(names) {
-      const folder = openRoot(root);
+      let folder: number | undefined;
       try {
+        folder = openRoot(root);
         const opaque = Buffer.from((await opaqueFolders(folder, names.filter(({ type }) => type === 'folder').map(({ path }) => path))).map((path) => `${path}\0`).join(''), 'latin1');
         const length = Buffer.alloc(4);
         length.writeUInt32BE(opaque.length);
         header.resolve(Buffer.concat([STREAM_MAGIC, length, opaque]));
       } catch (error) {
-        header.reject(error);
-        box.kill();
-        throw error;
+        const known = storageError(root, error);
+        header.reject(known);
+        cancel();
+        throw known;
       } finally {
-        closeSync(folder);
+        if (folder !== undefined) closeSync(folder);
       }
       for (let i = 0; i < names.length; i += BATCH) {
         const text = names.slice(i, i + BATCH).map(({ path }) => `${named(path)}\0`).join('');
-        if (!stdin.write(Buffer.from(text, 'latin1'))) await Promise.race([once(stdin, 'drain'), finished]);
+        await box.feed(Buffer.from(text, 'latin1'));
       }
-      stdin.end();
+      box.stdin!.end();
     },
   };
 
   async function* stream(): AsyncGenerator<Buffer> {
-    try {
-      yield await header.promise;
-      for await (const chunk of box.stdout!) yield chunk as Buffer;
-      await finished;
-    } finally {
-      box.kill();
-    }
+    yield await header.promise;
+    for await (const chunk of box.stdout!) yield chunk as Buffer;
+    await finished;
   }
 }
 

@@ -29,7 +29,7 @@ export async function removePaths(target: string, paths: readonly string[], opti
   let last: { path: string; fd: number | undefined } | undefined;
   try {
     for (const path of paths) {
-      options.signal?.throwIfAborted();
+      if (options.signal?.aborted) throw new VeldError('operation.cancelled', 'The operation was cancelled.');
       const folder = folderOf(path);
       if (last?.path !== folder) {
         if (last?.fd !== undefined) closeSync(last.fd);

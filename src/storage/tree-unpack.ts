@@ -1,9 +1,8 @@
 /** The receiving side: a stream becomes names of a tree, after every header of it has been checked. */
-import { once } from 'node:events';
 import { closeSync } from 'node:fs';
 import { Writable } from 'node:stream';
 import { startBox } from '../kernel/box.ts';
-import type { BoxCapability } from '../kernel/box.ts';
+import type { BoxCapability, BoxEnd } from '../kernel/box.ts';
 import { toVeldError, VeldError } from '../lib/errors.ts';
 import { TarReader } from '../lib/tar-entries.ts';
 import type { TarEntry } from '../lib/tar-entries.ts';
@@ -80,7 +79,6 @@ export function unpackTree(target: string, options: { uidBase: number; limits: S
       else if (!TRAILER.test(line)) problems.push(line);
     },
   });
-  const stdin = box.stdin!;
   const reader = new TarReader((entry) => {
     counts.entries += 1;
     counts.bytes += entry.size;
@@ -95,7 +93,10 @@ export function unpackTree(target: string, options: { uidBase: number; limits: S
     for (let above = folderOf(path); above !== '.' && !folders.has(above) && !unseen.has(above); above = folderOf(above)) unseen.add(above);
   };
 
-  let head: Buffer | undefined = Buffer.alloc(0);
+  /** What has come of the header; undefined when it is over. */
+  let head: Buffer[] | undefined = [];
+  /** tar has ended, however. */
+  let over: BoxEnd | undefined;
   let opaque = new Set<string>();
   const { promise: ended, resolve, reject } = Promise.withResolvers<StreamCounts>();
   ended.catch(() => {}); // told to whoever waits
@@ -119,35 +120,41 @@ export function unpackTree(target: string, options: { uidBase: number; limits: S
     },
   });
   input.on('error', () => {}); // `ended` tells
-  box.ended.catch((error: unknown) => input.destroy(error as Error));
+  box.ended.then((end) => { over = end; }, (error: unknown) => input.destroy(error as Error));
   return { input, ended, cancel: () => { input.destroy(); } };
 
   async function feed(chunk: Buffer): Promise<void> {
-    let bytes = chunk;
-    if (head) {
-      head = Buffer.concat([head, chunk]);
-      const start = STREAM_MAGIC.length + 4;
-      if (head.length < start) return;
-      if (!head.subarray(0, STREAM_MAGIC.length).equals(STREAM_MAGIC)) throw invalid('is none of a tree');
-      const length = head.readUInt32BE(STREAM_MAGIC.length);
-      if (length > HEADER_LIMIT) throw invalid('has a header longer than 32 MiB');
-      if (head.length < start + length) return;
-      opaque = new Set(head.toString('latin1', start, start + length).split('\0').slice(0, -1));
-      bytes = head.subarray(start + length);
-      head = undefined;
-    }
+    const bytes = head ? behindHeader(head, chunk) : chunk;
+    if (!bytes) return;
     reader.write(bytes);
-    if (full) throw noSpace();
-    if (!stdin.write(bytes)) await Promise.race([once(stdin, 'drain'), box.ended]);
+    if (over) throw failure(over);
+    await box.feed(bytes);
+  }
+
+  /** What of a chunk is archive; undefined while the header goes on. */
+  function behindHeader(parts: Buffer[], chunk: Buffer): Buffer | undefined {
+    parts.push(chunk);
+    const size = parts.reduce((sum, part) => sum + part.length, 0);
+    const start = STREAM_MAGIC.length + 4;
+    if (size < start) return undefined;
+    if (parts[0]!.length < start) parts.splice(0, parts.length, Buffer.concat(parts));
+    const first = parts[0]!;
+    if (!first.subarray(0, STREAM_MAGIC.length).equals(STREAM_MAGIC)) throw invalid('is none of a tree');
+    const length = first.readUInt32BE(STREAM_MAGIC.length);
+    if (length > HEADER_LIMIT) throw invalid('has a header longer than 32 MiB');
+    if (size < start + length) return undefined;
+    const whole = Buffer.concat(parts);
+    opaque = new Set(whole.toString('latin1', start, start + length).split('\0').slice(0, -1));
+    head = undefined;
+    return whole.subarray(start + length);
   }
 
   async function finish(): Promise<StreamCounts> {
     if (head) throw invalid('is cut short');
     reader.end();
-    stdin.end();
-    const { code, said } = await box.ended;
-    if (full) throw noSpace();
-    if (problems.length > 0 || (code !== 0 && counts.conflicts === 0)) throw new VeldError('storage.failed', `${target} could not be written: ${problems[0] ?? (said || `tar ended with status ${code}`)}`);
+    box.stdin!.end();
+    const end = await box.ended;
+    if (full || problems.length > 0 || (end.code !== 0 && (end.code !== 2 || counts.conflicts === 0))) throw failure(end);
     const root = openRoot(target);
     try {
       for (const path of folders.keys()) unseen.delete(path);
@@ -158,8 +165,10 @@ export function unpackTree(target: string, options: { uidBase: number; limits: S
     return counts;
   }
 
-  function noSpace(): VeldError {
-    return new VeldError('disk.full', `No space left for ${target}.`);
+  /** Why tar has ended without what it should have done. */
+  function failure({ code, said }: BoxEnd): VeldError {
+    if (full) return new VeldError('disk.full', `No space left for ${target}.`);
+    return new VeldError('storage.failed', `${target} could not be written: ${problems[0] ?? (said || `tar ended with status ${code}`)}`);
   }
 }
 

@@ -4,7 +4,6 @@
  * The stream is decompressed, each header is checked here, and the same bytes go on to GNU tar. Both programs run in boxes (src/kernel/box.ts), which hold
  * nothing but the host's programs and the folder to fill. So a header that tar understands otherwise than we do still cannot reach the host.
  */
-import { once } from 'node:events';
 import { closeSync, constants, fstatSync, openSync, readFileSync, readSync } from 'node:fs';
 import type { Readable, Writable } from 'node:stream';
 import { startBox } from '../kernel/box.ts';
@@ -51,7 +50,7 @@ Promise<{ entries: number; bytes: number }> {
       options.signal?.throwIfAborted();
       checker.reader.write(chunk as Buffer);
       if (broken) break;
-      if (!stdin.write(chunk)) await Promise.race([once(stdin, 'drain'), to.ended]);
+      await to.feed(chunk as Buffer);
       options.progress?.(Math.min(1, position(source.fd) / Math.max(1, source.size)));
     }
     if (!broken) checker.reader.end();

@@ -23,14 +23,14 @@ export function describeTree(root: string): Map<string, unknown> {
     const stat = lstatSync(at, { bigint: true });
     const kind = stat.isFile() ? 'file' : stat.isDirectory() ? 'folder' : stat.isSymbolicLink() ? 'symlink' : stat.isFIFO() ? 'fifo' : stat.isSocket() ? 'socket' : 'device';
     if (kind === 'socket') return;
-    const first = inodes.get(stat.ino) ?? path;
+    const first = (kind === 'fifo' ? undefined : inodes.get(stat.ino)) ?? path; // see packTree
     inodes.set(stat.ino, first);
     if (kind === 'device') {
       found.set(path, { kind, device: stat.rdev }); // overlayfs links its whiteouts, and looks at nothing else of them
       return;
     }
     found.set(path, {
-      kind, first, mode: stat.mode, owner: [stat.uid, stat.gid], mtime: stat.mtimeNs, ...kind !== 'folder' && { size: stat.size, links: stat.nlink },
+      kind, first, mode: stat.mode, owner: [stat.uid, stat.gid], mtime: stat.mtimeNs, ...kind !== 'folder' && kind !== 'fifo' && { size: stat.size, links: stat.nlink },
       ...kind === 'symlink' && { link: readlinkSync(at, 'latin1') }, ...kind === 'file' && { content: createHash('sha256').update(readFileSync(at)).digest('hex') },
       ...(kind === 'file' || kind === 'folder') && { xattrs: xattrsOf(at) },
     });
