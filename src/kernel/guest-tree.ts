@@ -42,6 +42,8 @@ export interface GuestRoot {
   readFile(path: string, maxBytes: number): Promise<Buffer>;
   /** Whether the name exists, as whatever it is (also a link that leads nowhere). */
   exists(path: string): Promise<boolean>;
+  /** Whether the path leads, links followed, to anything, a mount included. */
+  leadsSomewhere(path: string): Promise<boolean>;
   /** Whether the path leads, links inside the root included, to a folder on the root's own file system. */
   folderExists(path: string): Promise<boolean>;
   /** Whether the path may lead to a program: to an ordinary file with an x bit, or into a mount that is not looked into from here. */
@@ -155,6 +157,14 @@ function guestRoot(root: number): GuestRoot {
     },
     async exists(path) {
       return present(path, () => open(root, path, O_PATH | O_NOFOLLOW));
+    },
+    async leadsSomewhere(path) {
+      try {
+        return present(path, () => open(root, path, O_PATH));
+      } catch (error) {
+        if (error instanceof VeldError && (error.details as { errno?: string } | undefined)?.errno === 'EXDEV') return true; // into a mount, which is not looked into
+        throw error;
+      }
     },
     async folderExists(path) {
       return present(path, () => open(root, path, O_PATH | O_DIRECTORY));

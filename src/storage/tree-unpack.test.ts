@@ -183,13 +183,17 @@ test('a VE stands on the carried upper as on its own', needsRoot, async (t) => {
     return stdout;
   };
   const look = 'find . -printf "%P %y %m %U:%G %s %l %n\\n" | grep -v "^ d" | sort; getcap -r bin; find . -type f -exec cat {} +';
+  const upperOf = (uuid: string): string => {
+    const { volume, upper } = volumes.mountPlan(uuid, BASE, layers);
+    return join(volume, upper);
+  };
   let tree: Tree = new Map();
   for (const script of [
     'rm -r old gone; mkdir old; echo c > old/c; chmod 4755 bin/ping; setcap cap_net_bind_service=ep bin/mode; chown 33 etc/os; mv etc/moved etc/other; ln etc/kept etc/linked',
     'mkdir gone; ln -s /etc etc/link; rm etc/os; rm -r old; echo more >> etc/kept; echo file > old; rm etc/linked',
   ]) {
     await inVe(from, script);
-    const [source, target] = [volumes.mountPlan(from, BASE, layers).upper, volumes.mountPlan(to, BASE, layers).upper];
+    const [source, target] = [upperOf(from), upperOf(to)];
     const round = await transferRound(source, target, tree, BASE);
     tree = round.tree;
     assert.equal(round.counts.conflicts, 0);
@@ -197,7 +201,7 @@ test('a VE stands on the carried upper as on its own', needsRoot, async (t) => {
     assert.equal(await inVe(to, look), await inVe(from, look));
   }
   // In another range.
-  const other = unpackTree(join(volumes.mountPlan(to, BASE, layers).upper), { uidBase: BASE_B, limits: LIMITS });
+  const other = unpackTree(upperOf(to), { uidBase: BASE_B, limits: LIMITS });
   other.input.end(streamOf([{ path: './x', uid: BASE }]));
   await assert.rejects(other.ended, /outside of the VE's range/);
 });

@@ -161,6 +161,7 @@ export function fstabLine(...fields: [source: string, target: string, type: stri
  * layers that the new mount API does not take their names.
  * nodev: a template may hold device nodes, and the host's root makes these mounts; the VE cannot take the option back. index=off: an upper that becomes
  * a layer is still that of the VE's old root, of which nothing is left but that it has not been put away yet (see `pause` in suspend.ts).
+ * No redirects and no files without their content: what is in an upper must mean the same on another node.
  */
 function mountTable(folder: string, id: string, { mounts, hybridMount, command, engine }: BootPlan): { binds: string; root: string; long: boolean } {
   const lines: [source: string, target: string, type: string, options: string][] = [];
@@ -177,7 +178,7 @@ function mountTable(folder: string, id: string, { mounts, hybridMount, command, 
   // crun binds it from here, where the VE's root can reach it.
   if (command) lines.push([engine.catatonit, join(folder, COMMAND_INIT_SOURCE), 'none', 'bind,ro']);
   const lowers = stack.toReversed().join(':');
-  const root = fstabLine(`veld-${id}`, join(folder, 'rootfs'), 'overlay', `nodev,index=off,lowerdir=${lowers},upperdir=${join(volume, mounts.upper)},workdir=${join(volume, mounts.work)}`);
+  const root = fstabLine(`veld-${id}`, join(folder, 'rootfs'), 'overlay', `nodev,index=off,redirect_dir=off,metacopy=off,lowerdir=${lowers},upperdir=${join(volume, mounts.upper)},workdir=${join(volume, mounts.work)}`);
   return { binds: lines.map((fields) => fstabLine(...fields)).join(''), root, long: lowers.length >= FSCONFIG_STRING };
 }
 

@@ -17,6 +17,8 @@ export interface Watched {
   paths: Map<bigint, string>;
   /** Watches, of that or of a tmpfs, for which there is no path. */
   lost: FileWatch[];
+  /** Watches of links that lead nowhere: criu would open what they lead to. */
+  dangling: FileWatch[];
   /** Watches of files of /proc, which cannot be set again. */
   ofProc: FileWatch[];
 }
@@ -30,11 +32,13 @@ export async function findWatched(init: ProcessId, pids: readonly number[], moun
   const inodes = [...new Set(ofRoot.map(({ inode }) => inode))];
   const ofProc = watches.filter((watch) => proc.has(watch.device));
   const memory = mounts.filter(({ type, root }) => type === 'tmpfs' && root === '/').map((mount) => ({ target: mount.target, watches: watches.filter((watch) => watch.device === deviceNumber(mount.device)) }));
-  if (inodes.length > MOST) return { device, paths: new Map(), lost: [], ofProc };
+  if (inodes.length > MOST) return { device, paths: new Map(), lost: [], dangling: [], ofProc };
   const root = await openGuestRoot(init);
   try {
     const [paths, ...lost] = await Promise.all([pathsOf(root, inodes), ...memory.map((one) => lostOf(root, one))]);
-    return { device, paths, lost: [...ofRoot.filter(({ inode }) => !paths.has(inode)), ...lost.flat()], ofProc };
+    const nowhere = new Set<bigint>();
+    for (const [inode, path] of paths) if (!await root.leadsSomewhere(path)) nowhere.add(inode);
+    return { device, paths, dangling: ofRoot.filter(({ inode }) => nowhere.has(inode)), lost: [...ofRoot.filter(({ inode }) => !paths.has(inode)), ...lost.flat()], ofProc };
   } finally {
     root.close();
   }
@@ -56,13 +60,14 @@ async function pathsOf(root: GuestRoot, inodes: readonly bigint[]): Promise<Map<
 }
 
 /** What of it a dump would fail on. */
-export function watchObstacles({ lost, ofProc }: Watched): Obstacle[] {
+export function watchObstacles({ lost, dangling, ofProc }: Watched): Obstacle[] {
   const one = (watches: readonly FileWatch[], what: string, remedy: string): Obstacle[] => watches.slice(0, 1).map(({ pid }) => {
     const process = namedProcess(pid);
     return { kind: 'watch', process, text: `Process ${process.pid} (${process.name}) ${what}.`, remedy };
   });
   return [
     ...one(lost, 'watches a file or folder that has no name any more, or is one of the template\'s that was changed', 'End the program. Of a file of the template make a new one (cp -p FILE FILE.new && mv FILE.new FILE), and start the program again.'),
+    ...one(dangling, 'watches a link that leads nowhere', 'Make what the link leads to, or remove the link: systemd watches /etc/localtime.'),
     ...one(ofProc, 'watches a file of /proc, which cannot be watched again', 'End the program.'),
   ];
 }

@@ -20,6 +20,8 @@ export interface Program {
 export interface Exception extends Program {
   /** Why, for people. */
   reason: string;
+  /** Why it may come through all the same, where nobody can say when. */
+  sometimes?: string;
 }
 
 /** Rows of one category. @param table code by name */
@@ -112,6 +114,9 @@ export const WAIT = String.raw`
 `;
 
 /** Rows whose objects do not come through. @param table helpers and code, and the reason, by name */
-export function exceptions(kind: string, table: Record<string, { reason: string; code: string }>): Exception[] {
-  return category(kind, Object.fromEntries(Object.entries(table).map(([name, { code }]) => [name, code]))).map((row) => ({ ...row, reason: table[row.name]!.reason }));
+export function exceptions(kind: string, table: Record<string, { reason: string; sometimes?: string; code: string }>): Exception[] {
+  return category(kind, Object.fromEntries(Object.entries(table).map(([name, { code }]) => [name, code]))).map((row) => {
+    const { reason, sometimes } = table[row.name]!;
+    return { ...row, reason, ...sometimes !== undefined && { sometimes } };
+  });
 }
