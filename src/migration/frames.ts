@@ -131,7 +131,7 @@ if (!target.write(body)) await taken(target);
       if (broken) throw broken;
       await new Promise<void>((resolve, reject) => {
         target.once('error', reject);
-        target.end(() => resolve());
+        target.end((error?: Error | null) => (error ? reject(error) : resolve()));
       });
     } catch (error) {
       target.destroy();

@@ -11,6 +11,7 @@ import { prepareLastRound, sendLastRound, sendRounds, sendTree, upperOf, type Di
 import { FrameStream } from './frames.ts';
 import { checkDeparture, needsOf } from './preflight.ts';
 import { refusal } from './refusal.ts';
+import { sendState } from './state-files.ts';
 import { askOutcome, departed } from './settle.ts';
 import { PROTOCOL, type Accept, type Answer, type Arrived, type Kind, type MigrateRequest, type MigrateResult, type Offer, type Owned, type Peer, type Peers, type Prepared, type Refuse } from './types.ts';
 
@@ -90,7 +91,7 @@ async function carry(journey: Journey): Promise<number> {
   const { path } = upperOf(volumes, ve);
   if (offer.kind !== 'running') {
     await sendTree(link, 'round', path, disk('its disk', 35, 60));
-    if (offer.kind === 'suspended') await sendTree(link, 'state', context.states.folder(ve.uuid).dir, disk('its processes', 60, 90));
+    if (offer.kind === 'suspended') await sendState(link, context.states.folder(ve.uuid).dir, (sent, total) => disk('its processes', 60, 90).progress(sent, total, 1));
     await prepared(link);
     await give(journey, undefined);
     return performance.now();
@@ -107,7 +108,7 @@ async function carry(journey: Journey): Promise<number> {
       faultPoint('migrate.paused');
       // A cancel has come too late from here on: to take it back would take no less than to let it go.
       await sendLastRound(link, have, last);
-      await sendTree(link, 'state', context.states.folder(ve.uuid).dir, { signal: new AbortController().signal, progress: () => {} });
+      await sendState(link, context.states.folder(ve.uuid).dir);
       await prepared(link);
     } catch (error) {
       await goOn(context, ve.uuid, task);

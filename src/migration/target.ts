@@ -1,5 +1,4 @@
 /** The side to which a VE comes. Until it is granted, and written down here, nothing of it runs, and whatever there is of it goes with the connection. */
-import { mkdirSync } from 'node:fs';
 import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -7,7 +6,7 @@ import { VeldError } from '../lib/errors.ts';
 import { faultPoint } from '../lib/faults.ts';
 import type { StateFolder } from '../checkpoint/types.ts';
 import type { Task } from '../ops/types.ts';
-import { syncTree, unpackTree, removePaths } from '../storage/transfer.ts';
+import { removePaths, syncTree, unpackTree, type TreeUnpack } from '../storage/transfer.ts';
 import type { LayerRef, OperationRecord, TemplateRecord, VeRecord } from '../store/types.ts';
 import { fingerprintOf } from '../templates/tree.ts';
 import { reload, updateVe, type VeContext } from '../ve/context.ts';
@@ -21,6 +20,7 @@ import { collect, type FrameStream } from './frames.ts';
 import { mayTake, targetAnswer } from './handover.ts';
 import { checkOffer } from './preflight.ts';
 import { refuse } from './refusal.ts';
+import { receiveStateFiles } from './state-files.ts';
 import type { Accept, Answer, Arrived, Ask, Grant, Offer, Peer, TreeMessage } from './types.ts';
 
 /** Most names to remove in one round, in bytes; and what is allowed beyond what was announced, in bytes: a VE writes on. */
@@ -120,7 +120,7 @@ async function arrive(context: VeContext, link: FrameStream, offer: Offer, accep
     for (const { uidBase } of offer.layers) made.push(await receiveLayer(context, link, uidBase, offer.disk, task));
     updateVe(store, uuid, { layers: [...template.layers, ...made] });
     const { synced } = await receiveDisk(context, link, offer, reload(store, uuid), made, task);
-    const state = offer.kind === 'stopped' ? undefined : await receiveState(context, link, offer, incoming, task);
+    const state = offer.kind === 'stopped' ? undefined : await receiveState(context, link, offer, incoming);
     const ve = reload(store, uuid);
     if (state) context.states.derive(state, ve, { closeTcp: false, moved: true, flush: offer.kind === 'suspended' });
     const suspended = state ? { at: new Date().toISOString(), engine: offer.needs!.engine } : null;
@@ -166,11 +166,19 @@ async function announce({ network, log }: VeContext, ve: VeRecord): Promise<void
 }
 
 /** A tree, or a round of one, into a folder. @returns the message that came before it */
-async function receiveTree(link: FrameStream, type: TreeMessage['type'], into: (message: TreeMessage) => string | Promise<string>, base: number, bytes: number, task: Task): Promise<TreeMessage> {
-  const message = await link.receive<TreeMessage>(type);
-  const target = await into(message);
+async function receiveTree(link: FrameStream, type: TreeMessage['type'], target: string, base: number, bytes: number, task: Task): Promise<TreeMessage> {
+  // Begun before there is anything to unpack: nobody waits for it then.
   const unpacker = unpackTree(target, { uidBase: base, limits: { entries: ENTRIES, bytes: 2 * bytes + MORE }, signal: task.signal });
   unpacker.ended.catch(() => {}); // whoever waits hears of it
+  try {
+    return await fill(link, type, target, unpacker);
+  } finally {
+    unpacker.cancel();
+  }
+}
+
+async function fill(link: FrameStream, type: TreeMessage['type'], target: string, unpacker: TreeUnpack): Promise<TreeMessage> {
+  const message = await link.receive<TreeMessage>(type);
   const { removes = 0 } = message;
   if (!Number.isSafeInteger(removes) || removes < 0 || removes > NAMES) throw new VeldError('migration.stream', 'The other node wants more removed than it may.');
   if (removes > 0) {
@@ -192,7 +200,7 @@ async function receiveTemplate(context: VeContext, link: FrameStream, { ve, temp
   const back: (() => void | Promise<void>)[] = [];
   try {
     await makeTemplate(context, async (staged) => {
-      await receiveTree(link, 'template', () => staged.path, 0, record.size, task);
+      await receiveTree(link, 'template', staged.path, 0, record.size, task);
       if (await fingerprintOf(staged.path, task.signal) !== fingerprint) throw new VeldError('migration.stream', 'The template that came along is not what its fingerprint says.');
       return { ...record, fingerprint, name };
     }, { ...task, undo: (_name, step) => void back.push(step), phase() {}, commit() {} });
@@ -207,7 +215,7 @@ async function receiveTemplate(context: VeContext, link: FrameStream, { ve, temp
 async function receiveLayer({ store, volumes }: VeContext, link: FrameStream, uidBase: number, bytes: number, task: Task): Promise<LayerRef> {
   const staged = volumes.stageLayer();
   try {
-    await receiveTree(link, 'layer', () => staged.path, uidBase, bytes, task);
+    await receiveTree(link, 'layer', staged.path, uidBase, bytes, task);
     const layer = await volumes.commitLayer(staged.id, uidBase);
     store.insertLayer(layer);
     link.send({ type: 'done' });
@@ -229,7 +237,7 @@ async function receiveDisk({ store, volumes }: VeContext, link: FrameStream, { d
   const target = staged?.path ?? upper.path;
   try {
     for (let last = false; !last;) {
-      ({ last = false } = await receiveTree(link, 'round', () => target, diskBase, disk, task));
+      ({ last = false } = await receiveTree(link, 'round', target, diskBase, disk, task));
       if (last && staged) {
         const layer = await volumes.commitLayer(staged.id, diskBase);
         store.insertLayer(layer);
@@ -248,9 +256,8 @@ async function receiveDisk({ store, volumes }: VeContext, link: FrameStream, { d
   return { synced };
 }
 
-async function receiveState({ states }: VeContext, link: FrameStream, { needs, ve }: Offer, incoming: string, task: Task): Promise<StateFolder> {
-  mkdirSync(incoming, { recursive: true, mode: 0o700 });
-  await receiveTree(link, 'state', () => incoming, 0, needs!.memory, task);
+async function receiveState({ states }: VeContext, link: FrameStream, { needs, ve }: Offer, incoming: string): Promise<StateFolder> {
+  await receiveStateFiles(link, incoming, 2 * needs!.memory + MORE);
   link.send({ type: 'done' });
   const state: StateFolder = { dir: incoming, images: join(incoming, 'images'), runtime: join(incoming, 'runtime'), config: join(incoming, 'config.json') };
   const manifest = states.read(state);

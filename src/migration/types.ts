@@ -69,13 +69,19 @@ export interface Refuse extends Message {
 
 /** Bulk data follows: a tree. */
 export interface TreeMessage extends Message {
-  type: 'template' | 'layer' | 'round' | 'state';
+  type: 'template' | 'layer' | 'round';
   /** Bytes of files in it, about: for progress. */
   bytes: number;
   /** Of a round: how many bytes of names to remove come first, as bulk data of their own, each with a NUL behind it. */
   removes?: number;
   /** Of the last round: the VE stands, and nothing changes any more. */
   last?: boolean;
+}
+
+/** Bulk data follows: the contents of these files, one after the other. */
+export interface StateMessage extends Message {
+  type: 'state';
+  files: { path: string; size: number }[];
 }
 
 /** The target has done what was sent. */

@@ -1,0 +1,71 @@
+/**
+ * What a live migration costs: how long a VE stands, what a client notices, and how long all of it takes.
+ *
+ *   node bench/migrate.ts [--rounds 10] [--memory 0,300] [--json]
+ *
+ * Makes two nodes of its own on this machine, pairs them by the loopback, and moves one VE there and back, for each amount of memory (MiB of random bytes that one
+ * process in the VE keeps), while a client asks a question every 2 ms over one TCP connection. Beside that, in the same minutes, the limit: the same VE suspended and resumed where it
+ * is, which writes and reads the same state. Medians; milliseconds.
+ */
+import { parseArgs } from 'node:util';
+import { buildCache } from '../test/lib/cache.ts';
+import { startInstance } from '../test/lib/instance.ts';
+import { makeNode, pair } from '../test/lib/nodes.ts';
+import { writeGuard } from '../test/lib/guard.ts';
+import { serveTalk, talkTo } from '../test/lib/talk.ts';
+import { until } from '../test/lib/wait.ts';
+import type { MigrateResult } from '../src/migration/types.ts';
+
+const { values } = parseArgs({ options: { rounds: { type: 'string', default: '10' }, memory: { type: 'string', default: '0,300' }, json: { type: 'boolean', default: false } } });
+process.env.VELD_TEST_OK ??= writeGuard();
+const KEEPER = 'open my $r, "<", "/dev/urandom"; my @m; for (1 .. shift) { read $r, my $b, 1 << 20; push @m, $b } open my $f, ">", "/run/filled"; close $f; sleep 1 while 1';
+const settings = (own: { network: { uplinks: string[] }; log: { level: string } }): void => {
+  own.network.uplinks = ['lo'];
+  own.log.level = 'info';
+};
+const median = (all: readonly number[]): number => Math.round(all.toSorted((x, y) => x - y)[all.length >> 1] ?? Number.NaN);
+
+await buildCache(() => startInstance({ noTemplate: true }), (line) => process.stderr.write(`${line}\n`));
+const a = await makeNode('alpha', { settings });
+const b = await makeNode('beta', { settings });
+try {
+  await a.start();
+  await b.start();
+  await pair(a, b, 'beta');
+  const rows: Record<string, number>[] = [];
+  for (const memory of values.memory.split(',').map(Number)) {
+    await a.createRunning('web');
+    await serveTalk(a, 'web');
+    if (memory > 0) {
+      await a.exec('web', 'systemd-run', '--quiet', 'perl', '-e', KEEPER, String(memory));
+      await until('its memory to be full', async () => (await a.exec('web', 'test', '-e', '/run/filled')).exitCode === 0, 60_000);
+    }
+    const talk = await talkTo((await a.show('web')).addresses[0]!);
+    await talk.goesOn();
+    const times = { stood: [] as number[], gap: [] as number[], took: [] as number[], bytes: [] as number[], local: [] as number[] };
+    for (let round = 0; round < Number(values.rounds); round++) {
+      const [from, to] = round % 2 === 0 ? [a, 'beta'] as const : [b, 'alpha'] as const;
+      talk.longest();
+      const { stood, took, bytes } = (await from.api.operate('POST', '/v1/ves/web/migrate', { node: to })).result as MigrateResult;
+      await talk.goesOn();
+      times.gap.push(talk.longest());
+      times.stood.push(stood!);
+      times.took.push(took);
+      times.bytes.push(bytes / (1 << 20));
+      const there = round % 2 === 0 ? b : a;
+      const since = performance.now();
+      await there.api.operate('POST', '/v1/ves/web/suspend');
+      await there.api.operate('POST', '/v1/ves/web/resume');
+      times.local.push(performance.now() - since);
+      await talk.goesOn();
+    }
+    talk.end();
+    rows.push({ 'MiB of memory': memory, 'stood, ms': median(times.stood), 'longest silence of the client, ms': median(times.gap), 'all, ms': median(times.took), 'sent, MiB': median(times.bytes), 'suspend and resume here, ms': median(times.local) });
+    const [last] = Number(values.rounds) % 2 === 0 ? [a] : [b];
+    await last.api.operate('DELETE', '/v1/ves/web?force=true');
+  }
+  if (values.json) process.stdout.write(`${JSON.stringify(rows, null, 2)}\n`);
+  else for (const row of rows) process.stdout.write(`${Object.entries(row).map(([what, figure]) => `${what.padEnd(36)} ${figure}`).join('\n')}\n\n`);
+} finally {
+  await Promise.all([a.destroy(), b.destroy()]);
+}

@@ -1,0 +1,112 @@
+/**
+ * The state of a VE's processes on its way: one message with the names and sizes of its files, then their contents, one after the other, as bulk data. (No tar and no box
+ * as for disks: these are files of Veld and criu, all of them root's, in folders that no VE can reach.)
+ */
+import { createReadStream } from 'node:fs';
+import { mkdir, open, readdir, stat, type FileHandle } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
+import { Readable, Writable } from 'node:stream';
+import { VeldError } from '../lib/errors.ts';
+import type { FrameStream } from './frames.ts';
+import { refusal } from './refusal.ts';
+import type { Done, Refuse, StateMessage } from './types.ts';
+
+/** What a name may be made of: criu's and Veld's own are. */
+const NAME = /^(?!\.{1,2}$)[\w.@+-]{1,120}$/;
+/** Longest list, and deepest folder: the images of a state that stands on others lie in `parent` folders of each other. */
+const FILES = 20_000;
+const DEPTH = 64;
+
+/** Files of a state that mean nothing elsewhere: whether it is whole is for the other side to say. */
+const LEFT = /^(whole(\.\w+)?|.*\.log)$/;
+
+/** Send a state. @param dir its folder @param progress told of each part that has gone: bytes, of how many @throws VeldError `migration.link`, and what the target says */
+export async function sendState(link: FrameStream, dir: string, progress: (sent: number, total: number) => void = () => {}): Promise<void> {
+  const files = await filesOf(dir, '');
+  const total = files.reduce((sum, { size }) => sum + size, 0);
+  link.send({ type: 'state', files } as StateMessage);
+  let sent = 0;
+  const whole = await link.sendBulk(Readable.from(contents(dir, files), { objectMode: false }), (part) => progress(sent += part, total));
+  const reply = await link.receive<Done | Refuse>('done', 'refuse');
+  if (reply.type === 'refuse') throw refusal(reply);
+  if (!whole) throw new VeldError('migration.stream', 'The other node has taken a state before all of it was sent.');
+}
+
+async function filesOf(dir: string, below: string): Promise<StateMessage['files']> {
+  const entries = await readdir(join(dir, below), { withFileTypes: true });
+  const found = await Promise.all(entries.map(async (entry) => {
+    const path = below === '' ? entry.name : `${below}/${entry.name}`;
+    if (entry.isDirectory()) return filesOf(dir, path);
+    return entry.isFile() && !LEFT.test(entry.name) ? [{ path, size: (await stat(join(dir, path))).size }] : [];
+  }));
+  return found.flat();
+}
+
+async function* contents(dir: string, files: StateMessage['files']): AsyncGenerator<Buffer> {
+  for (const { path, size } of files) {
+    if (size > 0) yield* createReadStream(join(dir, path), { end: size - 1, highWaterMark: 1 << 20 }) as AsyncIterable<Buffer>;
+  }
+}
+
+/**
+ * Take a state into an empty folder, which may be read by whoever can reach it, as criu needs it.
+ * @param limit most bytes @throws VeldError `migration.link`, `migration.stream`, `disk.full`
+ */
+export async function receiveStateFiles(link: FrameStream, folder: string, limit: number): Promise<void> {
+  const { files } = await link.receive<StateMessage>('state');
+  checkFiles(files, limit);
+  await mkdir(folder, { recursive: true, mode: 0o700 });
+  for (const below of new Set(files.map(({ path }) => dirname(path)))) await mkdir(join(folder, below), { recursive: true, mode: 0o755 });
+  const rest = files.values();
+  let handle: FileHandle | undefined;
+  let left = 0;
+  const next = async (): Promise<boolean> => {
+    await handle?.close();
+    handle = undefined;
+    const { value, done } = rest.next();
+    if (done) return false;
+    handle = await open(join(folder, value.path), 'wx', 0o644);
+    left = value.size;
+    return true;
+  };
+  const put = async (chunk: Buffer): Promise<void> => {
+    for (let at = 0; at < chunk.length;) {
+      while (left === 0) if (!await next()) throw new VeldError('migration.stream', 'The other node has sent more than it had announced.');
+      const part = chunk.subarray(at, at + left);
+      for (let done = 0; done < part.length;) done += (await handle!.write(part, done)).bytesWritten;
+      at += part.length;
+      left -= part.length;
+    }
+  };
+  const end = async (): Promise<void> => {
+    while (left === 0) if (!await next()) return;
+    throw new VeldError('migration.stream', 'The other node has sent less than it had announced.');
+  };
+  try {
+    await link.receiveBulk(new Writable({
+      highWaterMark: 4 << 20,
+      write(chunk: Buffer, _encoding, done) { put(chunk).then(() => done(), done); },
+      final(done) { end().then(() => done(), done); },
+    }));
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOSPC') throw new VeldError('disk.full', 'There is no space for its memory on that node.', { cause: error });
+    throw error;
+  } finally {
+    await handle?.close();
+  }
+}
+
+function checkFiles(files: StateMessage['files'], limit: number): void {
+  const wrong = (why: string): never => { throw new VeldError('migration.stream', `The other node has announced a state that cannot be one: ${why}.`); };
+  if (!Array.isArray(files) || files.length > FILES) wrong('too many files');
+  const seen = new Set<string>();
+  let total = 0;
+  for (const { path, size } of files) {
+    if (typeof path !== 'string' || !Number.isSafeInteger(size) || size < 0) wrong('a file without name or size');
+    const parts = path.split('/');
+    if (parts.length > DEPTH || !parts.every((part) => NAME.test(part)) || seen.has(path)) wrong(`a file named ${JSON.stringify(path.slice(0, 100))}`);
+    seen.add(path);
+    total += size;
+  }
+  if (total > limit) wrong(`${total} bytes`);
+}
