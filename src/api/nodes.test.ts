@@ -107,6 +107,13 @@ test('a client that goes away ends the request there', async () => {
   command.exit(129);
 });
 
+test('an answer that comes before the body has ended is the client\'s, every time', async () => {
+  for (let n = 0; n < 25; n += 1) {
+    await assert.rejects(far.request('POST', '/v1/ves', { name: 'x', template: 'y'.repeat(3 << 20) }), { code: 'request.invalid', message: /body is too large/ }, `round ${n}`);
+  }
+  assert.equal((await far.request<unknown[]>('GET', '/v1/ves')).length, 1);
+});
+
 test('the user is named there as the kernel says here, whatever the client claims', async () => {
   const call = raw('POST', '/v1/nodes/beta/api/v1/ves/web/start', { 'veld-user': '0', 'veld-request-id': 'forged' });
   call.end();

@@ -1,10 +1,11 @@
 /** Requests that belong to another node: handed on to it, and requests of users of other nodes: handed to our own routes. */
 import { randomUUID } from 'node:crypto';
 import type { IncomingMessage } from 'node:http';
-import type { Duplex, Readable } from 'node:stream';
+import { PassThrough, type Duplex, type Readable } from 'node:stream';
 import { toApiError } from './errors.ts';
 import { NodeParams } from './schemas.ts';
 import { VeldError } from '../lib/errors.ts';
+import { linger } from '../lib/linger.ts';
 import { passedHeaders } from '../cluster/passing.ts';
 import type { ApiDoor, NodeManager, PassedRequest } from '../cluster/types.ts';
 import type { Api, Peer, RouteContext } from './types.ts';
@@ -40,6 +41,7 @@ export function passRoute(app: Api, nodes: NodeManager, response: ReturnType<typ
         validatorCompiler: () => () => true,
         handler: async (request, reply) => {
           const { node } = request.params as { node: string };
+          linger(request.raw);
           const gone = new AbortController();
           reply.raw.once('close', () => gone.abort());
           const passed: PassedRequest = {
@@ -58,7 +60,17 @@ export function passRoute(app: Api, nodes: NodeManager, response: ReturnType<typ
 function bodyOf(raw: IncomingMessage, body: unknown): Readable | undefined {
   const length = raw.headers['content-length'];
   if (raw.headers['transfer-encoding'] === undefined && (length === undefined || length === '0')) return undefined;
-  return body === raw ? raw : undefined;
+  if (body !== raw) return undefined;
+  // A stream of its own: when the other node answers early and goes away, only that ends, and our client still gets the answer.
+  const passed = new PassThrough();
+  raw.pipe(passed);
+  raw.once('close', () => { if (!raw.complete) passed.destroy(); });
+  passed.on('error', () => {});
+  passed.once('close', () => {
+    raw.unpipe(passed);
+    raw.resume();
+  });
+  return passed;
 }
 
 /** Let upgrades that belong to another node pass as raw streams; all others go where they went. To be called when all routes are there. */

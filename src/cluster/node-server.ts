@@ -13,6 +13,7 @@ import type { Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
 import type { TLSSocket } from 'node:tls';
 import { VeldError, toVeldError } from '../lib/errors.ts';
+import { linger } from '../lib/linger.ts';
 import type { Logger } from '../lib/log.ts';
 import type { NodeRecord } from '../store/types.ts';
 import { formatEndpoint, type Endpoint } from './addresses.ts';
@@ -34,8 +35,6 @@ const STRANGER_LIFETIME = 30_000;
 const HEADER_LIMIT = 16 << 10;
 /** Largest message that is read in whole, in bytes, and how long it may take, in milliseconds. */
 const MESSAGE_LIMIT = 64 << 10;
-/** How long what comes after a refusal is thrown away, in milliseconds. */
-const LINGER = 1000;
 const PREFIX = '/node/v1/';
 
 /** A request of another node. */
@@ -125,6 +124,7 @@ export function createNodeServer({ identity, peers, log }: { identity: IdentityK
   const onRequest = async (request: IncomingMessage, response: ServerResponse): Promise<void> => {
     request.on('error', () => {});
     response.on('error', () => {});
+    linger(request);
     try {
       const { route, call } = admit(request, 'handle');
       await route.handle!(call, response);
@@ -135,10 +135,6 @@ export function createNodeServer({ identity, peers, log }: { identity: IdentityK
         response.setHeader('connection', 'close');
         answerJson(response, known.http, { error: known.toBody() });
       }
-      if (request.complete) return;
-      // What still comes is thrown away, for a moment: who is cut off in the middle of writing does not read the answer.
-      request.resume();
-      setTimeout(() => request.socket.destroy(), LINGER).unref();
     }
   };
 

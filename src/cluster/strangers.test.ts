@@ -93,7 +93,7 @@ test('nothing older than TLS 1.3, and nothing without TLS', async () => {
   plain.write('GET /node/v1/hello HTTP/1.1\r\nHost: x\r\n\r\n');
   let got = '';
   plain.on('data', (chunk: Buffer) => { got += chunk.toString('latin1'); });
-  await once(plain, 'close');
+  await new Promise((resolve) => { plain.once('close', resolve); });
   assert.doesNotMatch(got, /HTTP/);
   assert.equal((await shake()).getProtocol(), 'TLSv1.3');
 });

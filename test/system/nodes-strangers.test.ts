@@ -131,15 +131,17 @@ test('what is too large, and what is no request: the daemon lives, and the paire
   socket.on('error', () => {});
   socket.resume();
   socket.write('\x00\x01GARBAGE\r\n\r\n');
-  await once(socket, 'close');
+  if (!socket.closed) await new Promise((resolve) => { socket.once('close', resolve); }); // not once(): an error is as good an end
   assert.equal((await a.json<NodeView[]>('node', 'list'))[0]!.state, 'ok');
 });
 
 test('a paired node is held to sizes, too', async () => {
   await b.json('node', 'set', 'alpha', 'allow=manage');
-  const answer = await a.api.raw('POST', '/v1/nodes/beta/api/v1/ves', { name: 'x', template: 'y'.repeat(3 << 20) });
-  assert.equal(answer.status, 400);
-  assert.match(JSON.stringify(answer.body), /body is too large/);
+  // Often: the answer comes while the body is still on its way, and must not be lost for that.
+  for (let n = 0; n < 30; n += 1) {
+    const answer = await a.api.raw('POST', '/v1/nodes/beta/api/v1/ves', { name: 'x', template: 'y'.repeat(3 << 20) });
+    assert.deepEqual([answer.status, /body is too large/.test(JSON.stringify(answer.body))], [400, true], `round ${n}: ${JSON.stringify(answer.body)}`);
+  }
   assert.equal((await a.cli('--node', 'beta', 'list')).code, 0);
 });
 
