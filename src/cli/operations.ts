@@ -1,7 +1,6 @@
 /** Runs operations of the daemon for a person: progress on one line of the terminal, Ctrl-C asks for cancellation, errors one by one. */
 import type { OperationRecord } from '../store/types.ts';
-import { toVeldError } from '../lib/errors.ts';
-import type { VeldError } from '../lib/errors.ts';
+import { toVeldError, VeldError } from '../lib/errors.ts';
 import type { Context } from './context.ts';
 import { reportFailure } from './failure.ts';
 import { sanitise } from './show/text.ts';
@@ -27,6 +26,8 @@ export interface Outcome {
 export interface WaitOptions {
   /** `--no-wait`. */
   wait?: boolean;
+  /** How many are begun before others have ended; default: all. */
+  atOnce?: number;
 }
 
 /** The option `--no-wait`. */
@@ -43,7 +44,7 @@ export async function runJob(context: Context, job: Job, options: WaitOptions = 
 }
 
 /** Run jobs side by side. Never throws: each outcome has its record or its error, in the order of the jobs. */
-export async function runJobs(context: Context, jobs: readonly Job[], { wait = true }: WaitOptions = {}): Promise<Outcome[]> {
+export async function runJobs(context: Context, jobs: readonly Job[], { wait = true, atOnce = Infinity }: WaitOptions = {}): Promise<Outcome[]> {
   const client = await context.client();
   const latest = new Map<Job, OperationRecord>();
   const outcome = async (job: Job, work: () => Promise<OperationRecord>): Promise<Outcome> => {
@@ -57,6 +58,7 @@ export async function runJobs(context: Context, jobs: readonly Job[], { wait = t
   if (!wait) return Promise.all(jobs.map((job) => outcome(job, () => client.request<OperationRecord>(job.method, job.path, job.body))));
 
   const running = new Set(jobs);
+  const turn = turns(atOnce);
   const line = progressLine(context, jobs.length);
   let cancelling = false;
   const cancel = async (record: OperationRecord): Promise<void> => {
@@ -78,7 +80,8 @@ export async function runJobs(context: Context, jobs: readonly Job[], { wait = t
   };
   process.on('SIGINT', onInterrupt);
   try {
-    return await Promise.all(jobs.map((job) => outcome(job, async () => {
+    return await Promise.all(jobs.map((job) => outcome(job, () => turn(async () => {
+      if (cancelling) throw new VeldError('operation.cancelled', 'It was not begun.');
       try {
         return await client.operation(job.method, job.path, job.body, (record) => {
           const first = !latest.has(job);
@@ -91,7 +94,7 @@ export async function runJobs(context: Context, jobs: readonly Job[], { wait = t
         running.delete(job);
         line.show(running, latest);
       }
-    })));
+    }))));
   } finally {
     process.off('SIGINT', onInterrupt);
     line.clear();
@@ -126,6 +129,23 @@ export async function runForEach(context: Context, given: readonly Job[], option
   }
   if (context.json) context.printJson(outcomes.flatMap(({ record }) => record ?? []));
   return status;
+}
+
+/** Lets so many works go on side by side; others wait for their turn. */
+function turns(atOnce: number): <T>(work: () => Promise<T>) => Promise<T> {
+  let free = atOnce;
+  const waiting: (() => void)[] = [];
+  return async (work) => {
+    if (free > 0) free--;
+    else await new Promise<void>((resolve) => waiting.push(resolve));
+    try {
+      return await work();
+    } finally {
+      const next = waiting.shift();
+      if (next) next();
+      else free++;
+    }
+  };
 }
 
 interface ProgressLine {

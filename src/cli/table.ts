@@ -11,6 +11,7 @@ export const COMMANDS: Record<string, Loader> = {
   'restart': () => import('./commands/restart.ts'),
   'suspend': () => import('./commands/suspend.ts'),
   'resume': () => import('./commands/resume.ts'),
+  'evacuate': () => import('./commands/evacuate.ts'),
   'migrate': () => import('./commands/migrate.ts'),
   'checkpoint': () => import('./commands/checkpoint.ts'),
   'restore': () => import('./commands/restore.ts'),

@@ -144,6 +144,23 @@ test('what stands in the way is told beforehand, and the VE runs on', async () =
   assert.deepEqual(await names(b), []);
 });
 
+test('a whole node is evacuated, and what cannot go stays', async () => {
+  await Promise.all(['one', 'two'].map((name) => a.createRunning(name)));
+  await a.api.operate('POST', '/v1/ves', { name: 'three', template: 'test' });
+  await a.api.operate('POST', '/v1/ves/two/freeze');
+  assert.equal((await a.cli('evacuate', '--dry-run', 'beta')).code, 9);
+  const { code, stdout, stderr } = await a.cli('evacuate', '--at-once', '3', 'beta');
+  assert.equal(code, 9, 'of the one that failed');
+  assert.match(stdout, /^web is on beta\none is on beta\nthree is on beta\n$/);
+  assert.match(stderr, /two: two is frozen/);
+  assert.deepEqual(await names(a), ['two']);
+  assert.deepEqual((await b.list()).map(({ name, status }) => `${name} ${status}`).sort(), ['one running', 'three stopped', 'web running']);
+  for (const name of ['one', 'three']) await b.api.operate('DELETE', `/v1/ves/${name}?force=true`);
+  await a.api.operate('DELETE', '/v1/ves/two?force=true');
+  assert.equal((await b.cli('migrate', 'web', 'alpha')).code, 0);
+  assert.equal(await said(a, 'web', 'cat /root/kept'), 'kept');
+});
+
 test('in the end nothing is left on either node', async () => {
   await a.api.operate('DELETE', '/v1/ves/web?force=true');
   assertSame(own(a.traces(), b), empty.a, 'traces');
