@@ -144,6 +144,18 @@ test('what stands in the way is told beforehand, and the VE runs on', async () =
   assert.deepEqual(await names(b), []);
 });
 
+test('can be cancelled while its disk is sent: it runs on, and nothing of it is there', async () => {
+  const before = own(b.traces(), a);
+  await said(a, 'web', 'head -c 250000000 /dev/urandom >/srv/large');
+  const { id } = await a.api.call<{ id: string }>('POST', '/v1/ves/web/migrate', { node: 'beta' });
+  await until('its disk to be under way', async () => /its disk: [1-9]/.test((await a.api.call<{ message: string }>('GET', `/v1/operations/${id}`)).message), 20_000, 5);
+  await a.api.call('DELETE', `/v1/operations/${id}`);
+  assert.equal((await until('its end', async () => { const now = await a.api.call<{ state: string }>('GET', `/v1/operations/${id}`); return now.state === 'running' ? undefined : now; })).state, 'cancelled');
+  assert.equal(await said(a, 'web', 'systemctl is-system-running; rm /srv/large'), 'running');
+  await until('the other node to have forgotten it', () => JSON.stringify(own(b.traces(), a)) === JSON.stringify(before));
+  assert.deepEqual(await names(b), []);
+});
+
 test('a whole node is evacuated, and what cannot go stays', async () => {
   await Promise.all(['one', 'two'].map((name) => a.createRunning(name)));
   await a.api.operate('POST', '/v1/ves', { name: 'three', template: 'test' });

@@ -2,7 +2,7 @@
 import type { VeView } from '../../ve/types.ts';
 import { defineCommand } from '../command.ts';
 import { runForEach } from '../operations.ts';
-import { segment } from '../values.ts';
+import { parsePositive, segment } from '../values.ts';
 
 interface Options {
   atOnce?: number;
@@ -20,11 +20,7 @@ export const command = defineCommand<{ node: string }, Options>({
   description: ['As `veld migrate` does each of them, a few at a time: before the host is updated, or switched off. Those that cannot go stay as they are, and the others go all the same.'],
   args: [{ name: 'node', help: 'Name of a paired node (`veld node list`)' }],
   options: [
-    { flags: '--at-once <n>', help: `How many are on their way at a time (default ${AT_ONCE})`, parse: (text) => {
-      const n = Number(text);
-      if (!Number.isInteger(n) || n < 1 || n > 8) throw new Error('a whole number from 1 to 8');
-      return n;
-    } },
+    { flags: '--at-once <n>', help: `How many are on their way at a time (default ${AT_ONCE})`, parse: parsePositive },
     { flags: '--dry-run', help: 'Only say which can go' },
     { flags: '--drop-snapshots', help: 'Leave snapshots behind: they are lost' },
   ],

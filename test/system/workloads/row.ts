@@ -1,13 +1,14 @@
-/** Does one row of the matrix: an instance, a VE, clients, and rounds of suspend and resume under them. */
+/** Does one row of the matrix: a node or two, a VE, clients, and rounds of suspend and resume, or of migrations, under them. */
 import assert from 'node:assert/strict';
 import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Obstacle } from '../../../src/checkpoint/types.ts';
-import { guestName, guestTemplate } from '../../lib/cache.ts';
+import { guestName } from '../../lib/cache.ts';
 import { ApiError } from '../../lib/http.ts';
-import { startInstance, type Instance } from '../../lib/instance.ts';
+import type { Instance } from '../../lib/instance.ts';
 import { until } from '../../lib/wait.ts';
+import { makeHome, type Home, type HomeKind } from './home.ts';
 import type { Guest, Load, LoadReport, Workload } from './types.ts';
 
 /** Milliseconds of load before the first round, between rounds and after the last one. */
@@ -18,7 +19,7 @@ export interface RowResult {
   /** What became of it: `works`, `refused as expected`, or the first line of the failure. */
   outcome: string;
   rounds: number;
-  /** Milliseconds of each request, as its caller saw them. */
+  /** Milliseconds of each request, as its caller saw them; of migrations how long the VE stood, and how long all of it took. */
   suspends: number[];
   resumes: number[];
   /** Answers a second while nothing happened. */
@@ -27,21 +28,21 @@ export interface RowResult {
   longestGap: number | null;
 }
 
-/** Do a row. Never throws: what went wrong is in the result. @param rounds at most */
-export async function doRow(workload: Workload, rounds: number): Promise<RowResult> {
+/** Do a row. Never throws: what went wrong is in the result. @param rounds at most @param kind where the VE lives, and so what a round is */
+export async function doRow(workload: Workload, rounds: number, kind: HomeKind = 'one node'): Promise<RowResult> {
   const result: RowResult = { name: workload.name, outcome: 'works', rounds: 0, suspends: [], resumes: [], rate: null, longestGap: null };
-  let veld: Instance | undefined;
+  let home: Home | undefined;
   let load: Load | undefined;
   try {
     const { suite = 'debian-12', packages } = workload;
     const template = { suite, include: packages };
-    veld = await startInstance({ noTemplate: true, templates: [await guestTemplate(template, () => startInstance({ noTemplate: true }))] });
-    const guest = await makeGuest(veld, packages.length === 0 ? suite : guestName(template), workload);
+    home = await makeHome(kind, template);
+    const guest = await makeGuest(home, packages.length === 0 ? suite : guestName(template), workload);
     await workload.setup?.(guest);
-    assert.equal(await veld.booted('ve'), 'running', await guest.sh('systemctl --failed --no-legend --plain'));
+    assert.equal(await home.now().booted('ve'), 'running', await guest.sh('systemctl --failed --no-legend --plain'));
     if (workload.refused) {
-      await assertRefused(veld, workload.refused);
-      await assertRightlyRefused(veld);
+      await assertRefused(home.now(), workload.refused);
+      await assertRightlyRefused(home.now());
       result.outcome = 'refused, as expected';
       return result;
     }
@@ -51,8 +52,8 @@ export async function doRow(workload: Workload, rounds: number): Promise<RowResu
     if (load) result.rate = load.answers() / ((performance.now() - since) / 1000);
     const todo = Math.min(rounds, workload.rounds ?? rounds);
     for (let round = 1; round <= todo; round++) {
-      await assertCheckAgrees(veld);
-      await suspendAndResume(veld, result);
+      await assertCheckAgrees(home.now());
+      await home.round(result);
       await workload.afterResume?.(guest, round);
       // Whose question was lost on the way asks again after as long as it has waited until then: that is TCP's own way.
       await load?.answered();
@@ -67,22 +68,22 @@ export async function doRow(workload: Workload, rounds: number): Promise<RowResu
     await workload.check?.(guest, report);
     assert.equal(await guest.sh('systemctl --failed --no-legend --plain'), '', 'failed units');
     if (workload.reboot) {
-      await reboot(veld);
-      await suspendAndResume(veld, result);
-      assert.equal(await veld.booted('ve'), 'running');
+      await reboot(home.now());
+      await home.round(result);
+      assert.equal(await home.now().booted('ve'), 'running');
     }
     if (result.rate !== null && result.rate < (workload.rate ?? 0)) result.outcome = `works, though the clients had less than ${workload.rate} answers/s`;
   } catch (error) {
     const said = error instanceof Error ? error : new Error(String(error));
     result.outcome = `FAILS in round ${result.rounds + 1}: ${said.message.replaceAll('\n', ' ').slice(0, 600)}${said.cause instanceof Error ? ` (${said.cause.message})` : ''}`;
     // For the log of the test: what the VE says, if it can.
-    const journal = await veld?.exec('ve', 'sh', '-c', 'journalctl -b --no-pager | tail -60').catch(() => undefined);
+    const journal = await home?.now().exec('ve', 'sh', '-c', 'journalctl -b --no-pager | tail -60').catch(() => undefined);
     process.stderr.write(`${workload.name}: ${said.stack}\n${journal?.stdout ?? ''}\n`);
     if (error instanceof ApiError && error.error.details) result.outcome += ` ${JSON.stringify(error.error.details).slice(0, 1500)}`;
   } finally {
     // Clients whose VE has failed have nobody to wait for.
     void load?.stop().catch(() => {});
-    await veld?.destroy();
+    await home?.destroy();
   }
   return result;
 }
@@ -93,7 +94,8 @@ function reported(report: LoadReport, result: RowResult): void {
   assert.equal(report.answers, report.questions, 'answers to all questions');
 }
 
-async function makeGuest(veld: Instance, template: string, { properties = {} }: Workload): Promise<Guest> {
+async function makeGuest(home: Home, template: string, { properties = {} }: Workload): Promise<Guest> {
+  const veld = home.now();
   await veld.api.operate('POST', '/v1/ves', { name: 've', template, properties, start: true });
   assert.equal(await veld.booted('ve'), 'running', (await veld.exec('ve', 'systemctl', '--failed', '--no-legend', '--plain')).stdout);
   const folder = join(veld.dir, 'clients');
@@ -101,20 +103,11 @@ async function makeGuest(veld: Instance, template: string, { properties = {} }: 
   return {
     name: 've', address: (await veld.show('ve')).addresses[0]!, folder,
     async sh(script) {
-      const { exitCode, stdout, stderr } = await veld.exec('ve', 'sh', '-c', script);
+      const { exitCode, stdout, stderr } = await home.now().exec('ve', 'sh', '-c', script);
       assert.equal(exitCode, 0, `${script.trim().slice(0, 200)}: ${stdout}${stderr}`);
       return stdout;
     },
   };
-}
-
-async function suspendAndResume(veld: Instance, result: RowResult): Promise<void> {
-  const begun = performance.now();
-  await veld.api.operate('POST', '/v1/ves/ve/suspend');
-  const suspended = performance.now();
-  await veld.api.operate('POST', '/v1/ves/ve/resume');
-  result.suspends.push(suspended - begun);
-  result.resumes.push(performance.now() - suspended);
 }
 
 async function assertRefused(veld: Instance, message: RegExp): Promise<void> {
