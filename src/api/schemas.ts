@@ -216,6 +216,7 @@ export const VeDetails = Type.Object({
   ...veFields,
   properties: Type.Record(Type.String(), Type.Unknown(), { description: 'All properties, defaults filled in' }),
   pending: Type.Array(Type.String(), { description: 'Properties that wait for the next start' }),
+  grantedTo: nullable(Type.String({ description: 'Node to which it was granted, and which has not said yet whether it has it' })),
   usage: nullable(Type.Object({ cpuSeconds: Type.Number(), memoryBytes: Type.Number(), tasks: Type.Number() })),
   traffic: nullable(Type.Object({ rxBytes: Type.Number(), txBytes: Type.Number(), rxPackets: Type.Number(), txPackets: Type.Number() })),
   link: Type.String({ description: 'Host side of eth0; empty without one' }),

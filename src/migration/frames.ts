@@ -7,7 +7,7 @@
  *
  * Whoever has nothing to say for a while gives a sign of life; a stream on which nothing comes for longer is taken for dead.
  */
-import { Writable, type Duplex, type Readable } from 'node:stream';
+import type { Duplex, Readable, Writable } from 'node:stream';
 import { VeldError } from '../lib/errors.ts';
 
 const HEAD = 5;
@@ -114,21 +114,29 @@ export class FrameStream {
     return true;
   }
 
+  /** Take bulk data part by part, each when the one before is dealt with. @throws VeldError `migration.link`, `migration.stream`; whatever `take` throws */
+  async receiveParts(take: (part: Buffer) => void | Promise<void>): Promise<void> {
+    for (;;) {
+      const { kind, body } = await this.#next(PART);
+      if (kind === 'E') return;
+      if (kind !== 'D') throw this.#wrong(kind === 'X' ? 'data that broke off' : 'something else than bulk data');
+      this.received += body.length;
+      await take(body);
+    }
+  }
+
   /** Write bulk data to where it goes, and end that. @throws VeldError `migration.link`, `migration.stream`; whatever the target throws */
   async receiveBulk(target: Writable): Promise<void> {
     let broken: Error | undefined;
     const fail = (error: Error): void => { broken ??= error; };
+    const check = (): void => { if (broken) throw broken; };
     target.on('error', fail);
     try {
-      for (;;) {
-        const { kind, body } = await this.#next(PART);
-        if (kind === 'E') break;
-        if (kind !== 'D') throw this.#wrong(kind === 'X' ? 'data that broke off' : 'something else than bulk data');
-        this.received += body.length;
-        if (broken) throw broken;
-if (!target.write(body)) await taken(target);
-      }
-      if (broken) throw broken;
+      await this.receiveParts(async (part) => {
+        check();
+        if (!target.write(part)) await taken(target);
+      });
+      check();
       await new Promise<void>((resolve, reject) => {
         target.once('error', reject);
         target.end((error?: Error | null) => (error ? reject(error) : resolve()));
@@ -244,13 +252,11 @@ if (!target.write(body)) await taken(target);
 export async function collect(link: FrameStream, length: number): Promise<Buffer> {
   const parts: Buffer[] = [];
   let size = 0;
-  await link.receiveBulk(new Writable({
-    write(chunk: Buffer, _encoding, done) {
-      parts.push(chunk);
-      size += chunk.length;
-      done(size > length ? new VeldError('migration.stream', 'The other node has sent more than it had announced.') : null);
-    },
-  }));
+  await link.receiveParts((part) => {
+    parts.push(part);
+    size += part.length;
+    if (size > length) throw new VeldError('migration.stream', 'The other node has sent more than it had announced.');
+  });
   if (size !== length) throw new VeldError('migration.stream', 'The other node has sent less than it had announced.');
   return Buffer.concat(parts);
 }

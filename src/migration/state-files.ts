@@ -5,7 +5,7 @@
 import { createReadStream } from 'node:fs';
 import { mkdir, open, readdir, stat, type FileHandle } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
-import { Readable, Writable } from 'node:stream';
+import { Readable } from 'node:stream';
 import { VeldError } from '../lib/errors.ts';
 import type { FrameStream } from './frames.ts';
 import { refusal } from './refusal.ts';
@@ -58,41 +58,35 @@ export async function receiveStateFiles(link: FrameStream, folder: string, limit
   await mkdir(folder, { recursive: true, mode: 0o700 });
   for (const below of new Set(files.map(({ path }) => dirname(path)))) await mkdir(join(folder, below), { recursive: true, mode: 0o755 });
   const rest = files.values();
-  let handle: FileHandle | undefined;
-  let left = 0;
+  /** The file that is being filled, and how much of it is to come. */
+  const current: { handle?: FileHandle; left: number } = { left: 0 };
+  /** Go on to the next file that is not empty. @returns whether there is one */
   const next = async (): Promise<boolean> => {
-    await handle?.close();
-    handle = undefined;
-    const { value, done } = rest.next();
-    if (done) return false;
-    handle = await open(join(folder, value.path), 'wx', 0o644);
-    left = value.size;
-    return true;
-  };
-  const put = async (chunk: Buffer): Promise<void> => {
-    for (let at = 0; at < chunk.length;) {
-      while (left === 0) if (!await next()) throw new VeldError('migration.stream', 'The other node has sent more than it had announced.');
-      const part = chunk.subarray(at, at + left);
-      for (let done = 0; done < part.length;) done += (await handle!.write(part, done)).bytesWritten;
-      at += part.length;
-      left -= part.length;
+    for (const { path, size } of rest) {
+      await current.handle?.close();
+      delete current.handle;
+      current.handle = await open(join(folder, path), 'wx', 0o644);
+      current.left = size;
+      if (size > 0) return true;
     }
-  };
-  const end = async (): Promise<void> => {
-    while (left === 0) if (!await next()) return;
-    throw new VeldError('migration.stream', 'The other node has sent less than it had announced.');
+    return false;
   };
   try {
-    await link.receiveBulk(new Writable({
-      highWaterMark: 4 << 20,
-      write(chunk: Buffer, _encoding, done) { put(chunk).then(() => done(), done); },
-      final(done) { end().then(() => done(), done); },
-    }));
+    await link.receiveParts(async (chunk) => {
+      for (let at = 0; at < chunk.length;) {
+        if (current.left === 0 && !await next()) throw new VeldError('migration.stream', 'The other node has sent more than it had announced.');
+        const part = chunk.subarray(at, at + current.left);
+        for (let done = 0; done < part.length;) done += (await current.handle!.write(part, done)).bytesWritten;
+        at += part.length;
+        current.left -= part.length;
+      }
+    });
+    if (current.left > 0 || await next()) throw new VeldError('migration.stream', 'The other node has sent less than it had announced.');
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code === 'ENOSPC') throw new VeldError('disk.full', 'There is no space for its memory on that node.', { cause: error });
     throw error;
   } finally {
-    await handle?.close();
+    await current.handle?.close();
   }
 }
 

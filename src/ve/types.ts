@@ -40,6 +40,8 @@ export interface VeDetail extends VeView {
   properties: Properties;
   /** Properties that wait for the next start. */
   pending: string[];
+  /** Name of the node to which it was granted, and which has not said yet whether it has it; else null. */
+  grantedTo: string | null;
   usage: Usage | null;
   traffic: Traffic | null;
   /** Host side of eth0; empty without one. */

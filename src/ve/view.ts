@@ -64,11 +64,18 @@ export function detailVe(context: VeContext, ve: VeRecord, nameOf?: TemplateName
     ...view,
     properties,
     pending: view.pid === null ? [] : pending(context, ve, properties),
+    grantedTo: view.pid === null ? grantedTo(context, ve) : null,
     usage: view.pid === null ? null : context.resources.usage(ve.number) ?? null,
     traffic: view.pid === null ? null : trafficOf(ve) ?? null,
     link: links.find(({ name }) => name === 'eth0')?.link ?? '',
     links,
   };
+}
+
+/** Only a VE that does not run can be one of which it is not known whose it is. */
+function grantedTo({ store }: VeContext, { uuid }: VeRecord): string | null {
+  const handover = store.listHandovers().find(({ role, ve }) => role === 'source' && ve === uuid);
+  return handover ? store.listNodes().find(({ id }) => id === handover.node)?.name ?? handover.node : null;
 }
 
 function statusOf(context: VeContext, ve: VeRecord, run: RunState, busy: OperationRecord | undefined): VeStatus {

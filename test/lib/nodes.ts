@@ -1,19 +1,9 @@
 /** Nodes of a test: instances that listen for each other on the loopback, and clients that talk to their doors without being one. */
-import { createServer } from 'node:net';
 import { once } from 'node:events';
 import { request } from 'node:https';
 import { connect, type ConnectionOptions, type TLSSocket } from 'node:tls';
+import { freePort } from '../../src/cluster/testing.ts';
 import { makeInstance, type Instance, type InstanceOptions } from './instance.ts';
-
-/** A port that was free a moment ago. */
-export async function freePort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  const { port } = server.address() as { port: number };
-  server.close();
-  await once(server, 'close');
-  return port;
-}
 
 /** An instance that listens at 127.0.0.1; nothing runs yet. */
 export async function makeNode(name: string, options: InstanceOptions = {}): Promise<Instance> {

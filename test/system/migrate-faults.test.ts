@@ -77,6 +77,7 @@ test('a target that is gone for good: the VE stands, all of it is kept, and it i
   const error = await moving;
   assert.match(error?.message ?? '', /migration\.undecided/);
   assert.equal((await from.show('web')).status, 'suspended');
+  assert.match((await from.cli('show', 'web')).stdout, new RegExp(`Granted to: +${name}, which has not said`));
   for (const line of [['resume', 'web'], ['start', '--discard-state', 'web'], ['destroy', '--yes', 'web'], ['migrate', 'web', name]]) {
     const result = await from.cli(...line);
     assert.equal(result.code, 55, `${line.join(' ')}: ${result.stderr}`);

@@ -56,6 +56,7 @@ function describe(ve: VeDetail, style: { width: number; colour: boolean }): stri
     ['Tasks', usage ? String(usage.tasks) : undefined],
     ['Received', traffic ? `${formatBytes(traffic.rxBytes)} in ${traffic.rxPackets} packets` : undefined],
     ['Sent', traffic ? `${formatBytes(traffic.txBytes)} in ${traffic.txPackets} packets` : undefined],
+    ['Granted to', ve.grantedTo === null ? undefined : `${ve.grantedTo}, which has not said yet whether it has it`],
     ['At next start', ve.pending.length > 0 ? ve.pending.join(', ') : undefined],
   ], style).replace(/^(\S*Status:\S*\s+)(\S+)/m, (_, label: string, status: string) => label + (style.colour ? paintStatus(status) : status));
   const set = Object.entries(ve.set);
