@@ -20,6 +20,8 @@ export interface TarEntry {
   link: string;
   /** Bytes of content in the stream. */
   size: number;
+  /** Bytes of the file, with its holes. */
+  whole: number;
   /** Of a device node: its major and minor number. */
   device: readonly [major: number, minor: number];
   /** Extended attribute -> its bytes. */
@@ -60,6 +62,8 @@ interface Extended {
   sparseName?: string;
   link?: string;
   size?: number;
+  /** Of a sparse file: its size with holes. */
+  whole?: number;
   uid?: number;
   gid?: number;
   xattrs: Map<string, Buffer>;
@@ -183,7 +187,7 @@ export class TarReader {
     const entry: TarEntry = {
       path, type: known === 'file' && path.endsWith('/') && type !== 'S' ? 'folder' : known, mode: numberAt(block, 100, 8) & 0o7777,
       uid: next.uid ?? numberAt(block, 108, 8), gid: next.gid ?? numberAt(block, 116, 8), link: next.link ?? textAt(block, 157, 100, encoding),
-      size: known === 'file' ? next.size ?? size : 0, xattrs: next.xattrs, acls: next.acls, sha256: null,
+      size: known === 'file' ? next.size ?? size : 0, whole: known === 'file' ? next.whole ?? next.size ?? size : 0, xattrs: next.xattrs, acls: next.acls, sha256: null,
       device: known === 'character' || known === 'block' ? [numberAt(block, 329, 8), numberAt(block, 337, 8)] : [0, 0],
     };
     this.#entry = entry;
@@ -236,6 +240,7 @@ export class TarReader {
       if (key === 'path') this.#next.path = text;
       else if (key === 'GNU.sparse.name') this.#next.sparseName = text;
       else if (key === 'linkpath') this.#next.link = text;
+      else if (key === 'GNU.sparse.realsize') this.#next.whole = whole(Number(text));
       else if (key === 'size' || key === 'uid' || key === 'gid') this.#next[key] = whole(Number(text));
       else if (key.startsWith(ACL)) this.#next.acls.set(key.slice(ACL.length), text);
       // GNU tar writes the two characters that the format needs otherwise.

@@ -1,6 +1,6 @@
 /** The receiving side: a stream becomes names of a tree, after every header of it has been checked. */
 import { once } from 'node:events';
-import { closeSync } from 'node:fs';
+import { closeSync, statfsSync } from 'node:fs';
 import { Writable } from 'node:stream';
 import { startBox } from '../kernel/box.ts';
 import type { BoxCapability } from '../kernel/box.ts';
@@ -18,6 +18,10 @@ export interface StreamLimits {
   entries: number;
   /** Bytes of all contents together, without holes. */
   bytes: number;
+  /** The same with holes: somebody will read them all. Default: any number. */
+  whole?: number;
+  /** Bytes of disk that others need. Default: none. */
+  leave?: number;
 }
 
 export interface StreamCounts {
@@ -45,6 +49,10 @@ const CAPABILITIES: readonly BoxCapability[] = ['chown', 'dac_override', 'fowner
 
 /** Longest list of opaque folders that is believed, in bytes. */
 const HEADER_LIMIT = 32 << 20;
+/** Most folders in it. */
+const HEADER_NAMES = 1_000_000;
+/** After how many bytes the disk is looked at. */
+const LOOK = 16 << 20;
 /** Longest path, in bytes: PATH_MAX of linux/limits.h. */
 const PATH_LIMIT = 4096;
 
@@ -67,6 +75,7 @@ export function unpackTree(target: string, options: { uidBase: number; limits: S
   /** Folders of entries that did not come before them. */
   const unseen = new Set<string>();
   const problems: string[] = [];
+  let [whole, looked] = [0, 0];
   let full = false;
   const box = startBox(['/usr/bin/tar', '--extract', '--file=-', '--directory=/out', '--numeric-owner', '--same-owner', '--preserve-permissions', '--acls', '--xattrs',
     '--xattrs-include=user.*', '--xattrs-include=security.capability', '--delay-directory-restore', '--warning=no-timestamp'],
@@ -84,8 +93,10 @@ export function unpackTree(target: string, options: { uidBase: number; limits: S
   const reader = new TarReader((entry) => {
     counts.entries += 1;
     counts.bytes += entry.size;
+    whole += entry.whole;
     if (counts.entries > limits.entries) throw invalid(`holds more than ${limits.entries} entries`);
     if (counts.bytes > limits.bytes) throw invalid(`holds more than ${limits.bytes} bytes`);
+    if (limits.whole !== undefined && whole > limits.whole) throw invalid(`holds files of more than ${limits.whole} bytes`);
     checkEntry(entry, uidBase);
     note(plain(entry.path), entry);
   }, undefined, { encoding: 'latin1', hash: false, posix: true, invalid });
@@ -95,7 +106,9 @@ export function unpackTree(target: string, options: { uidBase: number; limits: S
     for (let above = folderOf(path); above !== '.' && !folders.has(above) && !unseen.has(above); above = folderOf(above)) unseen.add(above);
   };
 
-  let head: Buffer | undefined = Buffer.alloc(0);
+  /** The header, until it is whole, and how much of it is there. */
+  let head: Buffer | undefined = Buffer.alloc(STREAM_MAGIC.length + 4);
+  let size = 0;
   let opaque = new Set<string>();
   const { promise: ended, resolve, reject } = Promise.withResolvers<StreamCounts>();
   ended.catch(() => {}); // told to whoever waits
@@ -123,22 +136,39 @@ export function unpackTree(target: string, options: { uidBase: number; limits: S
   return { input, ended, cancel: () => { input.destroy(); } };
 
   async function feed(chunk: Buffer): Promise<void> {
-    let bytes = chunk;
-    if (head) {
-      head = Buffer.concat([head, chunk]);
-      const start = STREAM_MAGIC.length + 4;
-      if (head.length < start) return;
-      if (!head.subarray(0, STREAM_MAGIC.length).equals(STREAM_MAGIC)) throw invalid('is none of a tree');
-      const length = head.readUInt32BE(STREAM_MAGIC.length);
-      if (length > HEADER_LIMIT) throw invalid('has a header longer than 32 MiB');
-      if (head.length < start + length) return;
-      opaque = new Set(head.toString('latin1', start, start + length).split('\0').slice(0, -1));
-      bytes = head.subarray(start + length);
-      head = undefined;
+    const bytes = head ? behindHeader(chunk) : chunk;
+    if (bytes.length === 0) return;
+    looked += bytes.length;
+    if (looked > LOOK && limits.leave !== undefined) {
+      looked = 0;
+      const { bavail, bsize } = statfsSync(target);
+      if (bavail * bsize < limits.leave) throw noSpace();
     }
     reader.write(bytes);
     if (full) throw noSpace();
     if (!stdin.write(bytes)) await Promise.race([once(stdin, 'drain'), box.ended]);
+  }
+
+  /** Take the header, which may come by single bytes. @returns what comes behind it */
+  function behindHeader(chunk: Buffer): Buffer {
+    const start = STREAM_MAGIC.length + 4;
+    let rest = chunk;
+    for (;;) {
+      const taken = rest.copy(head!, size);
+      size += taken;
+      rest = rest.subarray(taken);
+      if (size < head!.length) return rest;
+      if (!head!.subarray(0, STREAM_MAGIC.length).equals(STREAM_MAGIC)) throw invalid('is none of a tree');
+      const length = head!.readUInt32BE(STREAM_MAGIC.length);
+      if (length > HEADER_LIMIT) throw invalid('has a header longer than 32 MiB');
+      if (size === start + length) break;
+      head = Buffer.concat([head!], start + length);
+    }
+    const names = head!.subarray(start);
+    if (names.reduce((count, byte) => (byte === 0 ? count + 1 : count), 0) > Math.min(limits.entries, HEADER_NAMES)) throw invalid('names too many folders');
+    opaque = new Set(names.toString('latin1').split('\0').slice(0, -1));
+    head = undefined;
+    return rest;
   }
 
   async function finish(): Promise<StreamCounts> {
