@@ -6,6 +6,8 @@ import { createHash } from 'node:crypto';
 import { VeldError } from './errors.ts';
 
 const BLOCK = 512;
+/** Most blocks behind the end of an archive: GNU tar fills up to 20. */
+const PADDING = 1000;
 /** Longest extended header that is believed, in bytes: 4096 for two paths, and extended attributes. */
 const EXTENDED_LIMIT = 1 << 20;
 
@@ -142,6 +144,7 @@ export class TarReader {
         if (bytes.length < BLOCK) break;
         // After two blocks of zeros the archive is over; what follows is padding that tar ignores, too.
         if (this.#zeros < 2) this.#header(bytes.subarray(0, BLOCK));
+        else if (++this.#zeros > PADDING && this.#options.posix) throw invalid('goes on after its end');
         bytes = bytes.subarray(BLOCK);
       }
     }

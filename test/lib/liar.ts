@@ -71,9 +71,17 @@ export async function goodOffer(node: Instance, changes: Record<string, unknown>
   };
 }
 
-/** A tree by hand, which begins with its root. */
-export function treeOf(entries: readonly HeaderFields[], base = STRANGE_BASE): Readable {
-  return Readable.from([streamOf([{ path: './', type: '5', uid: base }, ...entries])]);
+/** A tree by hand, which begins with its root. @param more what comes behind it */
+export function treeOf(entries: readonly HeaderFields[], base = STRANGE_BASE, more: Iterable<Buffer> = []): Readable {
+  return Readable.from((function* () {
+    yield streamOf([{ path: './', type: '5', uid: base }, ...entries]);
+    yield* more;
+  })());
+}
+
+/** Nothing, without end. */
+export function* zeros(): Generator<Buffer> {
+  for (;;) yield Buffer.alloc(64 << 10);
 }
 
 /** What of migrations lies on a node's disk, and in its records. */

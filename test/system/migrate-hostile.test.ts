@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { Readable } from 'node:stream';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { after, before, test } from 'node:test';
-import { goodOffer, holdings, isWell, makeLiar, refusalTo, STRANGE_BASE, treeOf } from '../lib/liar.ts';
+import { goodOffer, holdings, isWell, makeLiar, refusalTo, STRANGE_BASE, treeOf, zeros } from '../lib/liar.ts';
 import { makeNode } from '../lib/nodes.ts';
 import { assertSame } from '../lib/same.ts';
 import { until } from '../lib/wait.ts';
@@ -187,6 +187,10 @@ test('disks that lead out, or hold what is not the VE\'s, are refused', async ()
       assert.match(code, /migration.(stream|refused)/, `${what}, ${type}`);
     }
   }
+  const { link } = await accepted();
+  link.send({ type: 'round', bytes: 0, last: true } as TreeMessage);
+  await link.sendBulk(treeOf([], own, zeros())).catch(() => {});
+  assert.match((await refused(link)).message, /goes on after its end/);
   await unharmed();
   assert.throws(() => process.getBuiltinModule('node:fs').statSync('/tmp/veld-hostile-out'), { code: 'ENOENT' });
 });
@@ -326,8 +330,8 @@ test('without the right nothing is heard; with it taken away, or the node remove
   await b.json('node', 'set', 'liar', 'allow=migrate');
   const second = await accepted();
   second.link.send({ type: 'round', bytes: 0, last: true } as TreeMessage);
-  const endless = Readable.from((function* () { yield treeOf([]).read() as Buffer; for (;;) yield Buffer.alloc(512); })());
-  const sending = second.link.sendBulk(endless).catch((error: unknown) => error as { code: string });
+  const long = treeOf([{ path: './long', uid: own, size: 2 ** 32 }], own, zeros());
+  const sending = second.link.sendBulk(long).catch((error: unknown) => error as { code: string });
   await sleep(300);
   await b.json('node', 'remove', 'liar');
   assert.equal((await sending as { code: string }).code, 'migration.link');
