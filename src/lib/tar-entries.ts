@@ -7,7 +7,7 @@ import { VeldError } from './errors.ts';
 
 const BLOCK = 512;
 /** Most blocks behind the end of an archive: GNU tar fills up to 20. */
-const PADDING = 1000;
+const PADDING = 40;
 /** Longest extended header that is believed, in bytes: 4096 for two paths, and extended attributes. */
 const EXTENDED_LIMIT = 1 << 20;
 

@@ -132,7 +132,8 @@ export function unpackTree(target: string, options: { uidBase: number; limits: S
     },
   });
   input.on('error', () => {}); // `ended` tells
-  box.ended.catch((error: unknown) => input.destroy(error as Error));
+  // That it takes no more is only what came of it.
+  box.ended.catch((error: unknown) => input.destroy(full ? noSpace() : error as Error));
   return { input, ended, cancel: () => { input.destroy(); } };
 
   async function feed(chunk: Buffer): Promise<void> {
