@@ -15,7 +15,7 @@ export const PARENT = 'parent';
 const MEMORY = /^(pagemap-\d+|pages-\d+)\.img$/;
 
 /** States that may stand on each other: a restore reads from all of them, and what was replaced since stays on the disk. */
-const GENERATIONS = 8;
+export const GENERATIONS = 8;
 
 /** Make a folder have the same images as another, earlier generations included; nothing is copied. @param to an empty folder @param wanted which */
 export function linkImages(from: string, to: string, wanted: (name: string) => boolean = () => true): void {

@@ -6,6 +6,8 @@ import { createHash } from 'node:crypto';
 import { VeldError } from './errors.ts';
 
 const BLOCK = 512;
+/** Most blocks behind the end of an archive: GNU tar fills up to 20. */
+const PADDING = 40;
 /** Longest extended header that is believed, in bytes: 4096 for two paths, and extended attributes. */
 const EXTENDED_LIMIT = 1 << 20;
 
@@ -20,6 +22,8 @@ export interface TarEntry {
   link: string;
   /** Bytes of content in the stream. */
   size: number;
+  /** Bytes of the file, with its holes. */
+  whole: number;
   /** Of a device node: its major and minor number. */
   device: readonly [major: number, minor: number];
   /** Extended attribute -> its bytes. */
@@ -60,6 +64,8 @@ interface Extended {
   sparseName?: string;
   link?: string;
   size?: number;
+  /** Of a sparse file: its size with holes. */
+  whole?: number;
   uid?: number;
   gid?: number;
   xattrs: Map<string, Buffer>;
@@ -138,6 +144,7 @@ export class TarReader {
         if (bytes.length < BLOCK) break;
         // After two blocks of zeros the archive is over; what follows is padding that tar ignores, too.
         if (this.#zeros < 2) this.#header(bytes.subarray(0, BLOCK));
+        else if (++this.#zeros > PADDING && this.#options.posix) throw invalid('goes on after its end');
         bytes = bytes.subarray(BLOCK);
       }
     }
@@ -183,7 +190,7 @@ export class TarReader {
     const entry: TarEntry = {
       path, type: known === 'file' && path.endsWith('/') && type !== 'S' ? 'folder' : known, mode: numberAt(block, 100, 8) & 0o7777,
       uid: next.uid ?? numberAt(block, 108, 8), gid: next.gid ?? numberAt(block, 116, 8), link: next.link ?? textAt(block, 157, 100, encoding),
-      size: known === 'file' ? next.size ?? size : 0, xattrs: next.xattrs, acls: next.acls, sha256: null,
+      size: known === 'file' ? next.size ?? size : 0, whole: known === 'file' ? next.whole ?? next.size ?? size : 0, xattrs: next.xattrs, acls: next.acls, sha256: null,
       device: known === 'character' || known === 'block' ? [numberAt(block, 329, 8), numberAt(block, 337, 8)] : [0, 0],
     };
     this.#entry = entry;
@@ -236,6 +243,7 @@ export class TarReader {
       if (key === 'path') this.#next.path = text;
       else if (key === 'GNU.sparse.name') this.#next.sparseName = text;
       else if (key === 'linkpath') this.#next.link = text;
+      else if (key === 'GNU.sparse.realsize') this.#next.whole = whole(Number(text));
       else if (key === 'size' || key === 'uid' || key === 'gid') this.#next[key] = whole(Number(text));
       else if (key.startsWith(ACL)) this.#next.acls.set(key.slice(ACL.length), text);
       // GNU tar writes the two characters that the format needs otherwise.

@@ -2,6 +2,7 @@
 import { join } from 'node:path';
 import { Readable } from 'node:stream';
 import { packTree, prepareScan, scanTree, syncTree, treeChanges, type PreparedScan, type Tree, type TreeChanges, type TreePack } from '../storage/transfer.ts';
+import { VeldError } from '../lib/errors.ts';
 import type { Volumes } from '../storage/types.ts';
 import type { VeRecord } from '../store/types.ts';
 import type { FrameStream } from './frames.ts';
@@ -84,14 +85,16 @@ async function send(link: FrameStream, message: Pick<TreeMessage, 'type' | 'last
   const told = async (): Promise<void> => {
     const reply = await link.receive<Done | Refuse>('done', 'refuse');
     if (reply.type === 'refuse') throw refusal(reply);
+    if (!whole) throw new VeldError('migration.stream', 'The other node says that it has all of it, and it was not sent yet.');
   };
-  if (names.length > 0 && !await link.sendBulk(Readable.from([names]))) return told();
+  let whole = names.length === 0 || await link.sendBulk(Readable.from([names]));
+  if (!whole) return told();
   let sent = 0;
   // Names go in while data comes out.
   const asked = pack.send(changes.send);
   asked.catch(() => {}); // `ended` tells
   try {
-    const whole = await link.sendBulk(pack.output, (part) => progress(sent += part, bytes));
+    whole = await link.sendBulk(pack.output, (part) => progress(sent += part, bytes));
     if (whole) await Promise.all([asked, pack.ended]);
   } finally {
     pack.cancel();

@@ -5,7 +5,8 @@
  *   4 bytes    length of what follows, big endian
  *   the rest
  *
- * Whoever has nothing to say for a while gives a sign of life; a stream on which nothing comes for longer is taken for dead.
+ * Whoever has nothing to say for a while gives a sign of life; a stream on which nothing comes for longer is taken for dead. So is one that is waited for, and brings
+ * for very long nothing but signs of life, or data by drops.
  */
 import type { Duplex, Readable, Writable } from 'node:stream';
 import { VeldError } from '../lib/errors.ts';
@@ -17,13 +18,20 @@ const PART = 1 << 20;
 /** How large the parts are that we send. */
 const OUR_PART = 256 << 10;
 
-/** How often a sign of life is given, and how long none may come, in milliseconds. */
+/** Less data than this, in bytes, is no progress. */
+const PROGRESS = 64 << 10;
+
+/** In milliseconds. */
 export interface Patience {
+  /** How often a sign of life is given. */
   alive: number;
+  /** How long none may come. */
   dead: number;
+  /** How long nothing else may come while it is waited for. */
+  idle: number;
 }
 
-export const PATIENCE: Patience = { alive: 3000, dead: 15_000 };
+export const PATIENCE: Patience = { alive: 3000, dead: 15_000, idle: 600_000 };
 
 /** A message: any object with a `type`. */
 export interface Message {
@@ -36,9 +44,12 @@ export class FrameStream {
   readonly #patience: Patience;
   readonly #chunks: AsyncIterator<Buffer>;
   /** What has come and was not read yet. */
-  #rest: Buffer[] = [];
-  #size = 0;
+  #rest: Buffer = Buffer.alloc(0);
   #heard = performance.now();
+  /** Since when something is waited for, and how much of it has come; for how long it may be. */
+  #waiting: number | undefined;
+  #progress = 0;
+  #idle: number;
   #failure: Error | undefined;
   /** The frame that is read while we send, and whether it has come. */
   #ahead: Promise<{ kind: string; body: Buffer }> | undefined;
@@ -53,12 +64,14 @@ export class FrameStream {
   constructor(stream: Duplex, patience = PATIENCE) {
     this.#stream = stream;
     this.#patience = patience;
+    this.#idle = patience.idle;
     stream.on('error', (error) => this.#break(error));
     stream.on('close', () => this.#break(new Error('the connection has ended')));
     stream.on('drain', () => this.#taken?.());
     this.#chunks = stream.iterator({ destroyOnReturn: false })[Symbol.asyncIterator]() as AsyncIterator<Buffer>;
     this.#timer = setInterval(() => {
       if (performance.now() - this.#heard > patience.dead && stream.readableLength === 0) this.#break(new Error(`nothing was heard for ${patience.dead / 1000} s`));
+      else if (this.#waiting !== undefined && performance.now() - this.#waiting > this.#idle) this.#break(new Error(`for ${this.#idle / 1000} s nothing came but signs of life`));
       else if (stream.writableLength === 0) this.#frame('K', Buffer.alloc(0));
     }, patience.alive).unref();
   }
@@ -66,6 +79,11 @@ export class FrameStream {
   /** Why the stream can be used no more; undefined while it can. */
   get failure(): Error | undefined {
     return this.#failure;
+  }
+
+  /** From now on wait for no longer than this, in milliseconds: something else waits, too. */
+  hurry(idle: number): void {
+    this.#idle = Math.min(idle, this.#patience.idle);
   }
 
   /** Send a message. Returns at once; what cannot be sent shows when something is awaited. */
@@ -147,15 +165,18 @@ export class FrameStream {
     }
   }
 
-  /** End the stream when all that was sent has gone. */
-  async finish(): Promise<void> {
+  /**
+   * End the stream when all that was sent has gone, and the other side has ended it, too: who is cut off in the middle of writing does not read what was said last.
+   * @param within milliseconds; then it ends all the same
+   */
+  async finish(within = this.#patience.dead): Promise<void> {
     clearInterval(this.#timer);
     if (this.#failure) return;
-    await new Promise<void>((resolve) => {
-      const timer = setTimeout(resolve, this.#patience.dead).unref();
-      this.#stream.end(() => { clearTimeout(timer); resolve(); });
-      this.#stream.once('close', () => { clearTimeout(timer); resolve(); });
-    });
+    const timer = setTimeout(() => this.close(), within).unref();
+    this.#stream.end();
+    while (!this.#failure && !(await this.#chunks.next().catch(() => ({ done: true }))).done);
+    clearTimeout(timer);
+    this.close();
   }
 
   /** End the stream. */
@@ -193,7 +214,10 @@ export class FrameStream {
     const ahead = this.#ahead;
     this.#ahead = undefined;
     this.#said = false;
+    this.#waiting ??= performance.now();
     const frame = await (ahead ?? this.#frameAfter(limit));
+    this.#progress += frame.body.length;
+    if (frame.kind !== 'D' || this.#progress >= PROGRESS) [this.#waiting, this.#progress] = [undefined, 0];
     if (frame.body.length > limit) throw this.#wrong('what is no frame');
     if (ahead) this.#said = false;
     return frame;
@@ -210,8 +234,17 @@ export class FrameStream {
     }
   }
 
+  /** Into one piece from the start: whoever sends it by single bytes fills no memory with pieces. */
   async #bytes(length: number): Promise<Buffer> {
-    while (this.#size < length) {
+    if (this.#rest.length >= length) {
+      const all = this.#rest.subarray(0, length);
+      this.#rest = this.#rest.subarray(length);
+      return all;
+    }
+    const all = Buffer.allocUnsafe(length);
+    let size = this.#rest.copy(all);
+    this.#rest = Buffer.alloc(0);
+    while (size < length) {
       this.#check();
       const next = await this.#chunks.next().catch((error: unknown) => { this.#break(error as Error); });
       if (!next || next.done) {
@@ -219,14 +252,12 @@ export class FrameStream {
         this.#check();
       } else {
         this.#heard = performance.now();
-        this.#rest.push(next.value);
-        this.#size += next.value.length;
+        const taken = next.value.copy(all, size);
+        size += taken;
+        this.#rest = next.value.subarray(taken);
       }
     }
-    const all = this.#rest.length === 1 ? this.#rest[0]! : Buffer.concat(this.#rest);
-    this.#size -= length;
-    this.#rest = this.#size > 0 ? [all.subarray(length)] : [];
-    return all.subarray(0, length);
+    return all;
   }
 
   #check(): void {
@@ -246,19 +277,6 @@ export class FrameStream {
     this.#break(error);
     return error;
   }
-}
-
-/** Bulk data as a whole. @param length bytes that it must have @throws VeldError as `receiveBulk` */
-export async function collect(link: FrameStream, length: number): Promise<Buffer> {
-  const parts: Buffer[] = [];
-  let size = 0;
-  await link.receiveParts((part) => {
-    parts.push(part);
-    size += part.length;
-    if (size > length) throw new VeldError('migration.stream', 'The other node has sent more than it had announced.');
-  });
-  if (size !== length) throw new VeldError('migration.stream', 'The other node has sent less than it had announced.');
-  return Buffer.concat(parts);
 }
 
 /** Settles when a stream takes more, or nothing any more. */

@@ -10,10 +10,11 @@ import { arrivalRecord } from '../ve/arrive.ts';
 import type { VeContext } from '../ve/context.ts';
 import { readRunState } from '../ve/run-folder.ts';
 import { checkSuspendable, obstaclesOf } from '../ve/suspend.ts';
+import { checkForm, shownNumber } from './forms.ts';
 import { type Kind, type Offer, PROTOCOL } from './types.ts';
 
 /** Disk and memory that are to be left on the target, in bytes. */
-const LEFT = { disk: 256 << 20, memory: 128 << 20 };
+export const LEFT = { disk: 256 << 20, memory: 128 << 20 };
 
 /** How it would go. @throws VeldError `ve.frozen`, `migration.refused` */
 export async function checkDeparture(context: VeContext, ve: VeRecord, dropSnapshots: boolean): Promise<Kind> {
@@ -48,7 +49,7 @@ export function needsOf({ settings, engine, resources, states }: VeContext, ve: 
 export function checkOffer(context: VeContext, offer: Offer): { ve: VeRecord; template: boolean; notes: string[] } {
   const { settings, store } = context;
   const refuse = (message: string, hint?: string): never => { throw new VeldError('migration.refused', message, { ...hint !== undefined && { hint } }); };
-  if (offer.protocol !== PROTOCOL) refuse(`That node speaks version ${PROTOCOL} of the migration protocol, and this one ${offer.protocol}.`, 'Bring both nodes to the same version of Veld.');
+  if (offer.protocol !== PROTOCOL) refuse(`That node speaks version ${PROTOCOL} of the migration protocol, and this one ${shownNumber(offer.protocol)}.`, 'Bring both nodes to the same version of Veld.');
   checkForm(offer);
   const ve = arrivalRecord(context, offer.ve);
   const notes: string[] = [];
@@ -64,15 +65,6 @@ export function checkOffer(context: VeContext, offer: Offer): { ve: VeRecord; te
   if (properties['network.mode'] === 'routed' && properties['network.publish'].length > 0) notes.push('Its published ports are those of the other node\'s addresses: connections that came by a port of this node end.');
   if (ve.addresses.some(isPrivate)) notes.push('Connections that left by this node\'s own address (masqueraded) end; those to and from its own addresses go on.');
   return { ve, template: template === undefined, notes };
-}
-
-function checkForm({ id, epoch, layers, diskBase, disk, templateLayers, ve, kind }: Offer): void {
-  const base = (value: unknown): boolean => Number.isInteger(value) && (value as number) >= 0 && (value as number) < 2 ** 31 && (value as number) % 65_536 === 0;
-  const count = (value: unknown): boolean => Number.isSafeInteger(value) && (value as number) >= 0;
-  if (!/^[0-9a-f]{32}$/.test(id) || !count(epoch) || !Array.isArray(layers) || layers.length > 40 || !layers.every(({ uidBase }) => base(uidBase)) || !base(diskBase) || !count(disk)
-    || !count(templateLayers) || typeof ve !== 'object' || ve === null || !['running', 'suspended', 'stopped'].includes(kind)) {
-    throw new VeldError('migration.stream', 'The other node has sent an offer that is none.');
-  }
 }
 
 function checkNeeds({ settings }: VeContext, needs: NonNullable<Offer['needs']>): string[] {

@@ -1,5 +1,6 @@
 /** Errors on their way from one node to the other. */
 import { ERRORS, toVeldError, VeldError } from '../lib/errors.ts';
+import { plain } from './forms.ts';
 import type { Refuse } from './types.ts';
 
 /** Say why something is not done. */
@@ -12,5 +13,5 @@ export function refuse(error: unknown): Refuse {
 export function refusal({ error }: Refuse): VeldError {
   const { code, message, hint }: Record<string, unknown> = typeof error === 'object' && error !== null ? error : {};
   const known = typeof code === 'string' && Object.hasOwn(ERRORS, code) && code !== 'internal' ? code as keyof typeof ERRORS : 'migration.refused';
-  return new VeldError(known, `The other node says: ${typeof message === 'string' ? message.slice(0, 1000) : 'it did not say why'}`, { ...typeof hint === 'string' && hint !== '' && { hint: hint.slice(0, 500) } });
+  return new VeldError(known, `The other node says: ${plain(message) || 'it did not say why'}`, { ...plain(hint, 500) !== '' && { hint: plain(hint, 500) } });
 }

@@ -8,7 +8,8 @@ import { settled } from '../ve/clean-up.ts';
 import { reload, updateVe, type VeContext } from '../ve/context.ts';
 import { finishSuspend, goOn, pause, paused, type Paused } from '../ve/suspend.ts';
 import { prepareLastRound, sendLastRound, sendRounds, sendTree, upperOf, type DiskTask } from './disk-rounds.ts';
-import { FrameStream } from './frames.ts';
+import { checkAccept, readArrived } from './forms.ts';
+import { FrameStream, PATIENCE } from './frames.ts';
 import { checkDeparture, needsOf } from './preflight.ts';
 import { refusal } from './refusal.ts';
 import { sendState } from './state-files.ts';
@@ -17,6 +18,10 @@ import { PROTOCOL, type Accept, type Answer, type Arrived, type Kind, type Migra
 
 /** How long the target is asked, within the operation, what has become of a VE that was granted; milliseconds. */
 const ASKED = 20_000;
+
+/** How long a VE that stands is let wait for a target that says nothing but that it lives, in milliseconds, and how much longer for each MiB of its memory. */
+const STANDING = 60_000;
+const STANDING_MIB = 20;
 
 /** Move a VE to another node. @throws VeldError why it stays here; `migration.undecided` when it is not known whose it is */
 export async function migrateAway(context: VeContext, peers: Peers, uuid: string, request: MigrateRequest, task: Task): Promise<MigrateResult> {
@@ -32,12 +37,14 @@ export async function migrateAway(context: VeContext, peers: Peers, uuid: string
   try {
     const offer = await offerOf(context, ve, template, kind, request.dryRun === true);
     link.send(offer);
-    const accept = await link.receive<Accept | Refuse>('accept', 'refuse');
-    if (accept.type === 'refuse') throw refusal(accept);
+    const reply = await link.receive<Accept | Refuse>('accept', 'refuse');
+    if (reply.type === 'refuse') throw refusal(reply);
+    const accept = checkAccept(reply);
     const result = { node: peer.name, number: null, kind, notes: accept.notes, bytes: 0, took: 0, stood: null, trouble: null };
     if (request.dryRun) return result;
     const stood = await carry({ context, peers, link, ve, template, offer, accept, peer, task });
-    const arrived = await link.receive<Arrived>('arrived').catch((error: unknown): Arrived => ({ type: 'arrived', number: 0, addresses: [], trouble: `It was not heard of again: ${(error as Error).message}` }));
+    link.hurry(PATIENCE.idle);
+    const arrived = await link.receive<Arrived>('arrived').then(readArrived).catch((error: unknown) => ({ number: 0, trouble: `It was not heard of again: ${(error as Error).message}` }));
     const running = kind === 'running' ? performance.now() - stood : null;
     task.progress(97, 'removing it here');
     await departed(context, ve, offer.id);
@@ -100,6 +107,7 @@ async function carry(journey: Journey): Promise<number> {
   // Begun now, or the VE would wait for it.
   const last = prepareLastRound(path);
   const stood = performance.now();
+  link.hurry(STANDING + STANDING_MIB * (offer.needs!.memory / 2 ** 20));
   let away: Paused | undefined;
   try {
     away = await pause(context, ve, task, `${ve.name} is being moved to another node.`, true);
@@ -137,6 +145,7 @@ async function give({ context, peers, link, ve, offer, peer, task }: Journey, aw
   });
   faultPoint('migrate.granted');
   link.send({ type: 'grant' });
+  link.hurry(PATIENCE.dead);
   const outcome = await link.receive<Owned | Answer | Refuse>('owned', 'refuse').then(({ type }) => (type === 'owned' ? 'owned' as const : undefined), () => undefined) ?? await askOutcome(peers, handover, ASKED);
   faultPoint('migrate.answered');
   if (outcome === 'owned') return;

@@ -10,7 +10,7 @@ import type { StateMessage } from './types.ts';
 
 function setting(t: TestContext): { near: FrameStream; far: FrameStream; from: string; to: string } {
   const folder = mkdtempSync(join(tmpdir(), 'veld-state-'));
-  const [near, far] = duplexPair().map((stream) => new FrameStream(stream, { alive: 100, dead: 1000 })) as [FrameStream, FrameStream];
+  const [near, far] = duplexPair().map((stream) => new FrameStream(stream, { alive: 100, dead: 1000, idle: 10_000 })) as [FrameStream, FrameStream];
   t.after(() => {
     near.close();
     far.close();

@@ -3,11 +3,12 @@
  * as for disks: these are files of Veld and criu, all of them root's, in folders that no VE can reach.)
  */
 import { createReadStream } from 'node:fs';
-import { mkdir, open, readdir, stat, type FileHandle } from 'node:fs/promises';
+import { mkdir, open, readdir, stat, statfs, type FileHandle } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { Readable } from 'node:stream';
 import { VeldError } from '../lib/errors.ts';
 import type { FrameStream } from './frames.ts';
+import { LEFT } from './preflight.ts';
 import { refusal } from './refusal.ts';
 import type { Done, Refuse, StateMessage } from './types.ts';
 
@@ -22,27 +23,33 @@ const LEFT = /^(whole(\.\w+)?|.*\.log)$/;
 
 /** Send a state. @param dir its folder @param progress told of each part that has gone: bytes, of how many @throws VeldError `migration.link`, and what the target says */
 export async function sendState(link: FrameStream, dir: string, progress: (sent: number, total: number) => void = () => {}): Promise<void> {
-  const files = await filesOf(dir, '');
+  const files = await stateFiles(dir);
   const total = files.reduce((sum, { size }) => sum + size, 0);
   link.send({ type: 'state', files } as StateMessage);
   let sent = 0;
-  const whole = await link.sendBulk(Readable.from(contents(dir, files), { objectMode: false }), (part) => progress(sent += part, total));
+  const whole = await link.sendBulk(stateContents(dir, files), (part) => progress(sent += part, total));
   const reply = await link.receive<Done | Refuse>('done', 'refuse');
   if (reply.type === 'refuse') throw refusal(reply);
   if (!whole) throw new VeldError('migration.stream', 'The other node has taken a state before all of it was sent.');
 }
 
-async function filesOf(dir: string, below: string): Promise<StateMessage['files']> {
+/** What of a folder is sent. */
+export async function stateFiles(dir: string, below = ''): Promise<StateMessage['files']> {
   const entries = await readdir(join(dir, below), { withFileTypes: true });
   const found = await Promise.all(entries.map(async (entry) => {
     const path = below === '' ? entry.name : `${below}/${entry.name}`;
-    if (entry.isDirectory()) return filesOf(dir, path);
+    if (entry.isDirectory()) return stateFiles(dir, path);
     return entry.isFile() && !LEFT.test(entry.name) ? [{ path, size: (await stat(join(dir, path))).size }] : [];
   }));
   return found.flat();
 }
 
-async function* contents(dir: string, files: StateMessage['files']): AsyncGenerator<Buffer> {
+/** The contents of these files, one after the other. */
+export function stateContents(dir: string, files: StateMessage['files']): Readable {
+  return Readable.from(parts(dir, files), { objectMode: false });
+}
+
+async function* parts(dir: string, files: StateMessage['files']): AsyncGenerator<Buffer> {
   for (const { path, size } of files) {
     if (size > 0) yield* createReadStream(join(dir, path), { end: size - 1, highWaterMark: 1 << 20 }) as AsyncIterable<Buffer>;
   }
@@ -56,6 +63,8 @@ export async function receiveStateFiles(link: FrameStream, folder: string, limit
   const { files } = await link.receive<StateMessage>('state');
   checkFiles(files, limit);
   await mkdir(folder, { recursive: true, mode: 0o700 });
+  const { bavail, bsize } = await statfs(folder);
+  if (files.reduce((sum, { size }) => sum + size, LEFT.disk) > bavail * bsize) throw new VeldError('disk.full', 'There is no space for its memory on that node.');
   for (const below of new Set(files.map(({ path }) => dirname(path)))) await mkdir(join(folder, below), { recursive: true, mode: 0o755 });
   const rest = files.values();
   /** The file that is being filled, and how much of it is to come. */

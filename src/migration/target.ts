@@ -1,35 +1,53 @@
 /** The side to which a VE comes. Until it is granted, and written down here, nothing of it runs, and whatever there is of it goes with the connection. */
+import { writeFileSync } from 'node:fs';
 import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { VeldError } from '../lib/errors.ts';
 import { faultPoint } from '../lib/faults.ts';
+import { readReceived } from '../checkpoint/received.ts';
 import type { StateFolder } from '../checkpoint/types.ts';
 import type { Task } from '../ops/types.ts';
-import { removePaths, syncTree, unpackTree, type TreeUnpack } from '../storage/transfer.ts';
+import { syncTree, unpackTree, type TreeUnpack } from '../storage/transfer.ts';
 import type { LayerRef, OperationRecord, TemplateRecord, VeRecord } from '../store/types.ts';
 import { fingerprintOf } from '../templates/tree.ts';
 import { reload, updateVe, type VeContext } from '../ve/context.ts';
-import { insertNew } from '../ve/create.ts';
+import { forgetRecord, insertNew } from '../ve/create.ts';
 import { removeVe } from '../ve/destroy.ts';
 import { dropUnusedLayers } from '../ve/layers.ts';
 import { bringBack } from '../ve/resume.ts';
 import { makeTemplate } from '../ve/template-verbs.ts';
 import { upperOf } from './disk-rounds.ts';
-import { collect, type FrameStream } from './frames.ts';
+import { isId } from './forms.ts';
+import { PATIENCE, type FrameStream } from './frames.ts';
 import { mayTake, targetAnswer } from './handover.ts';
-import { checkOffer } from './preflight.ts';
+import { checkOffer, LEFT } from './preflight.ts';
+import { NAMES, removal } from './removal.ts';
 import { refuse } from './refusal.ts';
 import { receiveStateFiles } from './state-files.ts';
 import type { Accept, Answer, Arrived, Ask, Grant, Offer, Peer, TreeMessage } from './types.ts';
 
-/** Most names to remove in one round, in bytes; and what is allowed beyond what was announced, in bytes: a VE writes on. */
-const NAMES = 64 << 20;
+/** VEs that one node may be bringing at a time, and connections for it that it may have open for that, and for questions. */
+const SESSIONS = 8;
+const STREAMS = 32;
+
+/** How long one who does not say what it wants is waited for, and one whose connection is not wanted, in milliseconds. */
+const FIRST = 30_000;
+const UNWANTED = 1000;
+/** And one who does not say whether it gives a VE that is ready: it stands meanwhile. */
+const GRANTING = 60_000;
+
+/** Rounds of a disk; ours has fewer. */
+const ROUNDS = 32;
+
+/** What is allowed beyond what was announced, in bytes: a VE writes on. */
 const MORE = 4 * 2 ** 30;
 const ENTRIES = 5_000_000;
 
 /** A migration that is under way here. */
 interface Session {
+  /** Id of the node. */
+  node: string;
   link: FrameStream;
   /** Settles when nothing of it can happen any more. */
   ended: Promise<unknown>;
@@ -43,12 +61,18 @@ export interface Receiver {
 /** @param begin begins an operation on a VE */
 export function createReceiver(context: VeContext, begin: (kind: string, ve: VeRecord, work: (task: Task) => Promise<unknown>) => OperationRecord): Receiver {
   const { store, operations, log } = context;
+  /** By the ids of their migrations. */
   const sessions = new Map<string, Session>();
+  /** How many connections each node has open. */
+  const streams = new Map<string, number>();
 
-  const answer = async (id: string, peer: Peer): Promise<Answer['outcome']> => {
+  const answer = async (id: unknown, peer: Peer): Promise<Answer['outcome']> => {
+    if (!isId(id)) throw new VeldError('migration.stream', 'The other node has asked for what is no migration.');
     for (;;) {
       const owned = store.listHandovers().some((one) => one.id === id && one.role === 'target' && one.node === peer.id);
-      const session = sessions.get(id);
+      // Of what another node does nobody hears, nor can anybody end it.
+      const known = sessions.get(id);
+      const session = known?.node === peer.id ? known : undefined;
       const { outcome, endSession } = targetAnswer(owned ? 'owned' : 'none', session !== undefined);
       if (!endSession) return outcome;
       session?.link.close();
@@ -60,19 +84,36 @@ export function createReceiver(context: VeContext, begin: (kind: string, ve: VeR
     const { ve, template, notes } = checkOffer(context, offer);
     const accept: Accept = { type: 'accept', template, notes };
     if (offer.dryRun) return link.send(accept);
+    if ([...sessions.values()].filter(({ node }) => node === peer.id).length >= SESSIONS) {
+      throw new VeldError('daemon.overloaded', `That node takes ${SESSIONS} VEs at a time from this one.`, { hint: 'Wait until some of them are there, then try again.' });
+    }
     if (sessions.has(offer.id) || store.listHandovers().some(({ id }) => id === offer.id)) throw new VeldError('migration.stream', 'The other node has used the number of a migration twice.');
     insertNew(store, ve);
-    const operation = begin('migrate-in', ve, (task) => arrive(context, link, offer, accept, ve, peer, task));
+    let operation: OperationRecord;
+    try {
+      operation = begin('migrate-in', ve, (task) => arrive(context, link, offer, accept, ve, peer, task));
+    } catch (error) {
+      forgetRecord(context, ve.uuid);
+      throw error;
+    }
     const ended = operations.wait(operation.id);
-    sessions.set(offer.id, { link, ended });
+    sessions.set(offer.id, { node: peer.id, link, ended });
     const { error } = await ended.finally(() => sessions.delete(offer.id));
     if (error && !link.failure) link.send(refuse(new VeldError('migration.refused', error.message, { hint: error.hint })));
   };
 
   return {
     async receive(link, peer) {
+      const open = (streams.get(peer.id) ?? 0) + 1;
+      if (open > STREAMS) {
+        link.send(refuse(new VeldError('daemon.overloaded', `That node has ${STREAMS} connections of this one open for migrations already.`)));
+        return link.finish(UNWANTED);
+      }
+      streams.set(peer.id, open);
       try {
+        link.hurry(FIRST);
         const first = await link.receive<Offer | Ask>('offer', 'ask');
+        link.hurry(PATIENCE.idle);
         if (first.type === 'ask') link.send({ type: 'answer', outcome: await answer(first.id, peer) } as Answer);
         else await take(link, first, peer);
       } catch (error) {
@@ -80,6 +121,9 @@ export function createReceiver(context: VeContext, begin: (kind: string, ve: VeR
         if (!link.failure) link.send(refuse(error));
       } finally {
         await link.finish();
+        const left = streams.get(peer.id)! - 1;
+        if (left > 0) streams.set(peer.id, left);
+        else streams.delete(peer.id);
       }
     },
   };
@@ -99,6 +143,7 @@ async function arrive(context: VeContext, link: FrameStream, offer: Offer, accep
   /** The one moment in which it becomes ours. */
   const own = async (state: Partial<VeRecord>): Promise<void> => {
     link.send({ type: 'prepared' });
+    link.hurry(GRANTING);
     faultPoint('migrate-in.prepared');
     const grant = await link.receive<Grant>('grant');
     faultPoint('migrate-in.grant');
@@ -120,7 +165,7 @@ async function arrive(context: VeContext, link: FrameStream, offer: Offer, accep
     for (const { uidBase } of offer.layers) made.push(await receiveLayer(context, link, uidBase, offer.disk, task));
     updateVe(store, uuid, { layers: [...template.layers, ...made] });
     const { synced } = await receiveDisk(context, link, offer, reload(store, uuid), made, task);
-    const state = offer.kind === 'stopped' ? undefined : await receiveState(context, link, offer, incoming);
+    const state = offer.kind === 'stopped' ? undefined : await receiveState(link, offer, incoming);
     const ve = reload(store, uuid);
     if (state) context.states.derive(state, ve, { closeTcp: false, moved: true, flush: offer.kind === 'suspended' });
     const suspended = state ? { at: new Date().toISOString(), engine: offer.needs!.engine } : null;
@@ -167,25 +212,23 @@ async function announce({ network, log }: VeContext, ve: VeRecord): Promise<void
 
 /** A tree, or a round of one, into a folder. @returns the message that came before it */
 async function receiveTree(link: FrameStream, type: TreeMessage['type'], target: string, base: number, bytes: number, task: Task): Promise<TreeMessage> {
+  const most = 2 * bytes + MORE;
   // Begun before there is anything to unpack: nobody waits for it then.
-  const unpacker = unpackTree(target, { uidBase: base, limits: { entries: ENTRIES, bytes: 2 * bytes + MORE }, signal: task.signal });
+  const unpacker = unpackTree(target, { uidBase: base, limits: { entries: ENTRIES, bytes: most, leave: LEFT.disk, ...type === 'template' && { whole: most } }, signal: task.signal });
   unpacker.ended.catch(() => {}); // whoever waits hears of it
   try {
-    return await fill(link, type, target, unpacker);
+    return await fill(link, type, target, unpacker, task.signal);
   } finally {
     unpacker.cancel();
   }
 }
 
-async function fill(link: FrameStream, type: TreeMessage['type'], target: string, unpacker: TreeUnpack): Promise<TreeMessage> {
+async function fill(link: FrameStream, type: TreeMessage['type'], target: string, unpacker: TreeUnpack, signal: AbortSignal): Promise<TreeMessage> {
   const message = await link.receive<TreeMessage>(type);
-  const { removes = 0 } = message;
-  if (!Number.isSafeInteger(removes) || removes < 0 || removes > NAMES) throw new VeldError('migration.stream', 'The other node wants more removed than it may.');
-  if (removes > 0) {
-    const names = (await collect(link, removes)).toString('latin1').split('\0');
-    if (names.pop() !== '') throw new VeldError('migration.stream', 'The other node has sent names that are cut off.');
-    await removePaths(target, names);
-  }
+  const { removes = 0, last = false } = message;
+  if (!Number.isSafeInteger(removes) || removes < 0 || removes > NAMES || (removes > 0 && type !== 'round')) throw new VeldError('migration.stream', 'The other node wants more removed than it may.');
+  if (typeof last !== 'boolean') throw new VeldError('migration.stream', 'The other node does not say whether this is all.');
+  if (removes > 0) await link.receiveBulk(removal(target, removes, signal));
   await link.receiveBulk(unpacker.input);
   const { conflicts } = await unpacker.ended;
   if (conflicts > 0 && (type !== 'round' || message.last)) throw new VeldError('migration.stream', `${conflicts} names of a tree that does not change could not be put where they belong.`);
@@ -236,7 +279,8 @@ async function receiveDisk({ store, volumes }: VeContext, link: FrameStream, { d
   const staged = upper.base === diskBase ? undefined : volumes.stageLayer();
   const target = staged?.path ?? upper.path;
   try {
-    for (let last = false; !last;) {
+    for (let [last, round] = [false, 1]; !last; round++) {
+      if (round > ROUNDS) throw new VeldError('migration.stream', `The other node sends the disk again and again: ${ROUNDS} times so far.`);
       ({ last = false } = await receiveTree(link, 'round', target, diskBase, disk, task));
       if (last && staged) {
         const layer = await volumes.commitLayer(staged.id, diskBase);
@@ -256,11 +300,12 @@ async function receiveDisk({ store, volumes }: VeContext, link: FrameStream, { d
   return { synced };
 }
 
-async function receiveState({ states }: VeContext, link: FrameStream, { needs, ve }: Offer, incoming: string): Promise<StateFolder> {
+async function receiveState(link: FrameStream, { needs, ve }: Offer, incoming: string): Promise<StateFolder> {
   await receiveStateFiles(link, incoming, 2 * needs!.memory + MORE);
   link.send({ type: 'done' });
   const state: StateFolder = { dir: incoming, images: join(incoming, 'images'), runtime: join(incoming, 'runtime'), config: join(incoming, 'config.json') };
-  const manifest = states.read(state);
+  const manifest = await readReceived(state);
   if (manifest.ve !== ve.uuid || manifest.engine !== needs!.engine || manifest.uidBase !== ve.uidBase) throw new VeldError('migration.stream', 'The processes that came are not those of the VE that was offered.');
+  writeFileSync(join(incoming, 'manifest.json'), JSON.stringify(manifest)); // what was checked, and no more
   return state;
 }

@@ -58,6 +58,8 @@ export function packTree(root: string, options: { signal?: AbortSignal } = {}): 
       else if (!HARMLESS.test(line) && !TRAILER.test(line)) errors.push(line);
     },
   });
+  // Of a program that has ended Node throws away what nobody has begun to read: a small tree would be cut short.
+  box.stdout!.on('readable', () => {});
   const header = Promise.withResolvers<Buffer>();
   header.promise.catch(() => {}); // `output` tells
   const finished = (async () => {

@@ -1,5 +1,5 @@
 /** The receiving side: a stream becomes names of a tree, after every header of it has been checked. */
-import { closeSync } from 'node:fs';
+import { closeSync, statfsSync } from 'node:fs';
 import { Writable } from 'node:stream';
 import { startBox } from '../kernel/box.ts';
 import type { BoxCapability, BoxEnd } from '../kernel/box.ts';
@@ -17,6 +17,10 @@ export interface StreamLimits {
   entries: number;
   /** Bytes of all contents together, without holes. */
   bytes: number;
+  /** The same with holes: somebody will read them all. Default: any number. */
+  whole?: number;
+  /** Bytes of disk that others need. Default: none. */
+  leave?: number;
 }
 
 export interface StreamCounts {
@@ -44,6 +48,10 @@ const CAPABILITIES: readonly BoxCapability[] = ['chown', 'dac_override', 'fowner
 
 /** Longest list of opaque folders that is believed, in bytes. */
 const HEADER_LIMIT = 32 << 20;
+/** Most folders in it. */
+const HEADER_NAMES = 1_000_000;
+/** After how many bytes the disk is looked at. */
+const LOOK = 16 << 20;
 /** Longest path, in bytes: PATH_MAX of linux/limits.h. */
 const PATH_LIMIT = 4096;
 
@@ -66,6 +74,7 @@ export function unpackTree(target: string, options: { uidBase: number; limits: S
   /** Folders of entries that did not come before them. */
   const unseen = new Set<string>();
   const problems: string[] = [];
+  let [whole, looked] = [0, 0];
   let full = false;
   const box = startBox(['/usr/bin/tar', '--extract', '--file=-', '--directory=/out', '--numeric-owner', '--same-owner', '--preserve-permissions', '--acls', '--xattrs',
     '--xattrs-include=user.*', '--xattrs-include=security.capability', '--delay-directory-restore', '--warning=no-timestamp'],
@@ -82,8 +91,10 @@ export function unpackTree(target: string, options: { uidBase: number; limits: S
   const reader = new TarReader((entry) => {
     counts.entries += 1;
     counts.bytes += entry.size;
+    whole += entry.whole;
     if (counts.entries > limits.entries) throw invalid(`holds more than ${limits.entries} entries`);
     if (counts.bytes > limits.bytes) throw invalid(`holds more than ${limits.bytes} bytes`);
+    if (limits.whole !== undefined && whole > limits.whole) throw invalid(`holds files of more than ${limits.whole} bytes`);
     checkEntry(entry, uidBase);
     note(plain(entry.path), entry);
   }, undefined, { encoding: 'latin1', hash: false, posix: true, invalid });
@@ -93,8 +104,9 @@ export function unpackTree(target: string, options: { uidBase: number; limits: S
     for (let above = folderOf(path); above !== '.' && !folders.has(above) && !unseen.has(above); above = folderOf(above)) unseen.add(above);
   };
 
-  /** What has come of the header; undefined when it is over. */
-  let head: Buffer[] | undefined = [];
+  /** The header, until it is whole, and how much of it is there. */
+  let head: Buffer | undefined = Buffer.alloc(STREAM_MAGIC.length + 4);
+  let size = 0;
   /** tar has ended, however. */
   let over: BoxEnd | undefined;
   let opaque = new Set<string>();
@@ -120,33 +132,44 @@ export function unpackTree(target: string, options: { uidBase: number; limits: S
     },
   });
   input.on('error', () => {}); // `ended` tells
-  box.ended.then((end) => { over = end; }, (error: unknown) => input.destroy(error as Error));
+  // That it takes no more is only what came of it.
+  box.ended.then((end) => { over = end; }, (error: unknown) => input.destroy(full ? noSpace() : error as Error));
   return { input, ended, cancel: () => { input.destroy(); } };
 
   async function feed(chunk: Buffer): Promise<void> {
-    const bytes = head ? behindHeader(head, chunk) : chunk;
-    if (!bytes) return;
+    const bytes = head ? behindHeader(chunk) : chunk;
+    if (bytes.length === 0) return;
+    looked += bytes.length;
+    if (looked > LOOK && limits.leave !== undefined) {
+      looked = 0;
+      const { bavail, bsize } = statfsSync(target);
+      if (bavail * bsize < limits.leave) throw noSpace();
+    }
     reader.write(bytes);
     if (over) throw failure(over);
     await box.feed(bytes);
   }
 
-  /** What of a chunk is archive; undefined while the header goes on. */
-  function behindHeader(parts: Buffer[], chunk: Buffer): Buffer | undefined {
-    parts.push(chunk);
-    const size = parts.reduce((sum, part) => sum + part.length, 0);
+  /** Take the header, which may come by single bytes. @returns what comes behind it */
+  function behindHeader(chunk: Buffer): Buffer {
     const start = STREAM_MAGIC.length + 4;
-    if (size < start) return undefined;
-    if (parts[0]!.length < start) parts.splice(0, parts.length, Buffer.concat(parts));
-    const first = parts[0]!;
-    if (!first.subarray(0, STREAM_MAGIC.length).equals(STREAM_MAGIC)) throw invalid('is none of a tree');
-    const length = first.readUInt32BE(STREAM_MAGIC.length);
-    if (length > HEADER_LIMIT) throw invalid('has a header longer than 32 MiB');
-    if (size < start + length) return undefined;
-    const whole = Buffer.concat(parts);
-    opaque = new Set(whole.toString('latin1', start, start + length).split('\0').slice(0, -1));
+    let rest = chunk;
+    for (;;) {
+      const taken = rest.copy(head!, size);
+      size += taken;
+      rest = rest.subarray(taken);
+      if (size < head!.length) return rest;
+      if (!head!.subarray(0, STREAM_MAGIC.length).equals(STREAM_MAGIC)) throw invalid('is none of a tree');
+      const length = head!.readUInt32BE(STREAM_MAGIC.length);
+      if (length > HEADER_LIMIT) throw invalid('has a header longer than 32 MiB');
+      if (size === start + length) break;
+      head = Buffer.concat([head!], start + length);
+    }
+    const names = head!.subarray(start);
+    if (names.reduce((count, byte) => (byte === 0 ? count + 1 : count), 0) > Math.min(limits.entries, HEADER_NAMES)) throw invalid('names too many folders');
+    opaque = new Set(names.toString('latin1').split('\0').slice(0, -1));
     head = undefined;
-    return whole.subarray(start + length);
+    return rest;
   }
 
   async function finish(): Promise<StreamCounts> {
@@ -165,9 +188,13 @@ export function unpackTree(target: string, options: { uidBase: number; limits: S
     return counts;
   }
 
+  function noSpace(): VeldError {
+    return new VeldError('disk.full', `No space left for ${target}.`);
+  }
+
   /** Why tar has ended without what it should have done. */
   function failure({ code, said }: BoxEnd): VeldError {
-    if (full) return new VeldError('disk.full', `No space left for ${target}.`);
+    if (full) return noSpace();
     return new VeldError('storage.failed', `${target} could not be written: ${problems[0] ?? (said || `tar ended with status ${code}`)}`);
   }
 }

@@ -1,14 +1,15 @@
 /** A VE that comes from another node: it keeps who it is, and gets of this node what only a node can give. */
+import { isIP } from 'node:net';
 import { VeldError } from '../lib/errors.ts';
 import { otherInstances } from '../lib/instances.ts';
 import { checkName } from '../spec/names.ts';
-import { parseProperties, resolveProperties } from '../spec/properties.ts';
+import { parseProperties, parseProperty, resolveProperties } from '../spec/properties.ts';
 import type { VeRecord } from '../store/types.ts';
 import type { VeContext } from './context.ts';
 import { nextNumber } from './create.ts';
 import { allocateRange, isRangeFree } from './uid-ranges.ts';
 
-/** What another node says of a VE. Nothing of it is believed before it was checked here. */
+/** What another node says of a VE. That each is of its type was checked; nothing else of it is believed before it was checked here. */
 export interface Arrival {
   uuid: string;
   name: string;
@@ -31,7 +32,7 @@ const MAC = /^[0-9a-f][02468ace](:[0-9a-f]{2}){5}$/;
  */
 export function arrivalRecord(context: VeContext, { uuid, name, template, properties, addresses, mac, uidBase, createdAt }: Arrival): VeRecord {
   const { store, network } = context;
-  if (!UUID.test(uuid) || !MAC.test(mac) || Number.isNaN(Date.parse(createdAt)) || !Array.isArray(addresses)) throw new VeldError('migration.stream', 'The other node describes a VE that cannot be one.');
+  if (!UUID.test(uuid) || !MAC.test(mac)) throw new VeldError('migration.stream', 'The other node describes a VE that cannot be one.');
   checkName(name);
   const ves = store.listVes();
   const twin = ves.find((ve) => ve.uuid === uuid);
@@ -46,9 +47,15 @@ export function arrivalRecord(context: VeContext, { uuid, name, template, proper
   };
   // Those that it had from a pool there it keeps, too, as if they had been given by hand: somebody talks to them.
   const routed = resolveProperties(set)['network.mode'] === 'routed';
-  const wanted = routed ? { ...ve, properties: { ...set, 'network.addresses': addresses } } : ve;
+  const wanted = routed ? { ...ve, properties: { ...set, 'network.addresses': addressesOf(addresses) } } : ve;
   ve.addresses = network.assign(wanted, ves);
   network.checkPublish(ve, ves);
   network.ready(ve);
   return ve;
+}
+
+/** @throws VeldError `migration.stream`, `property.invalid` */
+function addressesOf(addresses: readonly string[]): string[] {
+  if (!addresses.every((address) => isIP(address) !== 0)) throw new VeldError('migration.stream', 'The other node describes a VE with addresses that are none.');
+  return parseProperty('network.addresses', addresses) ?? [];
 }

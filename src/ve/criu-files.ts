@@ -115,17 +115,20 @@ function checkProcessor({ architecture, processor = [] }: Manifest): void {
   throw new VeldError('checkpoint.unusable', `The state comes from another processor: this one ${what}, which its programs may use.`, { hint: 'Bring it back where it was made, or on a host with the like.', details: { missing } });
 }
 
-/** Of another VE's state: crun is to know this one, with its own configuration. */
+/** Of another VE's state: crun is to know this one, with its own configuration; and nothing that somebody else has written down for it. (libexec/veld-criu-hook adds the init.) */
 function adoptRuntime(folder: string, state: StateFolder): void {
   const config = readFileSync(join(folder, 'config.template'), 'utf8');
-  const status = JSON.parse(readFileSync(join(state.runtime, 'status'), 'utf8')) as Record<string, unknown>;
+  const status = {
+    'pid': 0, 'process-start-time': 0, 'cgroup-path': '', 'scope': '', 'rootfs': join(folder, 'rootfs'), 'systemd-cgroup': false, 'bundle': folder,
+    'created': new Date().toISOString(), 'owner': 'root', 'detached': true, 'external_descriptors': '[]',
+  };
   const put = (file: string, text: string): void => {
     rmSync(file, { force: true }); // it may be the other's as well
     writeFileSync(file, text, { mode: 0o600 });
   };
   put(state.config, config);
   put(join(state.runtime, 'config.json'), config);
-  put(join(state.runtime, 'status'), `${JSON.stringify({ ...status, bundle: folder, rootfs: join(folder, 'rootfs') }, null, 2)}\n`);
+  put(join(state.runtime, 'status'), `${JSON.stringify(status, null, 2)}\n`);
 }
 
 function variables(settings: Settings, engine: Engine, state: StateFolder, more: Record<string, string> = {}): string {

@@ -1,0 +1,93 @@
+/** What messages of another node must look like: nothing of them is believed, or shown to anybody, before it has been through here. */
+import { VeldError } from '../lib/errors.ts';
+import { checkTemplateName } from '../spec/names.ts';
+import type { Accept, Arrived, Offer } from './types.ts';
+
+/** Longest text of another node that is shown, in characters, and most notes. */
+const TEXT = 1000;
+const NOTES = 20;
+/** Layers of its own that a VE may have. */
+const LAYERS = 40;
+/** Longest description of how a template was made, in characters. */
+const SOURCE = 256 << 10;
+/** Memory that no machine has, in bytes. */
+const MEMORY = 2 ** 50;
+
+const FINGERPRINT = /^[0-9a-f]{64}$/;
+const ID = /^[0-9a-f]{32}$/;
+
+/** Text of another node for people: neither control characters nor those that turn the direction of writing. */
+export function plain(text: unknown, length = TEXT): string {
+  if (typeof text !== 'string') return '';
+  // eslint-disable-next-line no-control-regex
+  return text.slice(0, length).replaceAll(/[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069]+/g, ' ');
+}
+
+/** A number of another node for people. */
+export function shownNumber(value: unknown): string {
+  return typeof value === 'number' ? String(value) : 'none';
+}
+
+/** Whether this can be the id of a migration. */
+export function isId(id: unknown): id is string {
+  return typeof id === 'string' && ID.test(id);
+}
+
+/** @throws VeldError `migration.stream`; `name.invalid` for the template's */
+export function checkForm(offer: Offer): void {
+  const { id, epoch, dryRun, layers, diskBase, disk, templateLayers, ve, kind, needs } = offer;
+  if (!isId(id) || !isCount(epoch) || typeof dryRun !== 'boolean' || !Array.isArray(layers) || layers.length > LAYERS || !layers.every((layer: unknown) => isObject(layer) && isBase(layer.uidBase))
+    || !isBase(diskBase) || !isCount(disk) || !isCount(templateLayers) || !['running', 'suspended', 'stopped'].includes(kind)) throw none('an offer');
+  if (!isObject(ve) || !['uuid', 'name', 'template', 'mac', 'createdAt'].every((key) => typeof ve[key as 'uuid'] === 'string') || !isObject(ve.properties)
+    || !isTexts(ve.addresses) || !FINGERPRINT.test(ve.template) || !isTime(ve.createdAt)) throw none('an offer of a VE');
+  if ((kind === 'stopped') !== (needs === null)) throw none('an offer of processes');
+  if (needs !== null && (!isObject(needs) || ![needs.engine, needs.architecture, needs.kernel].every((text) => typeof text === 'string')
+    || !FINGERPRINT.test(needs.engine) || !isTexts(needs.processor) || !isCount(needs.memory) || needs.memory > MEMORY)) throw none('an offer of processes');
+  checkTemplate(offer);
+}
+
+function checkTemplate({ template, ve }: Offer): void {
+  if (!isObject(template) || template.fingerprint !== ve.template || !isCount(template.size) || !isTime(template.createdAt) || !isObject(template.source)
+    || ![template.os, template.release, template.architecture].every((text) => typeof text === 'string' && /^[\w.-]{1,64}$/.test(text))) throw none('an offer of a template');
+  checkTemplateName(template.name);
+  const source = JSON.stringify(template.source);
+  // eslint-disable-next-line no-control-regex
+  if (source.length > SOURCE || /\\u00(?!0a|09)[01]|\\[bfr]|[\x7f-\x9f]/.test(source)) throw none('an offer of a template');
+}
+
+/** @throws VeldError `migration.stream` */
+export function checkAccept({ template, notes }: Accept): Accept {
+  if (typeof template !== 'boolean' || !isTexts(notes)) throw none('an answer to an offer');
+  return { type: 'accept', template, notes: notes.slice(0, NOTES).map((note) => plain(note)) };
+}
+
+/** It is there, whatever is wrong with what it says: that is left out. */
+export function readArrived({ number, trouble }: Arrived): Pick<Arrived, 'number' | 'trouble'> {
+  return { number: isCount(number) ? number : 0, trouble: trouble === null ? null : plain(trouble) || 'It did not say in words what went wrong.' };
+}
+
+function none(what: string): VeldError {
+  return new VeldError('migration.stream', `The other node has sent ${what} that is none.`);
+}
+
+function isObject<T>(value: T): value is T & Record<string, unknown> {
+  return typeof value === 'object' && value !== null && !Array.isArray(value);
+}
+
+function isCount(value: unknown): value is number {
+  return Number.isSafeInteger(value) && (value as number) >= 0;
+}
+
+/** First id of a range of ids on a host. */
+function isBase(value: unknown): boolean {
+  return isCount(value) && value < 2 ** 31 && value % 65_536 === 0;
+}
+
+function isTexts(value: unknown): value is string[] {
+  return Array.isArray(value) && value.every((text) => typeof text === 'string');
+}
+
+/** As Date.toISOString writes it: what else Date.parse takes may hold anything. */
+function isTime(value: unknown): boolean {
+  return typeof value === 'string' && !Number.isNaN(Date.parse(value)) && new Date(value).toISOString() === value;
+}
