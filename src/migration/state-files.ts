@@ -19,7 +19,7 @@ const FILES = 20_000;
 const DEPTH = 64;
 
 /** Files of a state that mean nothing elsewhere: whether it is whole is for the other side to say. */
-const LEFT = /^(whole(\.\w+)?|.*\.log)$/;
+const LEFT_OUT = /^(whole(\.\w+)?|.*\.log)$/;
 
 /** Send a state. @param dir its folder @param progress told of each part that has gone: bytes, of how many @throws VeldError `migration.link`, and what the target says */
 export async function sendState(link: FrameStream, dir: string, progress: (sent: number, total: number) => void = () => {}): Promise<void> {
@@ -39,7 +39,7 @@ export async function stateFiles(dir: string, below = ''): Promise<StateMessage[
   const found = await Promise.all(entries.map(async (entry) => {
     const path = below === '' ? entry.name : `${below}/${entry.name}`;
     if (entry.isDirectory()) return stateFiles(dir, path);
-    return entry.isFile() && !LEFT.test(entry.name) ? [{ path, size: (await stat(join(dir, path))).size }] : [];
+    return entry.isFile() && !LEFT_OUT.test(entry.name) ? [{ path, size: (await stat(join(dir, path))).size }] : [];
   }));
   return found.flat();
 }
