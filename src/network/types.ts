@@ -114,7 +114,7 @@ export interface NetworkManager {
    * @returns those that are answered for
    */
   answering(ve: VeRecord, patience: number): Promise<string[]>;
-  /** Tell the neighbours, once, where the VE's IPv4 addresses are from now on: on its bridges, and on the uplinks for those that are not masqueraded. */
+  /** Tell the neighbours, once, where the VE's addresses are from now on: on its bridges, and on the uplinks for those that are not masqueraded. */
   announce(ve: VeRecord): void;
   /** Of all its links together. */
   traffic(ve: VeRecord): Traffic | undefined;
