@@ -225,6 +225,12 @@ export function createNetwork(settings: Settings, records: () => readonly VeReco
       held.delete(ve.number);
     },
 
+    async sendOn(ve) {
+      const hold = held.get(ve.number);
+      held.delete(ve.number);
+      await hold?.sendOn();
+    },
+
     async answering(ve, patience) {
       const asked = interfacesOf(ve, context).filter(({ setup }) => setup === 'host').flatMap((one) => one.addresses.filter(({ family }) => family === 4).map((cidr) => ({ one, address: cidr.address })));
       const answers = await Promise.all(asked.map(({ one: { link, mac, hostMac, bridge }, address }) => answersArp(link, mac, hostMac, address, { patience, port: bridge !== undefined })));

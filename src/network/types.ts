@@ -108,6 +108,8 @@ export interface NetworkManager {
   hold(ve: VeRecord): Promise<string>;
   /** The VE is back, and the host's routes lead to it: what has waited goes there. Nothing need have waited. */
   release(ve: VeRecord): void;
+  /** The VE has gone to another host: what has waited goes after it. */
+  sendOn(ve: VeRecord): Promise<void>;
   /**
    * Ask at the links of a running VE, by ARP, for the IPv4 addresses that the host has given it: its kernel answers, whatever its firewall thinks of other packets.
    * @param patience milliseconds until an address counts as not answered for
