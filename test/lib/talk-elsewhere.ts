@@ -1,6 +1,5 @@
 /** The client of a conversation (talk.ts) on another machine: a process in that one's network. Run as a program it is that process. */
 import { spawn } from 'node:child_process';
-import type { TestContext } from 'node:test';
 import { talkTo, type Talk } from './talk.ts';
 import type { Machine } from './wire.ts';
 
@@ -11,8 +10,8 @@ export interface TalkElsewhere {
   end(): void;
 }
 
-/** Talk to an address from another machine, for as long as the test at most. */
-export async function talkFrom(t: TestContext, { prefix }: Machine, address: string, port = 7100): Promise<TalkElsewhere> {
+/** Talk to an address from another machine. @param until whose end ends it: a test */
+export async function talkFrom(until: { after: (end: () => void) => void }, { prefix }: Machine, address: string, port = 7100): Promise<TalkElsewhere> {
   const child = spawn(prefix[0]!, [...prefix.slice(1), process.execPath, import.meta.filename, address, String(port)], { stdio: ['ignore', 'inherit', 'inherit', 'ipc'] });
   const waiting: { resolve: (value: never) => void; reject: (error: Error) => void }[] = [];
   child.on('message', ({ value, error }: { value?: never; error?: string }) => {
@@ -21,7 +20,7 @@ export async function talkFrom(t: TestContext, { prefix }: Machine, address: str
     else reject(new Error(error));
   });
   child.on('exit', () => { for (const { reject } of waiting.splice(0)) reject(new Error('the client has ended')); });
-  t.after(() => child.kill('SIGKILL'));
+  until.after(() => void child.kill('SIGKILL'));
   const answer = <T>(): Promise<T> => new Promise<T>((resolve, reject) => { waiting.push({ resolve, reject }); });
   const ask = <T>(verb: keyof Talk, ...args: unknown[]): Promise<T> => {
     const result = answer<T>();
