@@ -189,7 +189,10 @@ test('a VE stands on the carried upper as on its own', needsRoot, async (t) => {
     'mkdir gone; ln -s /etc etc/link; rm etc/os; rm -r old; echo more >> etc/kept; echo file > old; rm etc/linked',
   ]) {
     await inVe(from, script);
-    const [source, target] = [volumes.mountPlan(from, BASE, layers).upper, volumes.mountPlan(to, BASE, layers).upper];
+    const [source = '', target = ''] = [from, to].map((uuid) => {
+      const { volume, upper } = volumes.mountPlan(uuid, BASE, layers);
+      return join(volume, upper);
+    });
     const round = await transferRound(source, target, tree, BASE);
     tree = round.tree;
     assert.equal(round.counts.conflicts, 0);
