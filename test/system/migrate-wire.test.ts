@@ -86,8 +86,11 @@ test('a VE on a bridge: the switch learns the port behind which it is now', asyn
   talk.end();
 });
 
-/** On its way for some seconds. */
-const BIG = 'head -c 60000000 /dev/urandom >/root/big; sync';
+/** Give a VE what is on its way for some seconds. */
+const fill = async ({ veld }: WiredNode, ve: string): Promise<void> => {
+  const { stdout, stderr } = await veld.exec(ve, 'sh', '-c', 'head -c 60000000 /dev/urandom >/root/big; stat -c %s /root/big');
+  assert.equal(stdout, '60000000\n', stderr);
+};
 const grown = (name: string, bytes: number): Promise<unknown> => {
   const before = wire.passed(name);
   return until(`${bytes} bytes to go to ${name}`, () => wire.passed(name) > before + bytes, 20_000, 5);
@@ -118,7 +121,7 @@ test('the wire is cut before the grant is sent, for good: it stands undecided, a
   t.after(whole);
   const [from, to] = await home();
   await from.veld.restart({ VELD_FAULT: 'stop:migrate.granted' });
-  patient = await talkFrom({ after: (end) => void ends.push(end) }, client, WIRE4(50));
+  patient = await talkFrom({ after: (end) => void ends.push(end) }, client, WIRE6(50), 7106); // the other server has one client at a time
   const moving = outcomeOf(move(from, 'web', to));
   await whileStopped(from, () => wire.cut(to.name));
   assert.equal(await moving, 'migration.undecided');
@@ -138,7 +141,7 @@ for (const moment of ['disk', 'processes', 'grant'] as const) {
     t.after(whole);
     const [from, to] = await home();
     const talk = await talkFrom(t, client, WIRE4(50));
-    if (moment === 'disk') await from.veld.exec('web', 'sh', '-c', BIG);
+    if (moment === 'disk') await fill(from, 'web');
     else await from.veld.restart({ VELD_FAULT: moment === 'grant' ? 'stop:migrate.granted' : 'stop:migrate.paused' });
     await talk.goesOn();
     await talk.longest();
@@ -169,11 +172,11 @@ test('the wire is cut for good in the middle of the processes of a VE, and of th
   const [from, to] = await home();
   await from.veld.restart({ VELD_FAULT: 'stop:migrate.paused' });
   await from.veld.createRunning('files', { 'network.addresses': WIRE4(51) });
-  await from.veld.exec('files', 'sh', '-c', BIG);
+  await fill(from, 'files');
   const talk = await talkFrom(t, client, WIRE4(50));
   narrow(to.name);
   const disk = outcomeOf(move(from, 'files', to));
-  await grown(to.name, 2e6);
+  await Promise.race([grown(to.name, 2e6), disk.then((outcome) => assert.fail(`files: ${outcome}`))]);
   const processes = outcomeOf(move(from, 'web', to));
   await processesOnTheWay(from, to, '40mbit');
   wire.cut(to.name);
