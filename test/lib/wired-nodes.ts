@@ -39,6 +39,8 @@ export async function makeWiredNodes(): Promise<Wired> {
       const machine = await wire.machine();
       await connect(machine, name, host);
       machine.ip('link add lan type bridge', 'link set lan addrgenmode none up');
+      // Or it would be answered for there, too, and what goes to the node would come by either link.
+      machine.sh('sh', '-c', 'echo 1 >/proc/sys/net/ipv4/conf/lan/arp_ignore');
       await wire.plug(machine, name, 'eth1');
       machine.ip('link set eth1 addrgenmode none master lan');
       const veld = makeInstance({ prefix: machine.prefix, settings: (settings) => {
