@@ -1,5 +1,6 @@
 /** Asks whether an IPv4 address is answered for on a link: ARP (RFC 826), in the form of a probe (RFC 5227), which leaves nothing in anybody's tables. */
 import { setTimeout as sleep } from 'node:timers/promises';
+import { sayOn } from './neighbour.ts';
 import { openPacketSocket } from './packet-socket.ts';
 
 const ETHERTYPE_ARP = 0x0806, ETHERTYPE_ALL = 3;
@@ -61,16 +62,7 @@ export function arpProbe(to: string, from: string, address: string): Uint8Array 
  * @param from link-layer address of whoever has it
  */
 export function announceArp(link: string, from: string, address: string): void {
-  try {
-    const socket = openPacketSocket(link, ETHERTYPE_ARP);
-    try {
-      socket.send(arpAnnouncement(from, address));
-    } finally {
-      socket.close();
-    }
-  } catch (error) {
-    if (!['ENOENT', 'ENETDOWN', 'ENXIO', 'ENODEV'].includes((error as NodeJS.ErrnoException).code ?? '')) throw error;
-  }
+  sayOn(link, ETHERTYPE_ARP, arpAnnouncement(from, address));
 }
 
 /** Its Ethernet frame: as a question to all for the address of whoever asks. */

@@ -47,7 +47,7 @@ async function ask(peers: Peers, node: string, id: string): Promise<Answer['outc
 export async function departed(context: VeContext, ve: VeRecord, id: string): Promise<void> {
   faultPoint('migrate.departed');
   if (context.store.veByUuid(ve.uuid)) {
-    context.network.release(ve); // what has waited here goes where the routes lead now
+    await context.network.sendOn(ve);
     updateVe(context.store, ve.uuid, { ready: false, desired: 'stopped' });
     await removeVe(context, ve);
   }

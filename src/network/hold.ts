@@ -16,6 +16,8 @@ const METRIC = 4000;
 export interface Hold {
   /** The VE is back, and routes lead to it: what has waited goes there. @returns packets */
   release(): number;
+  /** The VE is on another host: what has waited follows the routes that this one has for all others. @returns packets */
+  sendOn(): Promise<number>;
 }
 
 /**
@@ -25,24 +27,31 @@ export interface Hold {
  */
 export async function holdPackets(link: string, targets: readonly string[]): Promise<Hold> {
   const tun = openTun(link);
+  const routes = targets.filter((target) => !target.includes(':') || hasIpv6()).map((target) => `${target} dev ${link} proto ${ROUTE_PROTOCOL} metric ${METRIC}`);
   try {
     // What was sent by this host itself comes in again by this link.
     for (const [name, value] of [['accept_local', '1'], ['rp_filter', '0']] as const) writeFileSync(`/proc/sys/net/ipv4/conf/${link}/${name}`, value);
     await ipBatch([
       `link set ${link} addrgenmode none txqueuelen ${QUEUE}`, `link set ${link} up`,
-      ...targets.filter((target) => !target.includes(':') || hasIpv6()).map((target) => `route add ${target} dev ${link} proto ${ROUTE_PROTOCOL} metric ${METRIC}`),
+      ...routes.map((route) => `route add ${route}`),
     ]);
   } catch (error) {
     tun.close();
     throw error;
   }
+  const release = (): number => {
+    try {
+      return tun.giveBack();
+    } finally {
+      tun.close();
+    }
+  };
   return {
-    release() {
-      try {
-        return tun.giveBack();
-      } finally {
-        tun.close();
-      }
+    release,
+    async sendOn() {
+      // They would come back, and go with the link.
+      await ipBatch(routes.map((route) => `route del ${route}`), { force: true });
+      return release();
     },
   };
 }

@@ -1,11 +1,11 @@
 /** The network of VEs: a pair of links for each interface, routed by the host or a port of a bridge. See docs/explanation/network.md. */
 import { rmSync } from 'node:fs';
-import { isIPv4 } from 'node:net';
 import type { Settings } from '../lib/settings.ts';
 import { readIfExists, writeFileAtomic } from '../lib/files.ts';
 import { createGate } from '../lib/gate.ts';
 import { announceArp, answersArp } from '../kernel/arp.ts';
 import { allLinkCounters, bridgeMtu, ipBatch, linkCounter, linkExists, linkNames, listLinks, listRoutes } from '../kernel/links.ts';
+import { announceMac, announceNd } from '../kernel/neighbour.ts';
 import { nftApply } from '../kernel/nftables.ts';
 import type { SysctlChange } from '../kernel/sysctl.ts';
 import type { VeRecord } from '../store/types.ts';
@@ -18,7 +18,7 @@ import type { Source } from './firewall.ts';
 import { checkOverlap, defaultUplinks, hasIpv6, isOwn, makeGateway, removeGateway, setSysctls } from './host.ts';
 import { holdPackets, type Hold } from './hold.ts';
 import { interfacesOf } from './interfaces.ts';
-import { formatPrefix, prefixOf } from './ip.ts';
+import { formatPrefix, parseIp, prefixOf } from './ip.ts';
 import { allLinksOf, holdLinkOf, namesOf } from './names.ts';
 import { planOf } from './plan.ts';
 import type { PlanContext } from './plan.ts';
@@ -225,6 +225,12 @@ export function createNetwork(settings: Settings, records: () => readonly VeReco
       held.delete(ve.number);
     },
 
+    async sendOn(ve) {
+      const hold = held.get(ve.number);
+      held.delete(ve.number);
+      await hold?.sendOn();
+    },
+
     async answering(ve, patience) {
       const asked = interfacesOf(ve, context).filter(({ setup }) => setup === 'host').flatMap((one) => one.addresses.filter(({ family }) => family === 4).map((cidr) => ({ one, address: cidr.address })));
       const answers = await Promise.all(asked.map(({ one: { link, mac, hostMac, bridge }, address }) => answersArp(link, mac, hostMac, address, { patience, port: bridge !== undefined })));
@@ -233,11 +239,13 @@ export function createNetwork(settings: Settings, records: () => readonly VeReco
 
     announce(ve) {
       for (const { bridge, mac, addresses } of interfacesOf(ve, context)) {
-        if (bridge !== undefined) for (const { family, address } of addresses) if (family === 4) announceArp(bridge, mac, address);
+        if (bridge === undefined) continue;
+        if (addresses.length === 0) announceMac(bridge, mac); // the VE alone knows them
+        for (const { address } of addresses) announceAddress(bridge, mac, address);
       }
       for (const link of uplinks.filter(linkExists)) {
         const mac = readIfExists(`/sys/class/net/${link}/address`)?.trim() ?? '';
-        for (const address of proxied(routedOf(ve), pools)) if (isIPv4(address)) announceArp(link, mac, address);
+        for (const address of proxied(routedOf(ve), pools)) announceAddress(link, mac, address);
       }
     },
 
@@ -267,6 +275,13 @@ export function createNetwork(settings: Settings, records: () => readonly VeReco
       resolver: settings.network.domain !== '', published: present([]).flatMap(publishedOf),
     }),
   };
+}
+
+/** @param mac of whoever has the address from now on, or answers for it */
+function announceAddress(link: string, mac: string, address: string): void {
+  const ip = parseIp(address);
+  if (ip?.family === 4) announceArp(link, mac, address);
+  else if (ip) announceNd(link, mac, Buffer.from(ip.value.toString(16).padStart(32, '0'), 'hex'));
 }
 
 function uniqueSources(sources: readonly Source[]): Source[] {

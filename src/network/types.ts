@@ -108,13 +108,15 @@ export interface NetworkManager {
   hold(ve: VeRecord): Promise<string>;
   /** The VE is back, and the host's routes lead to it: what has waited goes there. Nothing need have waited. */
   release(ve: VeRecord): void;
+  /** The VE has gone to another host: what has waited goes after it. */
+  sendOn(ve: VeRecord): Promise<void>;
   /**
    * Ask at the links of a running VE, by ARP, for the IPv4 addresses that the host has given it: its kernel answers, whatever its firewall thinks of other packets.
    * @param patience milliseconds until an address counts as not answered for
    * @returns those that are answered for
    */
   answering(ve: VeRecord, patience: number): Promise<string[]>;
-  /** Tell the neighbours, once, where the VE's IPv4 addresses are from now on: on its bridges, and on the uplinks for those that are not masqueraded. */
+  /** Tell the neighbours, once, where the VE's addresses are from now on: on its bridges, and on the uplinks for those that are not masqueraded. */
   announce(ve: VeRecord): void;
   /** Of all its links together. */
   traffic(ve: VeRecord): Traffic | undefined;

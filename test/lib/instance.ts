@@ -38,6 +38,8 @@ export interface InstanceOptions {
   templates?: readonly string[];
   /** Mounts a file system at the state folder, which is empty. It goes with the instance. */
   mountState?: (stateDir: string) => void;
+  /** Begins the commands by which daemon and `veld` are run: those of a machine of wire.ts. */
+  prefix?: readonly string[];
   /** With an engine only: the instance that builds the cached template. */
   noTemplate?: boolean;
 }
@@ -144,6 +146,7 @@ function instanceOf(name: string, dir: string, settings: Settings, settingsFile:
   const door = api(settings.socket);
   let daemon: ChildProcess | undefined;
   let ended: Promise<number | string> = Promise.resolve(0);
+  const [program, ...before] = [...options.prefix ?? [], process.execPath];
   const environment = { ...process.env, VELD_SETTINGS: settingsFile, VELD_TEST_OK: undefined, NODE_TEST_CONTEXT: undefined, ...options.env };
 
   const instance: Instance = {
@@ -155,7 +158,7 @@ function instanceOf(name: string, dir: string, settings: Settings, settingsFile:
       if (daemon) throw new Error(`the daemon of ${name} runs already`);
       const out = openSync(join(dir, 'daemon.out'), 'a');
       // In a session of its own: Ctrl-C at a terminal must reach the test, which stops it in order.
-      const child = spawn(process.execPath, [...DAEMON_FLAGS, options.program ?? DAEMON_MAIN], { cwd: '/', env: { ...environment, ...DAEMON_ENVIRONMENT, ...env }, stdio: ['ignore', out, out], detached: true });
+      const child = spawn(program, [...before, ...DAEMON_FLAGS, options.program ?? DAEMON_MAIN], { cwd: '/', env: { ...environment, ...DAEMON_ENVIRONMENT, ...env }, stdio: ['ignore', out, out], detached: true });
       closeSync(out);
       daemon = child;
       ended = new Promise((resolve) => {
@@ -189,7 +192,7 @@ function instanceOf(name: string, dir: string, settings: Settings, settingsFile:
       await instance.start(env);
     },
     second: () => new Promise((_, reject) => {
-      const child = spawn(process.execPath, [DAEMON_MAIN], { cwd: '/', env: environment, stdio: ['ignore', 'pipe', 'pipe'] });
+      const child = spawn(program, [...before, DAEMON_MAIN], { cwd: '/', env: environment, stdio: ['ignore', 'pipe', 'pipe'] });
       let said = '';
       const timer = setTimeout(() => child.kill('SIGKILL'), 15_000);
       for (const stream of [child.stdout, child.stderr]) stream.on('data', (chunk: Buffer) => { said += chunk.toString('utf8'); });
@@ -200,7 +203,7 @@ function instanceOf(name: string, dir: string, settings: Settings, settingsFile:
     }),
     cli: (...args) => instance.cliWith('', ...args),
     cliWith: (input, ...args) => new Promise((resolve, reject) => {
-      const child = spawn(process.execPath, [...CLI, ...args], { env: environment, stdio: ['pipe', 'pipe', 'pipe'] });
+      const child = spawn(program, [...before, ...CLI, ...args], { env: environment, stdio: ['pipe', 'pipe', 'pipe'] });
       const out: Buffer[] = [];
       const err: Buffer[] = [];
       child.stdout.on('data', (chunk: Buffer) => out.push(chunk));

@@ -5,8 +5,8 @@ import type { Instance } from './instance.ts';
 import { until } from './wait.ts';
 
 /** Counts in its memory and in a file: an answer is both numbers, which must not differ, and not begin anew. */
-const SERVER = `use IO::Socket::IP; my $s = IO::Socket::IP->new(LocalHost => "::", LocalPort => shift, Listen => 9, ReuseAddr => 1, V6Only => 0) or die $@;
-my $n = 0; open my $f, "+>", "/var/lib/talk" or die $!; $f->autoflush(1);
+const SERVER = `use IO::Socket::IP; my $s = IO::Socket::IP->new(LocalHost => "::", LocalPort => $ARGV[0], Listen => 9, ReuseAddr => 1, V6Only => 0) or die $@;
+my $n = 0; open my $f, "+>", "/var/lib/talk-$ARGV[0]" or die $!; $f->autoflush(1);
 while (my $c = $s->accept) { $c->autoflush(1); while (my $line = <$c>) { chomp $line; $n++; seek $f, 0, 0; print $f "$n"; seek $f, 0, 0; my $kept = <$f>; print $c "$line $n $kept\\n" } }`;
 
 /** Start the server in a VE. */
