@@ -86,6 +86,9 @@ test('a VE on a bridge: the switch learns the port behind which it is now', asyn
   talk.end();
 });
 
+/** For tests that wait until the nodes give something up. */
+const LONG = { skip: process.env.VELD_TEST_FULL === undefined && 'in ./check full' };
+
 /** Give a VE what is on its way for some seconds. */
 const fill = async ({ veld }: WiredNode, ve: string): Promise<void> => {
   const { stdout, stderr } = await veld.exec(ve, 'sh', '-c', 'head -c 60000000 /dev/urandom >/root/big; stat -c %s /root/big');
@@ -117,7 +120,7 @@ async function processesOnTheWay(from: WiredNode, to: WiredNode, rate: string): 
 /** A connection whose end has waited for long: TCP asks again later and later. */
 let patient: TalkElsewhere;
 
-test('the wire is cut before the grant is sent, for good: it stands undecided, all of it is kept, and it goes on by itself when the wire is back', async (t) => {
+test('the wire is cut before the grant is sent, for good: it stands undecided, all of it is kept, and it goes on by itself when the wire is back', LONG, async (t) => {
   t.after(whole);
   const [from, to] = await home();
   await from.veld.restart({ VELD_FAULT: 'stop:migrate.granted' });
@@ -137,7 +140,7 @@ test('the wire is cut before the grant is sent, for good: it stands undecided, a
 });
 
 for (const moment of ['disk', 'processes', 'grant'] as const) {
-  test(`the wire is cut for a second in the middle of the ${moment}: it moves all the same`, async (t) => {
+  test(`the wire is cut for a second in the middle of the ${moment}: it moves all the same`, moment === 'processes' ? {} : LONG, async (t) => {
     t.after(whole);
     const [from, to] = await home();
     const talk = await talkFrom(t, client, WIRE4(50));
@@ -161,14 +164,14 @@ for (const moment of ['disk', 'processes', 'grant'] as const) {
   });
 }
 
-test('a connection to the VE that stood undecided goes on, too', async (t) => {
+test('a connection to the VE that stood undecided goes on, too', LONG, async (t) => {
   await patient.goesOn(60_000);
   t.diagnostic(`| longest silence ${Math.round(await patient.longest())} ms`);
   patient.end();
 });
 
 for (const moment of ['processes', 'disk'] as const) {
-  test(`the wire is cut for good in the middle of the ${moment}: it is where it was`, { skip: moment === 'disk' && process.env.VELD_TEST_FULL === undefined && 'in ./check full' }, async (t) => {
+  test(`the wire is cut for good in the middle of the ${moment}: it is where it was`, LONG, async (t) => {
     t.after(whole);
     const [from, to] = await home();
     if (moment === 'disk') await fill(from, 'web');
@@ -192,7 +195,7 @@ for (const moment of ['processes', 'disk'] as const) {
   });
 }
 
-test('the wire is cut when it was taken, before that is said: it runs on the target alone, and the source finds out when the wire is back', async (t) => {
+test('the wire is cut when it was taken, before that is said: it runs on the target alone, and the source finds out when the wire is back', LONG, async (t) => {
   t.after(whole);
   const [from, to] = await home();
   await to.veld.restart({ VELD_FAULT: 'stop:migrate-in.owned' });
