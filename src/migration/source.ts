@@ -111,14 +111,18 @@ async function carry(journey: Journey): Promise<number> {
   let away: Paused | undefined;
   try {
     away = await pause(context, ve, task, `${ve.name} is being moved to another node.`, true);
+    // What was its processes cannot do anything any more: nobody waits until the kernel has put them away.
+    const dead = paused(context, ve, away);
+    dead.catch(() => {}); // whoever waits hears of it
     try {
-      await paused(context, ve, away);
       faultPoint('migrate.paused');
       // A cancel has come too late from here on: to take it back would take no less than to let it go.
       await sendLastRound(link, have, last);
       await sendState(link, context.states.folder(ve.uuid).dir);
+      await dead;
       await prepared(link);
     } catch (error) {
+      await dead.catch(() => {});
       await goOn(context, ve.uuid, task);
       throw error;
     }

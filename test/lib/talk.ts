@@ -5,13 +5,13 @@ import type { Instance } from './instance.ts';
 import { until } from './wait.ts';
 
 /** Counts in its memory and in a file: an answer is both numbers, which must not differ, and not begin anew. */
-const SERVER = `use IO::Socket::IP; my $s = IO::Socket::IP->new(LocalHost => "::", LocalPort => $ARGV[0], Listen => 9, ReuseAddr => 1, V6Only => 0) or die $@;
+export const TALK_SERVER = `use IO::Socket::IP; my $s = IO::Socket::IP->new(LocalHost => "::", LocalPort => $ARGV[0], Listen => 9, ReuseAddr => 1, V6Only => 0) or die $@;
 my $n = 0; open my $f, "+>", "/var/lib/talk-$ARGV[0]" or die $!; $f->autoflush(1);
 while (my $c = $s->accept) { $c->autoflush(1); while (my $line = <$c>) { chomp $line; $n++; seek $f, 0, 0; print $f "$n"; seek $f, 0, 0; my $kept = <$f>; print $c "$line $n $kept\\n" } }`;
 
 /** Start the server in a VE. */
 export async function serveTalk(veld: Instance, ve: string, port = 7100): Promise<void> {
-  const { exitCode, stderr } = await veld.exec(ve, 'systemd-run', '--quiet', `--unit=talk-${port}`, 'perl', '-e', SERVER, String(port));
+  const { exitCode, stderr } = await veld.exec(ve, 'systemd-run', '--quiet', `--unit=talk-${port}`, 'perl', '-e', TALK_SERVER, String(port));
   if (exitCode !== 0) throw new Error(`systemd-run: ${stderr}`);
 }
 

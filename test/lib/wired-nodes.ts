@@ -1,4 +1,5 @@
 /** Two nodes and a client, each a machine of its own on one wire (wire.ts): what a test of theirs begins with. */
+import { mkdirSync } from 'node:fs';
 import { makeInstance, type Instance } from './instance.ts';
 import { pair } from './nodes.ts';
 import { makeWire, type Machine, type Wire } from './wire.ts';
@@ -22,7 +23,10 @@ export interface Wired {
   destroy(): Promise<void>;
 }
 
-/** Nodes alpha and beta, paired. On each eth0 is the uplink, and eth1 a port of the bridge `lan`; neither sees the other's folders. */
+/** Where installations on a host tell of each other: those of two machines do not. */
+const INSTANCES = '/run/veld-instances';
+
+/** Nodes alpha and beta, paired. On each eth0 is the uplink, and eth1 a port of the bridge `lan`; neither sees the other's folders, nor that it is on the same host. */
 export async function makeWiredNodes(): Promise<Wired> {
   const wire = await makeWire();
   const made: Instance[] = [];
@@ -52,7 +56,8 @@ export async function makeWiredNodes(): Promise<Wired> {
     };
     const [a, b, client] = [await node('alpha', 1), await node('beta', 2), await wire.machine()];
     await connect(client, 'client', 9);
-    for (const [one, other] of [[a, b], [b, a]] as const) one.machine.sh('mount', '-t', 'tmpfs', 'none', other.veld.dir);
+    mkdirSync(INSTANCES, { recursive: true, mode: 0o700 });
+    for (const [one, other] of [[a, b], [b, a]] as const) for (const folder of [other.veld.dir, INSTANCES]) one.machine.sh('mount', '-t', 'tmpfs', 'none', folder);
     await Promise.all([a.veld.start(), b.veld.start()]);
     await pair(a.veld, b.veld, 'beta');
     return { wire, a, b, client, destroy };

@@ -48,11 +48,18 @@ const whole = (): void => {
 /** How a migration ends, said in one word. */
 const outcomeOf = (moving: Promise<unknown>): Promise<string> => moving.then(() => 'moved', (error: Error) => (error instanceof ApiError ? error.code : error.message));
 
+/** What must mean the same where the disk arrives as it was: its uids are free there, unlike in migrate.test.ts. */
+const MAKE = `set -e; mkdir -p /srv/t; echo x >/srv/t/a; ln /srv/t/a /srv/t/b; ln -s a /srv/t/l; chown 33:33 /srv/t/a; cp /bin/true /srv/t/tool; setcap cap_net_raw=ep /srv/t/tool 2>/dev/null || true; chmod 4755 /srv/t/tool
+rm /etc/issue.net; rm -rf /usr/share/doc; mkdir /usr/share/doc; echo n >/usr/share/doc/n`;
+const LOOK = `cat /proc/self/uid_map; stat -c '%n %U %G %a %h %s %F' /srv/t /srv/t/*; getcap /srv/t/tool 2>/dev/null; ls -A /usr/share/doc; [ -e /etc/issue.net ] || echo no issue`;
+
 test('a VE with addresses of the wire: both connections of a client go on, and its neighbour table follows at once', async (t) => {
   const [v4, v6] = [WIRE4(50), WIRE6(50)];
   await a.veld.createRunning('web', { 'network.addresses': `${v4},${v6}` });
   await serveTalk(a.veld, 'web');
   await serveTalk(a.veld, 'web', 7106);
+  assert.equal((await a.veld.exec('web', 'sh', '-c', MAKE)).exitCode, 0);
+  const [{ uidBase }, was] = [await a.veld.show('web'), (await a.veld.exec('web', 'sh', '-c', LOOK)).stdout];
   const talks = [await talkFrom(t, client, v4), await talkFrom(t, client, v6, 7106)];
   for (const [from, to] of [[a, b], [b, a]] as const) {
     for (const talk of talks) await talk.goesOn();
@@ -60,6 +67,8 @@ test('a VE with addresses of the wire: both connections of a client go on, and i
     for (const talk of talks) await talk.longest();
     const { stood, trouble } = await move(from, 'web', to);
     assert.equal(trouble, null);
+    assert.equal((await to.veld.show('web')).uidBase, uidBase, 'its uids on the host are free there, and kept');
+    assert.equal((await to.veld.exec('web', 'sh', '-c', LOOK)).stdout, was);
     for (const address of [v4, v6]) await until(`the client to know where ${address} is`, () => client.neighbour(address).mac === to.machine.mac('eth0'), 2500);
     for (const talk of talks) await talk.goesOn();
     t.diagnostic(`| ${from.name} to ${to.name}: stood for ${Math.round(stood!)} ms, longest silence ${(await Promise.all(talks.map((talk) => talk.longest()))).map(Math.round).join(' ms (IPv4), ')} ms (IPv6)`);

@@ -4,6 +4,7 @@ import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, test } from 'node:test';
+import { TALK_SERVER } from '../lib/talk.ts';
 import { until } from '../lib/wait.ts';
 import { PATIENCE, hostOf, hostOptions, quickstart } from './host.ts';
 import { joinedPair } from './machine.ts';
@@ -42,8 +43,8 @@ test('files go from here to a machine, from one to the other, and back', async (
 });
 
 test('both run Veld, and their VEs reach each other', async () => {
-  await Promise.all(NODES.map(async ({ host, pool }) => {
-    await host.machine.run(`mkdir -p /etc/veld && echo '{"network": {"pools": ["${pool}"]}}' >/etc/veld/settings.json`);
+  await Promise.all(NODES.map(async ({ host, pool, address }) => {
+    await host.machine.run(`mkdir -p /etc/veld && echo '{"network": {"pools": ["${pool}"]}, "nodes": {"listen": "${address}:7430"}}' >/etc/veld/settings.json`);
     await quickstart(host);
   }));
   const ves = await Promise.all(NODES.map(({ host }) => host.show('demo')));
@@ -53,6 +54,41 @@ test('both run Veld, and their VEs reach each other', async () => {
     const address = ves[1 - i]!.addresses[0]!;
     assert.equal(await host.said('demo', 'timeout', '60', 'bash', '-c', `exec 3<>/dev/tcp/${address}/22; head -c 7 <&3`), 'SSH-2.0', address);
   }
+});
+
+/** Asks the VE all the time over one connection, and checks each answer; what it has come to stands in /run/talk. */
+const TALKER = `import socket
+f = socket.create_connection(("10.101.0.2", 7100)).makefile("rw")
+n = 0
+while True:
+    n += 1
+    f.write(f"{n}\\n"); f.flush()
+    answer = f.readline().split()
+    assert answer == [str(n)] * 3, answer
+    open("/run/talk", "w").write(str(n))`;
+
+test('a VE moves from one kernel to the other and back: its client stays connected, its disk and its uids are what they were', async () => {
+  const { token } = JSON.parse(await two.veld('node token --json')) as { token: string };
+  await one.machine.run(`echo ${token} | veld node add two`);
+  await one.veld('rename demo walker');
+  await one.said('walker', 'systemd-run', '--quiet', 'perl', '-e', TALK_SERVER, '7100');
+  await one.said('walker', 'sh', '-c', 'echo kept >/root/kept; rm /etc/issue.net; chown 33:33 /root/kept');
+  const look = `cat /etc/machine-id /root/kept /proc/self/uid_map; stat -c '%U %a' /root/kept; ls /etc/issue.net 2>&1; pidof perl`;
+  const was = await one.said('walker', 'sh', '-c', look);
+  await two.machine.run(`cat >/root/talker.py <<'END'\n${TALKER}\nEND\nsystemd-run --quiet --unit=talker python3 /root/talker.py`);
+  const answers = async (): Promise<number> => Number(await two.machine.ask('systemctl is-active --quiet talker && cat /run/talk', { allow: true }));
+  const goesOn = async (): Promise<void> => {
+    const before = await answers();
+    await until('the client to have more answers', async () => await answers() > before + 3, PATIENCE, 500);
+  };
+  await until('the first answer', async () => await answers() > 0, PATIENCE, 500);
+  for (const [from, to, name] of [[one, two, 'two'], [two, one, 'one']] as const) {
+    process.stdout.write(`# ${await from.veld(`migrate walker ${name}`)}`);
+    await goesOn();
+    assert.equal(await to.said('walker', 'sh', '-c', look), was);
+    assert.equal(await to.said('walker', 'systemctl', 'is-system-running'), 'running');
+  }
+  await one.veld('rename walker demo');
 });
 
 test('one loses its power, and the other notices nothing but its silence', async () => {
