@@ -279,12 +279,12 @@ test('criu stands still: it is ended, and the VE runs on or stays suspended', as
 test('a network that does not answer any more after a restore is noticed', async () => {
   const { pid, uuid } = await veld.show('web');
   await veld.api.operate('POST', '/v1/ves/web/suspend');
-  // A link on which nobody answers such questions.
-  appendFileSync(join(stateDir, 'states', uuid, 'images', 'net.batch4'), 'link set eth0 arp off\n');
+  // Nobody answers such questions (arp_ignore in the kernel's ip-sysctl).
+  appendFileSync(join(stateDir, 'states', uuid, 'images', 'net.sysctls'), 'net/ipv4/conf/eth0/arp_ignore:8\n');
   const failure = await veld.api.operate('POST', '/v1/ves/web/resume').then(() => undefined, (error: unknown) => String(error));
   assert.match(failure ?? 'it was not noticed', /restore.unhealthy: web is back, but its network does not answer: nobody has [0-9.]+ any more/);
   assert.notEqual((await veld.show('web')).pid, pid);
-  // Its links are made anew; and nobody is missed who has not answered before, either.
+  // Nobody is missed who has not answered before, either.
   await veld.api.operate('POST', '/v1/ves/web/suspend');
   await veld.api.operate('POST', '/v1/ves/web/resume');
   await assertRuns();
