@@ -56,7 +56,7 @@ const TRIALS: [where: 'source' | 'target', fault: string, moved: boolean, full?:
   ['source', 'kill:migrate.answered', true],
   ['source', 'kill:migrate.departed', true, 'full'],
   ['target', 'kill:phase:migrate-in.arrive', false, 'full'],
-  ['target', 'kill:migrate-in.prepared', false],
+  ['target', 'kill:migrate-in.prepared', false, 'full'],
   ['target', 'fail:migrate-in.prepared', false, 'full'],
   ['target', 'kill:migrate-in.grant', false],
   ['target', 'fail:migrate-in.grant', false, 'full'],

@@ -311,7 +311,7 @@ test('a node takes no more than its share: eight sessions, and a thousand connec
   await unharmed();
 });
 
-test('who says nothing is not waited for, nor who says only that it lives', { timeout: 120_000 }, async () => {
+test('who says nothing is not waited for, nor who says only that it lives', { timeout: 120_000, skip: process.env.VELD_TEST_FULL === undefined && 'in ./check full' }, async () => {
   const [silent, alive] = [await liar.open(b, { alive: 600_000, dead: 600_000, idle: 600_000 }), await liar.open(b)];
   const began = performance.now();
   await assert.rejects(silent.receive('x'), { code: 'migration.link' });
