@@ -2,7 +2,7 @@
  * Whose is it? The rules by which a VE changes its owner, so that there are never two, and never none for longer than a node is away.
  *
  * The source has it until it grants it. From then on only the target knows: it takes it by one durable write, or never will. So each of the two can give up by
- * itself at any time but one: a source that has granted must ask. These functions are all there is to decide; test/handover.test.ts tries them in every order in
+ * itself at any time but one: a source that has granted must ask. These functions are all there is to decide; handover.test.ts tries them in every order in
  * which messages can be lost and nodes can end.
  */
 
