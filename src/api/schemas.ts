@@ -89,6 +89,7 @@ export const MigrateBody = Type.Object({
   node: Type.String({ minLength: 1, maxLength: 63, description: 'Name of a paired node' }),
   dryRun: Type.Optional(Type.Boolean({ description: 'Only look whether it can go' })),
   dropSnapshots: Type.Optional(Type.Boolean({ description: 'Leave its snapshots behind: they are lost' })),
+  maxFreeze: Type.Optional(Type.Number({ exclusiveMinimum: 0, description: 'Refuse to move a running VE that is expected to stand for longer than this, in milliseconds' })),
 }, { ...closed, title: 'MigrateRequest', examples: [{ node: 'node2' }] });
 
 export const SnapshotBody = Type.Object({

@@ -46,6 +46,14 @@ export function dumpOptions(options: Shared & { pid: number; everywhere: boolean
   ];
 }
 
+/**
+ * Of a pre-dump: the memory of processes that go on (criu.org, "Iterative migration"; criu(8), `pre-dump`).
+ * @param images folder for it @param pid of init @param parent it stands on an earlier one
+ */
+export function memoryOptions({ images, pid, parent }: { images: string; pid: number; parent: boolean }): CriuOption[] {
+  return [['images-dir', images], ['tree', pid], ['log-file', 'dump.log'], ['track-mem'], ...parent ? [['prev-images-dir', PARENT]] satisfies CriuOption[] : []];
+}
+
 /** @param work folder for criu's log and what it makes for itself @param closeTcp the connections are another VE's */
 export function restoreOptions(options: Shared & { sources: MountSources; work: string; closeTcp: boolean }): CriuOption[] {
   const names = new Map(options.mounts.map((mount) => [mount.name, mount]));

@@ -13,6 +13,12 @@ import { changeMessage, varint } from './protobuf.ts';
 export const PARENT = 'parent';
 
 const MEMORY = /^(pagemap-\d+|pages-\d+)\.img$/;
+const INVENTORY = 'inventory.img';
+
+/** Whether it is what of an earlier state is needed: memory, and when that was. @param name of an image */
+export function isMemory(name: string): boolean {
+  return MEMORY.test(name) || name === INVENTORY;
+}
 
 /** States that may stand on each other: a restore reads from all of them, and what was replaced since stays on the disk. */
 export const GENERATIONS = 8;
@@ -31,15 +37,15 @@ export function linkImages(from: string, to: string, wanted: (name: string) => b
  * Let a state to be stand on an earlier one.
  * @param from images of that @param to folder for images
  * @param since time since the host's boot, in hundredths of a second, at which the processes of that state were there again and nothing of them had
- *   changed: whoever is younger is another process with the same number
+ *   changed: whoever is younger is another process with the same number. Left out for one whose processes have gone on: it tells itself when it was made
  * @returns whether it does: after a certain number of generations one begins anew
  */
-export function adoptParent(from: string, to: string, since: number): boolean {
+export function adoptParent(from: string, to: string, since?: number): boolean {
   if (generations(from) >= GENERATIONS) return false;
   const parent = join(to, PARENT);
   mkdirSync(parent, { mode: 0o755 });
-  linkImages(from, parent, (name) => MEMORY.test(name));
-  writeFileSync(join(parent, 'inventory.img'), withUptime(readFileSync(join(from, 'inventory.img')), since * 10_000), { mode: 0o644, flush: true });
+  linkImages(from, parent, (name) => isMemory(name) && (name !== INVENTORY || since === undefined));
+  if (since !== undefined) writeFileSync(join(parent, INVENTORY), withUptime(readFileSync(join(from, INVENTORY)), since * 10_000), { mode: 0o644, flush: true });
   return true;
 }
 

@@ -52,16 +52,15 @@ export async function sendTree(link: FrameStream, type: TreeMessage['type'], pat
   await send(link, { type, ...type === 'round' && { last: true } }, tree, treeChanges(new Map(), tree), pack, (sent, total) => progress(sent, total, 1));
 }
 
-/** Rounds while the VE runs. @returns what the target has now */
-export async function sendRounds(link: FrameStream, path: string, { signal, progress }: DiskTask): Promise<Tree> {
-  let have: Tree = new Map();
+/** Rounds while the VE runs. @param have what the target has already @returns what it has now */
+export async function sendRounds(link: FrameStream, path: string, { signal, progress }: DiskTask, have: Tree = new Map()): Promise<Tree> {
   for (let round = 1, before = Infinity; ; round++) {
     const pack = packTree(path, { signal });
     pack.ended.catch(() => {}); // also when it is not used
     const now = await scanTree(path, { signal });
     const changes = treeChanges(have, now);
     const bytes = bytesOf(now, changes);
-    if (round > 1 && (bytes < LITTLE || round > ROUNDS || bytes > SHRINKS * before)) {
+    if (have.size > 0 && (bytes < LITTLE || round > ROUNDS || bytes > SHRINKS * before)) {
       pack.cancel();
       return have;
     }

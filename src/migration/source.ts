@@ -1,15 +1,22 @@
 /** The side that a VE leaves. Until it is granted everything can be undone here, and the VE runs on where it was. */
 import { randomBytes } from 'node:crypto';
+import { existsSync } from 'node:fs';
+import { rm } from 'node:fs/promises';
+import { join } from 'node:path';
+import { PARENT } from '../checkpoint/parent.ts';
 import { VeldError } from '../lib/errors.ts';
 import { faultPoint } from '../lib/faults.ts';
 import type { Task } from '../ops/types.ts';
 import type { Handover, TemplateRecord, VeRecord } from '../store/types.ts';
+import { OUTGOING } from '../ve/archive.ts';
 import { settled } from '../ve/clean-up.ts';
 import { reload, updateVe, type VeContext } from '../ve/context.ts';
 import { finishSuspend, goOn, pause, paused, type Paused } from '../ve/suspend.ts';
 import { prepareLastRound, sendLastRound, sendRounds, sendTree, upperOf, type DiskTask } from './disk-rounds.ts';
 import { checkAccept, readArrived } from './forms.ts';
 import { FrameStream, PATIENCE } from './frames.ts';
+import { MEMORY_ROUNDS, sendMemory, type MemorySent } from './memory-rounds.ts';
+import { checkMaxFreeze, expected, learn, Speed } from './prediction.ts';
 import { checkDeparture, needsOf } from './preflight.ts';
 import { refusal } from './refusal.ts';
 import { sendState } from './state-files.ts';
@@ -40,16 +47,17 @@ export async function migrateAway(context: VeContext, peers: Peers, uuid: string
     const reply = await link.receive<Accept | Refuse>('accept', 'refuse');
     if (reply.type === 'refuse') throw refusal(reply);
     const accept = checkAccept(reply);
-    const result = { node: peer.name, number: null, kind, notes: accept.notes, bytes: 0, took: 0, stood: null, trouble: null };
+    const result = { node: peer.name, number: null, kind, notes: accept.notes, bytes: 0, took: 0, stood: null, expected: null, memoryRounds: 0, trouble: null };
     if (request.dryRun) return result;
-    const stood = await carry({ context, peers, link, ve, template, offer, accept, peer, task });
+    const stood = await carry({ context, peers, link, ve, template, offer, accept, peer, task, maxFreeze: request.maxFreeze ?? null });
     link.hurry(PATIENCE.idle);
     const arrived = await link.receive<Arrived>('arrived').then(readArrived).catch((error: unknown) => ({ number: 0, trouble: `It was not heard of again: ${(error as Error).message}` }));
-    const running = kind === 'running' ? performance.now() - stood : null;
+    const running = stood && performance.now() - stood.since;
+    if (stood) learn(stood.speed, stood.left, running!);
     task.progress(97, 'removing it here');
     await departed(context, ve, offer.id);
     context.events.emit('ve.departed', { ve: uuid, data: { name: ve.name, node: peer.name } });
-    return { ...result, number: arrived.number || null, bytes: link.sent, took: performance.now() - began, stood: running, trouble: arrived.trouble };
+    return { ...result, number: arrived.number || null, bytes: link.sent, took: performance.now() - began, stood: running, ...stood && { expected: stood.expected, memoryRounds: stood.memoryRounds }, trouble: arrived.trouble };
   } finally {
     link.close();
   }
@@ -83,10 +91,23 @@ interface Journey {
   accept: Accept;
   peer: Peer;
   task: Task;
+  maxFreeze: number | null;
 }
 
-/** Everything up to the moment in which it is the other node's. @returns since when it has stood, by performance.now() */
-async function carry(journey: Journey): Promise<number> {
+/** A VE that stands. */
+interface Stood {
+  /** By performance.now(). */
+  since: number;
+  /** For how long it was expected to, in milliseconds. */
+  expected: number;
+  /** Bytes that were sent meanwhile. */
+  left: number;
+  speed: Speed;
+  memoryRounds: number;
+}
+
+/** Everything up to the moment in which it is the other node's. */
+async function carry(journey: Journey): Promise<Stood | null> {
   const { context, link, ve, template, offer, accept, task } = journey;
   const { volumes } = context;
   const disk = (what: string, from: number, to: number): DiskTask => ({
@@ -98,27 +119,48 @@ async function carry(journey: Journey): Promise<number> {
   const { path } = upperOf(volumes, ve);
   if (offer.kind !== 'running') {
     await sendTree(link, 'round', path, disk('its disk', 35, 60));
-    if (offer.kind === 'suspended') await sendState(link, context.states.folder(ve.uuid).dir, (sent, total) => disk('its processes', 60, 90).progress(sent, total, 1));
+    if (offer.kind === 'suspended') await sendState(link, context.states.folder(ve.uuid).dir, 0, (sent, total) => disk('its processes', 60, 90).progress(sent, total, 1));
     await prepared(link);
     await give(journey, undefined);
-    return performance.now();
+    return null;
   }
-  const have = await sendRounds(link, path, disk('its disk', 35, 60));
+  const copies = join(context.settings.stateDir, OUTGOING, offer.id);
+  task.undo('copies', () => rm(copies, { recursive: true, force: true }));
+  try {
+    return await carryRunning(journey, path, copies, disk);
+  } finally {
+    await rm(copies, { recursive: true, force: true });
+  }
+}
+
+/** @param path its upper @param copies folder for copies of its memory */
+async function carryRunning(journey: Journey, path: string, copies: string, disk: (what: string, from: number, to: number) => DiskTask): Promise<Stood> {
+  const { context, link, ve, offer, task, maxFreeze } = journey;
+  const speed = new Speed();
+  let have = await speed.measure(link, () => sendRounds(link, path, disk('its disk', 35, 50)));
+  const memory = await sendMemory(context, link, ve, copies, {
+    task, speed, maxFreeze,
+    progress: (sent, total, round, changing) => task.progress(50 + 8 * Math.min(1, round / MEMORY_ROUNDS), `its memory, round ${round}: ${mib(sent)} of ${mib(total)}${changing === null ? '' : `, of which ${mib(changing)} change in a second`}`),
+  });
+  if (memory.rounds > 0) have = await sendRounds(link, path, disk('its disk', 58, 60), have);
+  const standing = expected(speed, memory.left);
+  checkMaxFreeze(ve, standing, maxFreeze, memory.changing);
   // Begun now, or the VE would wait for it.
   const last = prepareLastRound(path);
-  const stood = performance.now();
+  const [since, before] = [performance.now(), link.sent];
   link.hurry(STANDING + STANDING_MIB * (offer.needs!.memory / 2 ** 20));
   let away: Paused | undefined;
   try {
-    away = await pause(context, ve, task, `${ve.name} is being moved to another node.`, true);
+    away = await pause(context, ve, task, `${ve.name} is being moved to another node.`, { ...memory.images !== undefined && { memory: memory.images } });
     // What was its processes cannot do anything any more: nobody waits until the kernel has put them away.
     const dead = paused(context, ve, away);
     dead.catch(() => {}); // whoever waits hears of it
     try {
       faultPoint('migrate.paused');
       // A cancel has come too late from here on: to take it back would take no less than to let it go.
+      const { dir } = context.states.folder(ve.uuid);
       await sendLastRound(link, have, last);
-      await sendState(link, context.states.folder(ve.uuid).dir);
+      await sendState(link, dir, standsOn(dir, memory));
       await dead;
       await prepared(link);
     } catch (error) {
@@ -127,11 +169,16 @@ async function carry(journey: Journey): Promise<number> {
       throw error;
     }
     await give(journey, away);
-    return stood;
+    return { since, expected: standing, left: link.sent - before, speed, memoryRounds: memory.rounds };
   } finally {
     last.cancel();
     void away?.done().catch(() => {}); // nobody need wait for it
   }
+}
+
+/** On how many rounds of memory a state stands: criu may have been tried again, and have written all. */
+function standsOn(dir: string, { rounds }: MemorySent): number {
+  return existsSync(join(dir, 'images', PARENT)) ? rounds : 0;
 }
 
 async function prepared(link: FrameStream): Promise<void> {

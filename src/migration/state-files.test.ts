@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { duplexPair, Readable } from 'node:stream';
 import { test, type TestContext } from 'node:test';
 import { FrameStream } from './frames.ts';
-import { receiveStateFiles, sendState } from './state-files.ts';
+import { receiveFiles, sendState } from './state-files.ts';
 import type { StateMessage } from './types.ts';
 
 function setting(t: TestContext): { near: FrameStream; far: FrameStream; from: string; to: string } {
@@ -27,8 +27,9 @@ test('a state arrives as it was, without what means nothing elsewhere', async (t
   for (const [path, content] of Object.entries({ 'manifest.json': '{}', 'whole.boot': 'id', 'images/pages-1.img': big, 'images/empty.img': '', 'images/parent/pages-1.img': 'older', 'images/dump.log': 'words' })) writeFileSync(join(from, path), content);
   symlinkSync('/etc/passwd', join(from, 'images/link'));
   let told = 0;
-  const sending = sendState(near, from, (sent) => { told = sent; });
-  await receiveStateFiles(far, to, 10_000_000);
+  const sending = sendState(near, from, 0, (sent) => { told = sent; });
+  const { files } = await far.receive<StateMessage>('state');
+  await receiveFiles(far, files, to, 10_000_000);
   far.send({ type: 'done' });
   await sending;
   assert.deepEqual(readdirSync(to, { recursive: true }).map(String).sort(), ['images', 'images/empty.img', 'images/pages-1.img', 'images/parent', 'images/parent/pages-1.img', 'manifest.json']);
@@ -57,6 +58,7 @@ for (const [what, files, bytes] of [
     const { near, far, to } = setting(t);
     near.send({ type: 'state', files } as unknown as StateMessage);
     near.sendBulk(Readable.from([Buffer.from(bytes)])).catch(() => {});
-    await assert.rejects(receiveStateFiles(far, to, 1000), (error: NodeJS.ErrnoException) => error.code === 'migration.stream' || error.code === 'EEXIST' || error.code === 'ENOTDIR');
+    const message = await far.receive<StateMessage>('state');
+    await assert.rejects(receiveFiles(far, message.files, to, 1000), (error: NodeJS.ErrnoException) => error.code === 'migration.stream' || error.code === 'EEXIST' || error.code === 'ENOTDIR');
   });
 }

@@ -6,11 +6,12 @@ import { createReadStream } from 'node:fs';
 import { mkdir, open, readdir, stat, statfs, type FileHandle } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { Readable } from 'node:stream';
+import { PARENT } from '../checkpoint/parent.ts';
 import { VeldError } from '../lib/errors.ts';
 import type { FrameStream } from './frames.ts';
 import { LEFT } from './preflight.ts';
 import { refusal } from './refusal.ts';
-import type { Done, Refuse, StateMessage } from './types.ts';
+import type { Done, FilesMessage, Refuse, StateMessage } from './types.ts';
 
 /** What a name may be made of: criu's and Veld's own are. */
 const NAME = /^(?!\.{1,2}$)[\w.@+-]{1,120}$/;
@@ -21,20 +22,29 @@ const DEPTH = 64;
 /** Files of a state that mean nothing elsewhere: whether it is whole is for the other side to say. */
 const LEFT_OUT = /^(whole(\.\w+)?|.*\.log)$/;
 
-/** Send a state. @param dir its folder @param progress told of each part that has gone: bytes, of how many @throws VeldError `migration.link`, and what the target says */
-export async function sendState(link: FrameStream, dir: string, progress: (sent: number, total: number) => void = () => {}): Promise<void> {
-  const files = await stateFiles(dir);
+/**
+ * Send a state.
+ * @param dir its folder @param memory the rounds of memory on which it stands, which have gone before @param progress told of each part that has gone: bytes, of how many
+ * @throws VeldError `migration.link`, and what the target says
+ */
+export async function sendState(link: FrameStream, dir: string, memory = 0, progress: (sent: number, total: number) => void = () => {}): Promise<void> {
+  const files = (await stateFiles(dir)).filter(({ path }) => memory === 0 || !path.startsWith(`images/${PARENT}/`));
   const total = files.reduce((sum, { size }) => sum + size, 0);
-  link.send({ type: 'state', files } as StateMessage);
+  link.send({ type: 'state', files, memory } as StateMessage);
+  await sendFiles(link, dir, files, (sent) => progress(sent, total));
+}
+
+/** Send the files of which a message has told, and hear that they have come. @param progress told how many bytes have gone */
+export async function sendFiles(link: FrameStream, dir: string, files: FilesMessage['files'], progress: (sent: number) => void): Promise<void> {
   let sent = 0;
-  const whole = await link.sendBulk(stateContents(dir, files), (part) => progress(sent += part, total));
+  const whole = await link.sendBulk(stateContents(dir, files), (part) => progress(sent += part));
   const reply = await link.receive<Done | Refuse>('done', 'refuse');
   if (reply.type === 'refuse') throw refusal(reply);
   if (!whole) throw new VeldError('migration.stream', 'The other node has taken a state before all of it was sent.');
 }
 
 /** What of a folder is sent. */
-export async function stateFiles(dir: string, below = ''): Promise<StateMessage['files']> {
+export async function stateFiles(dir: string, below = ''): Promise<FilesMessage['files']> {
   const entries = await readdir(join(dir, below), { withFileTypes: true });
   const found = await Promise.all(entries.map(async (entry) => {
     const path = below === '' ? entry.name : `${below}/${entry.name}`;
@@ -45,22 +55,21 @@ export async function stateFiles(dir: string, below = ''): Promise<StateMessage[
 }
 
 /** The contents of these files, one after the other. */
-export function stateContents(dir: string, files: StateMessage['files']): Readable {
+export function stateContents(dir: string, files: FilesMessage['files']): Readable {
   return Readable.from(parts(dir, files), { objectMode: false });
 }
 
-async function* parts(dir: string, files: StateMessage['files']): AsyncGenerator<Buffer> {
+async function* parts(dir: string, files: FilesMessage['files']): AsyncGenerator<Buffer> {
   for (const { path, size } of files) {
     if (size > 0) yield* createReadStream(join(dir, path), { end: size - 1, highWaterMark: 1 << 20 }) as AsyncIterable<Buffer>;
   }
 }
 
 /**
- * Take a state into an empty folder, which may be read by whoever can reach it, as criu needs it.
+ * Take the files of which a message has told into an empty folder, which may be read by whoever can reach it, as criu needs it.
  * @param limit most bytes @throws VeldError `migration.link`, `migration.stream`, `disk.full`
  */
-export async function receiveStateFiles(link: FrameStream, folder: string, limit: number): Promise<void> {
-  const { files } = await link.receive<StateMessage>('state');
+export async function receiveFiles(link: FrameStream, files: FilesMessage['files'], folder: string, limit: number): Promise<void> {
   checkFiles(files, limit);
   await mkdir(folder, { recursive: true, mode: 0o700 });
   const { bavail, bsize } = await statfs(folder);
@@ -99,7 +108,7 @@ export async function receiveStateFiles(link: FrameStream, folder: string, limit
   }
 }
 
-function checkFiles(files: StateMessage['files'], limit: number): void {
+function checkFiles(files: FilesMessage['files'], limit: number): void {
   const wrong = (why: string): never => { throw new VeldError('migration.stream', `The other node has announced a state that cannot be one: ${why}.`); };
   if (!Array.isArray(files) || files.length > FILES) wrong('too many files');
   const seen = new Set<string>();

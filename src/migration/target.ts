@@ -24,8 +24,9 @@ import { mayTake, targetAnswer } from './handover.ts';
 import { checkOffer, LEFT } from './preflight.ts';
 import { NAMES, removal } from './removal.ts';
 import { refuse } from './refusal.ts';
-import { receiveStateFiles } from './state-files.ts';
-import type { Accept, Answer, Arrived, Ask, Grant, Offer, Peer, TreeMessage } from './types.ts';
+import { MemoryReceived } from './memory-rounds.ts';
+import { receiveFiles } from './state-files.ts';
+import type { Accept, Answer, Arrived, Ask, Grant, MemoryMessage, Offer, Peer, StateMessage, TreeMessage } from './types.ts';
 
 /** VEs that one node may be bringing at a time, and connections for it that it may have open for that, and for questions. */
 const SESSIONS = 8;
@@ -164,8 +165,9 @@ async function arrive(context: VeContext, link: FrameStream, offer: Offer, accep
     if (!template) throw new VeldError('template.not_found', 'The template was deleted meanwhile.');
     for (const { uidBase } of offer.layers) made.push(await receiveLayer(context, link, uidBase, offer.disk, task));
     updateVe(store, uuid, { layers: [...template.layers, ...made] });
-    const { synced } = await receiveDisk(context, link, offer, reload(store, uuid), made, task);
-    const state = offer.kind === 'stopped' ? undefined : await receiveState(link, offer, incoming);
+    const memory = offer.kind === 'running' ? new MemoryReceived(join(incoming, 'memory'), mostMemory(offer)) : undefined;
+    const { synced } = await receiveDisk(context, link, offer, reload(store, uuid), made, memory, task);
+    const state = offer.kind === 'stopped' ? undefined : await receiveState(link, offer, join(incoming, 'state'), memory);
     const ve = reload(store, uuid);
     if (state) context.states.derive(state, ve, { closeTcp: false, moved: true, flush: offer.kind === 'suspended' });
     const suspended = state ? { at: new Date().toISOString(), engine: offer.needs!.engine } : null;
@@ -211,20 +213,22 @@ async function announce({ network, log }: VeContext, ve: VeRecord): Promise<void
 }
 
 /** A tree, or a round of one, into a folder. @returns the message that came before it */
-async function receiveTree(link: FrameStream, type: TreeMessage['type'], target: string, base: number, bytes: number, task: Task): Promise<TreeMessage> {
+async function receiveTree(link: FrameStream, type: TreeMessage['type'], target: string, base: number, bytes: number, task: Task, memory?: MemoryReceived): Promise<TreeMessage> {
   const most = 2 * bytes + MORE;
   // Begun before there is anything to unpack: nobody waits for it then.
   const unpacker = unpackTree(target, { uidBase: base, limits: { entries: ENTRIES, bytes: most, leave: LEFT.disk, ...type === 'template' && { whole: most } }, signal: task.signal });
   unpacker.ended.catch(() => {}); // whoever waits hears of it
   try {
-    return await fill(link, type, target, unpacker, task.signal);
+    return await fill(link, type, target, unpacker, task.signal, memory);
   } finally {
     unpacker.cancel();
   }
 }
 
-async function fill(link: FrameStream, type: TreeMessage['type'], target: string, unpacker: TreeUnpack, signal: AbortSignal): Promise<TreeMessage> {
-  const message = await link.receive<TreeMessage>(type);
+/** @param memory takes what comes of the memory before the tree */
+async function fill(link: FrameStream, type: TreeMessage['type'], target: string, unpacker: TreeUnpack, signal: AbortSignal, memory: MemoryReceived | undefined): Promise<TreeMessage> {
+  let message = await link.receive<TreeMessage | MemoryMessage>(type, ...memory ? ['memory' as const] : []);
+  for (; message.type === 'memory'; message = await link.receive<TreeMessage | MemoryMessage>(type, 'memory')) await memory!.take(link, message);
   const { removes = 0, last = false } = message;
   if (!Number.isSafeInteger(removes) || removes < 0 || removes > NAMES || (removes > 0 && type !== 'round')) throw new VeldError('migration.stream', 'The other node wants more removed than it may.');
   if (typeof last !== 'boolean') throw new VeldError('migration.stream', 'The other node does not say whether this is all.');
@@ -271,9 +275,10 @@ async function receiveLayer({ store, volumes }: VeContext, link: FrameStream, ui
 
 /**
  * The rounds of the disk. Where owners are written as they are there it becomes the upper of the VE; else a layer, which is mounted under the ids that the VE has here.
+ * @param memory takes what comes of the memory between them
  * @returns `synced` settles when it is on the disk
  */
-async function receiveDisk({ store, volumes }: VeContext, link: FrameStream, { diskBase, disk, ve: { uuid } }: Offer, ve: VeRecord, made: LayerRef[], task: Task): Promise<{ synced: Promise<void> }> {
+async function receiveDisk({ store, volumes }: VeContext, link: FrameStream, { diskBase, disk, ve: { uuid } }: Offer, ve: VeRecord, made: LayerRef[], memory: MemoryReceived | undefined, task: Task): Promise<{ synced: Promise<void> }> {
   await volumes.createVolume(uuid, ve.uidBase);
   const upper = upperOf(volumes, ve);
   const staged = upper.base === diskBase ? undefined : volumes.stageLayer();
@@ -281,7 +286,7 @@ async function receiveDisk({ store, volumes }: VeContext, link: FrameStream, { d
   try {
     for (let [last, round] = [false, 1]; !last; round++) {
       if (round > ROUNDS) throw new VeldError('migration.stream', `The other node sends the disk again and again: ${ROUNDS} times so far.`);
-      ({ last = false } = await receiveTree(link, 'round', target, diskBase, disk, task));
+      ({ last = false } = await receiveTree(link, 'round', target, diskBase, disk, task, memory));
       if (last && staged) {
         const layer = await volumes.commitLayer(staged.id, diskBase);
         store.insertLayer(layer);
@@ -300,12 +305,21 @@ async function receiveDisk({ store, volumes }: VeContext, link: FrameStream, { d
   return { synced };
 }
 
-async function receiveState(link: FrameStream, { needs, ve }: Offer, incoming: string): Promise<StateFolder> {
-  await receiveStateFiles(link, incoming, 2 * needs!.memory + MORE);
+/** Most bytes of memory that one message may bring. */
+function mostMemory({ needs }: Offer): number {
+  return 2 * needs!.memory + MORE;
+}
+
+/** @param dir folder for it @param memory what has come before of its memory */
+async function receiveState(link: FrameStream, offer: Offer, dir: string, memory: MemoryReceived | undefined): Promise<StateFolder> {
+  const { needs, ve } = offer;
+  const message = await link.receive<StateMessage>('state');
+  await receiveFiles(link, message.files, dir, mostMemory(offer));
   link.send({ type: 'done' });
-  const state: StateFolder = { dir: incoming, images: join(incoming, 'images'), runtime: join(incoming, 'runtime'), config: join(incoming, 'config.json') };
+  const state: StateFolder = { dir, images: join(dir, 'images'), runtime: join(dir, 'runtime'), config: join(dir, 'config.json') };
+  memory?.adopt(state.images, message.memory);
   const manifest = await readReceived(state);
   if (manifest.ve !== ve.uuid || manifest.engine !== needs!.engine || manifest.uidBase !== ve.uidBase) throw new VeldError('migration.stream', 'The processes that came are not those of the VE that was offered.');
-  writeFileSync(join(incoming, 'manifest.json'), JSON.stringify(manifest)); // what was checked, and no more
+  writeFileSync(join(dir, 'manifest.json'), JSON.stringify(manifest)); // what was checked, and no more
   return state;
 }

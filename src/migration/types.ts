@@ -79,9 +79,19 @@ export interface TreeMessage extends Message {
 }
 
 /** Bulk data follows: the contents of these files, one after the other. */
-export interface StateMessage extends Message {
-  type: 'state';
+export interface FilesMessage extends Message {
   files: { path: string; size: number }[];
+}
+
+/** Memory of processes that run on; between rounds of the disk. */
+export interface MemoryMessage extends FilesMessage {
+  type: 'memory';
+}
+
+export interface StateMessage extends FilesMessage {
+  type: 'state';
+  /** On how many rounds of memory it stands: on all that were sent, or on none. */
+  memory: number;
 }
 
 /** The target has done what was sent. */
@@ -131,6 +141,8 @@ export interface MigrateRequest {
   dryRun?: boolean;
   /** Leave its snapshots behind: they are lost. */
   dropSnapshots?: boolean;
+  /** Not when it would stand for longer than this, in milliseconds. */
+  maxFreeze?: number;
 }
 
 export interface MigrateResult {
@@ -143,5 +155,8 @@ export interface MigrateResult {
   bytes: number;
   took: number;
   stood: number | null;
+  /** For how long it was expected to, in milliseconds; and in how many rounds its memory went before. */
+  expected: number | null;
+  memoryRounds: number;
   trouble: string | null;
 }

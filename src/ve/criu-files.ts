@@ -9,7 +9,7 @@ import { lxcfsSource, parseMountTable, type MountLine } from '../kernel/lxcfs-mo
 import type { ProcessId } from '../kernel/process.ts';
 import { processorExtensions } from '../kernel/processor.ts';
 import { dropGroupProperties } from '../checkpoint/derive.ts';
-import { dumpOptions, restoreOptions } from '../checkpoint/criu-options.ts';
+import { dumpOptions, memoryOptions, restoreOptions } from '../checkpoint/criu-options.ts';
 import { externalMounts } from '../checkpoint/external-mounts.ts';
 import { mendImages } from '../checkpoint/mend-images.ts';
 import type { Manifest, StateFolder } from '../checkpoint/types.ts';
@@ -66,7 +66,17 @@ export async function writeDumpFiles({ settings, resources }: VeContext, ve: VeR
   const monitor = monitorOf(settings, ve.number);
   putFile(folder, 'fstab.dump', [...(hybrid === null ? [] : [fstabLine(hybrid, '/sys/fs/cgroup', 'none', 'bind')]), await cacheLine(used, settings)].join(''));
   putFile(folder, 'dump.conf', criuConfig(dumpOptions({ state, group: resources.groups(ve.number).path, mounts, pid: init.pid, everywhere, parent })));
-  putFile(folder, 'dump', variables(settings, used, state, { VELD_WALK: everywhere ? '1' : '', VELD_BRIEF: brief ? '1' : '', VELD_EARLY: early ? '1' : '', VELD_MONITOR: monitor ? `${monitor.pid} ${monitor.startTime}` : '' }));
+  putFile(folder, 'dump', variables(settings, used, state, { VELD_WALK: everywhere ? '1' : '', VELD_BRIEF: brief ? '1' : '', VELD_EARLY: early ? '1' : '', VELD_MEMORY: '', VELD_MONITOR: monitor ? `${monitor.pid} ${monitor.startTime}` : '' }));
+}
+
+/** Write what a copy of the memory of a running VE needs. @param images an empty folder for it @param parent it stands on an earlier one, which is there already */
+export async function writeMemoryFiles({ settings, engine }: VeContext, ve: VeRecord, init: ProcessId, dir: string, images: string, parent: boolean): Promise<void> {
+  const folder = runFolder(settings, ve.number);
+  const used = engine();
+  const hybrid = hybridMount();
+  putFile(folder, 'fstab.dump', [...(hybrid === null ? [] : [fstabLine(hybrid, '/sys/fs/cgroup', 'none', 'bind')]), await cacheLine(used, settings)].join(''));
+  putFile(folder, 'dump.conf', criuConfig(memoryOptions({ images, pid: init.pid, parent })));
+  putFile(folder, 'dump', shellVariables({ VELD_IMAGES: images, VELD_STATE: dir, VELD_CRIU: used.criu, VELD_TOOLS: prepareCriuTools(settings.runDir), VELD_GZIP: '', VELD_BRIEF: '', VELD_EARLY: '', VELD_MONITOR: '', VELD_MEMORY: '1' }));
 }
 
 /**

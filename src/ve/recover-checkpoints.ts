@@ -3,7 +3,7 @@ import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import type { ProcessId } from '../kernel/process.ts';
 import type { JournalRecord, SnapshotRecord, VeRecord } from '../store/types.ts';
-import { removeIncoming } from './archive.ts';
+import { removeTransfers } from './archive.ts';
 import { cleanUpRun, cleanUpTorso } from './clean-up.ts';
 import { reload, type VeContext } from './context.ts';
 import { finishResume } from './resume.ts';
@@ -22,7 +22,7 @@ const MOMENTARY = ['snapshot', 'clone', 'checkpoint', 'migrate'];
 
 /** Whether the operation may have a dump under way. */
 export function mayDump({ kind, phase }: JournalRecord): boolean {
-  return kind === 'suspend' || (MOMENTARY.includes(kind) && phase === 'suspend');
+  return kind === 'suspend' || (MOMENTARY.includes(kind) && (phase === 'suspend' || phase === 'memory'));
 }
 
 /**
@@ -75,7 +75,7 @@ export async function removeStrayStates(context: VeContext): Promise<void> {
     await states.remove(uuid).catch((error: unknown) => context.log.error({ ve: uuid, err: error }, 'a state that belongs to nobody could not be removed'));
   }
   for (const snapshot of store.listSnapshots()) if (/^(clone-[0-9a-f-]{36}|archive-[0-9a-f]{12})$/.test(snapshot.name)) await deleteSnapshot(context, snapshot);
-  removeIncoming(context);
+  removeTransfers(context);
   const known = new Set([...store.listSnapshots(), ...store.listWarmImages()].map(({ id }) => id));
   for (const id of states.listSnapshots()) if (!known.has(id)) await states.removeSnapshot(id);
 }

@@ -49,7 +49,8 @@ const RETRIES = 10_000;
 const ANSWER = 100;
 
 /** Statuses of libexec/veld-dump: the processes go on; or, for its `unlock`, they have been suspended all the same. */
-const FAILED = 1, SUSPENDED = 4;
+export const FAILED = 1;
+const SUSPENDED = 4;
 
 /** Refuse what cannot be suspended now. @throws VeldError `ve.suspended`, `ve.not_running`, `ve.frozen` */
 export function checkSuspendable({ settings, resources }: VeContext, ve: VeRecord): ProcessId {
@@ -111,14 +112,14 @@ export interface Paused {
  * The same for a VE that goes on in a moment, in any case by {@link goOn}: what a boot makes and an end takes away stays, its record too, and its state is
  * whole only for as long as the host runs. Its root is kept until it has gone on: the kernel brings a file system to the disk when an overlay on it is unmounted, all that
  * was just written of the VE's memory included, and whoever unmounts it waits for that.
- * @param leaves it goes on elsewhere, most likely: nothing is made ready for it here
+ * @param leaving it goes on elsewhere, most likely: nothing is made ready for it here; `memory`: images of the copy of its memory on which the state may stand
  */
-export async function pause(context: VeContext, ve: VeRecord, task: Task, why: string, leaves = false): Promise<Paused> {
+export async function pause(context: VeContext, ve: VeRecord, task: Task, why: string, leaving?: { memory?: string }): Promise<Paused> {
   const { init } = readRunState(context.settings, ve.number);
   const root = init && await openGuestRoot(init).catch(() => undefined);
   const done = async (): Promise<void> => root?.closeAside();
   try {
-    return { init: await dumpNow(context, ve, task, why, { brief: true, leaves }), done };
+    return { init: await dumpNow(context, ve, task, why, { brief: true, ...leaving && { leaving } }), done };
   } catch (error) {
     await done();
     throw error;
@@ -149,7 +150,7 @@ export async function goOn(context: VeContext, uuid: string, task: Task, track?:
 }
 
 /** @returns what was its init */
-async function dumpNow(context: VeContext, ve: VeRecord, task: Task, why: string, { brief = false, leaves = false, byHost = false }: { brief?: boolean; leaves?: boolean; byHost?: boolean }): Promise<ProcessId> {
+async function dumpNow(context: VeContext, ve: VeRecord, task: Task, why: string, { brief = false, leaving, byHost = false }: { brief?: boolean; leaving?: { memory?: string }; byHost?: boolean }): Promise<ProcessId> {
   const { uuid } = ve;
   const init = checkSuspendable(context, ve);
   task.progress(5, 'looking for what cannot be kept');
@@ -170,7 +171,7 @@ async function dumpNow(context: VeContext, ve: VeRecord, task: Task, why: string
       context.resources.expectMoves(1000); // in milliseconds: they come back soon
       putFile(runFolder(context.settings, ve.number), HOLD, await context.network.hold(ve));
     }
-    await dump(context, ve, init, { state, manifest, watched, brief, early: brief && !leaves });
+    await dump(context, ve, init, { state, manifest, watched, brief, early: brief && !leaving, memory: leaving?.memory });
   } catch (error) {
     context.network.release(ve);
     endKeepers(context, ve);
@@ -195,11 +196,11 @@ async function noteSuspended({ store, states }: VeContext, uuid: string, { byHos
   updateVe(store, uuid, { desired: 'stopped', suspended: { at: createdAt, engine, ...byHost && { byHost } } });
 }
 
-async function dump(context: VeContext, ve: VeRecord, init: ProcessId, { state, manifest, watched, brief, early }: { state: StateFolder; manifest: Manifest; watched: Watched; brief: boolean; early: boolean }): Promise<void> {
+async function dump(context: VeContext, ve: VeRecord, init: ProcessId, { state, manifest, watched, brief, early, memory }: { state: StateFolder; manifest: Manifest; watched: Watched; brief: boolean; early: boolean; memory: string | undefined }): Promise<void> {
   const end = performance.now() + RETRIES;
   for (let attempt = 0; ; attempt++) {
     const everywhere = attempt > 0;
-    const parent = attempt === 0 && standOnEarlier(context, ve, state);
+    const parent = attempt === 0 && (memory === undefined ? standOnEarlier(context, ve, state) : adoptParent(memory, state.images));
     if (attempt === 1) rmSync(join(state.images, PARENT), { recursive: true, force: true });
     await writeDumpFiles(context, ve, init, state, manifest, { watched, everywhere, parent, brief, early: early && hasRoomForTwo(context, ve) });
     const watch = superviseCriu(context, ve);
@@ -254,7 +255,7 @@ export async function dumpEnded(context: VeContext, ve: VeRecord): Promise<void>
 }
 
 /** What a dump had closed or held is open and moves again, when criu is dead or works no more. @returns whether the VE is suspended all the same */
-async function letGo(context: VeContext, ve: VeRecord): Promise<boolean> {
+export async function letGo(context: VeContext, ve: VeRecord): Promise<boolean> {
   const script = (what: string) => run(join(context.settings.libexecDir, 'veld-dump'), [runFolder(context.settings, ve.number), what], { allow: true });
   const watch = superviseCriu(context, ve); // of an earlier daemon, perhaps
   await script('end').finally(() => watch.close());

@@ -9,7 +9,7 @@ import { cpSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, statS
 import { join } from 'node:path';
 import { Readable, Writable } from 'node:stream';
 import { after, before, test } from 'node:test';
-import { receiveStateFiles, stateContents, stateFiles } from '../../src/migration/state-files.ts';
+import { receiveFiles, stateContents, stateFiles } from '../../src/migration/state-files.ts';
 import { cgroupsOf } from '../lib/leftovers.ts';
 import { holdings, isWell, makeLiar } from '../lib/liar.ts';
 import { makeNode } from '../lib/nodes.ts';
@@ -59,7 +59,7 @@ before(async () => {
       last = message.last === true;
       link.send({ type: 'done' });
     }
-    await receiveStateFiles(link, join(scratch, 'state'), 2 ** 32);
+    await receiveFiles(link, (await link.receive<StateMessage>('state')).files, join(scratch, 'state'), 2 ** 32);
     recorded = recording;
     link.send({ type: 'refuse', error: { code: 'restore.failed', message: 'no', hint: '' } } as { type: string });
     await link.finish();
@@ -90,7 +90,7 @@ async function bring(state: string, changes: Partial<Offer> = {}): Promise<Frame
     await link.receive('done');
   }
   const files = await stateFiles(state);
-  link.send({ type: 'state', files } as StateMessage);
+  link.send({ type: 'state', files, memory: 0 } as StateMessage);
   await link.sendBulk(stateContents(state, files)).catch(() => {});
   return link;
 }

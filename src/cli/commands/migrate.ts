@@ -3,11 +3,12 @@ import type { MigrateResult } from '../../migration/types.ts';
 import { VeldError } from '../../lib/errors.ts';
 import { defineCommand } from '../command.ts';
 import { NO_WAIT, runJob } from '../operations.ts';
-import { segment } from '../values.ts';
+import { parsePositive, segment } from '../values.ts';
 
 interface Options {
   dryRun?: boolean;
   dropSnapshots?: boolean;
+  maxFreeze?: number;
   takeBack?: boolean;
   wait?: boolean;
 }
@@ -24,19 +25,20 @@ export const command = defineCommand<{ ve: string; node?: string }, Options>({
   options: [
     { flags: '--dry-run', help: 'Only say whether it can go, and what would be otherwise there' },
     { flags: '--drop-snapshots', help: 'Leave its snapshots behind: they are lost' },
+    { flags: '--max-freeze <ms>', help: 'Not when it is expected to stand for longer than this, in milliseconds', parse: parsePositive },
     { flags: '--take-back', help: 'Bring a VE back that was granted to a node which is gone for good' },
     NO_WAIT,
   ],
   examples: [['migrate web node2', 'With its processes, when it runs'], ['migrate --dry-run web node2', 'What would stand in the way']],
   errors: ['ve.not_found', 've.busy', 've.frozen', 've.name_taken', 'template.not_found', 'address.taken', 'port.taken', 'checkpoint.refused', 'checkpoint.failed', 'restore.failed', 'restore.unhealthy', 'migration.refused',
     'migration.link', 'migration.stream', 'migration.undecided', 'disk.full', 'engine.missing', 'operation.cancelled', 'operation.interrupted'],
-  json: 'what has become of it: node, number, kind, notes, bytes, took and stood in milliseconds; with --no-wait or --take-back the operation',
+  json: 'what has become of it: node, number, kind, notes, bytes, took, stood and expected (how long it was to stand) in milliseconds, memoryRounds; with --no-wait or --take-back the operation',
   async run(context, { ve, node }, options) {
     if (options.takeBack ? node !== undefined : node === undefined) {
       throw new VeldError('usage', options.takeBack ? '--take-back takes no node.' : 'To which node?', { hint: 'veld migrate VE NODE, or veld migrate --take-back VE' });
     }
     const path = `/v1/ves/${segment(ve)}/${options.takeBack ? 'take-back' : 'migrate'}`;
-    const body = options.takeBack ? {} : { node, dryRun: Boolean(options.dryRun), dropSnapshots: Boolean(options.dropSnapshots) };
+    const body = options.takeBack ? {} : { node, dryRun: Boolean(options.dryRun), dropSnapshots: Boolean(options.dropSnapshots), ...options.maxFreeze !== undefined && { maxFreeze: options.maxFreeze } };
     const record = await runJob(context, { label: ve, method: 'POST', path, body }, options);
     if (options.wait === false) return context.json ? context.printJson(record) : context.out(`${record.id}\n`);
     if (options.takeBack) return context.json ? context.printJson(record) : context.out(`${ve} is back\n`);
