@@ -26,6 +26,12 @@ export interface MemoryCopy {
 }
 
 /**
+ * What criu says when it had everything of the memory, and has not found then, for its own later use, where files are that are watched: a dump is told of these by
+ * checkpoint/watches.ts. Last it says that it failed.
+ */
+const AFTERWARDS = /^(irmap|fsnotify): |^Pre-dumping FAILED\.$/;
+
+/**
  * Copy the memory of a running VE. From then on the kernel notes what changes (it must be able to: src/kernel/memory-tracking.ts).
  * @param dir folder for the copy, made anew @param earlier images of the copy before, on which this one stands
  * @throws VeldError `checkpoint.failed`: the VE runs on, and there is no copy; `disk.full`
@@ -44,12 +50,12 @@ export async function copyMemory(context: VeContext, ve: VeRecord, dir: string, 
   const watch = superviseCriu(context, ve);
   const { code, stderr } = await run(join(settings.libexecDir, 'veld-dump'), [runFolder(settings, ve.number)], { allow: true });
   watch.close();
-  if (code === 0) return { images, bytes: pagesIn(images) };
+  const errors = code === 0 ? [] : criuErrors(readIfExists(join(images, 'dump.log')) ?? '');
+  if (code === 0 || (code === FAILED && errors.length > 0 && errors.every((line) => AFTERWARDS.test(line)))) return { images, bytes: pagesIn(images) };
   if (code !== FAILED) {
     endCriu(runFolder(settings, ve.number));
     await letGo(context, ve);
   }
-  const errors = criuErrors(readIfExists(join(images, 'dump.log')) ?? '');
   rmSync(dir, { recursive: true, force: true });
   if (errors.some((line) => /No space left on device/.test(line))) throw new VeldError('disk.full', `There is no space for the memory of ${ve.name} in ${settings.stateDir}.`);
   throw new VeldError('checkpoint.failed', `The memory of ${ve.name} could not be copied while it runs: ${errors[0] ?? (stderr.trim() || 'criu said nothing')}.`, { details: { criu: errors.slice(0, 20) } });

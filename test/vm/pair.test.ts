@@ -4,6 +4,7 @@ import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, test } from 'node:test';
+import type { MigrateResult } from '../../src/migration/types.ts';
 import { TALK_SERVER } from '../lib/talk.ts';
 import { until } from '../lib/wait.ts';
 import { PATIENCE, hostOf, hostOptions, quickstart } from './host.ts';
@@ -88,10 +89,36 @@ test('a VE moves from one kernel to the other and back: its client stays connect
     assert.equal(await to.said('walker', 'sh', '-c', look), was);
     assert.equal(await to.said('walker', 'systemctl', 'is-system-running'), 'running');
   }
-  await one.veld('rename walker demo');
+});
+
+/** MiB that a process holds, and how much of it it changes all the time, in MiB in each of its rounds. */
+const HELD = 160, CHANGING = 1;
+
+/** A part of its memory changes all the time; on USR1 it writes down whether the rest is what it was, and whether that part is what it ought to be. */
+const KEEPER = `open $r, '<', '/dev/urandom'; read $r, $b, 1 << 20; $m = $b x ${HELD}; $want = unpack('%64Q*', $m); $SIG{USR1} = sub { $ask = 1 };
+while (1) { $n++; $c = pack('Q', $n) x (${CHANGING} << 17); if ($ask) { $ask = 0; open $f, '>', '/run/sum.new';
+print $f ($want == unpack('%64Q*', $m) ? 'same' : 'other'), ' ', (unpack('%64Q*', $c) == $n * (${CHANGING} << 17) ? 'whole' : 'torn'); close $f; rename '/run/sum.new', '/run/sum' } select undef, undef, undef, 0.2 }`;
+
+test('a VE with much memory: it goes while the VE runs, and little is left for the moment in which it stands', async (t) => {
+  await one.said('walker', 'systemd-run', '--quiet', '--unit=keeper', 'perl', '-e', KEEPER);
+  const sum = async (host: ReturnType<typeof hostOf>): Promise<string> => {
+    await host.said('walker', 'sh', '-c', 'rm -f /run/sum; systemctl kill -s USR1 --kill-whom=main keeper');
+    return until('the sum', async () => (await host.exec('walker', 'cat', '/run/sum')).stdout.trim() || undefined, PATIENCE, 500);
+  };
+  assert.equal(await sum(one), 'same whole');
+  const refused = JSON.parse(await one.veld('--json migrate walker two --max-freeze 1', true)) as { error: { code: string; message: string } };
+  assert.match(refused.error.message, /would stand for about \d+ ms, and 1 are allowed: \d+ MiB of its memory change in a second/);
+  assert.equal(await sum(one), 'same whole');
+  for (const [from, to, name] of [[one, two, 'two'], [two, one, 'one']] as const) {
+    const moved = await from.json<MigrateResult>(`migrate walker ${name}`);
+    t.diagnostic(`${moved.memoryRounds} rounds, ${(moved.bytes / 2 ** 20).toFixed(0)} MiB, stood for ${Math.round(moved.stood!)} ms, expected were ${Math.round(moved.expected!)}`);
+    assert.ok(moved.memoryRounds >= 2);
+    assert.equal(await sum(to), 'same whole');
+  }
 });
 
 test('one loses its power, and the other notices nothing but its silence', async () => {
+  await one.veld('rename walker demo');
   const init = await two.init(await two.show('demo'));
   await one.machine.powerCut();
   assert.match(await two.machine.ask('ping -c 2 -W 2 10.99.0.1', { allow: true }), / 100% packet loss/);
