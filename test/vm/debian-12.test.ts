@@ -10,5 +10,5 @@ everydayTests(host);
 upgradeTest(host);
 rebootTests(host);
 memoryTests(host);
-crashTests(host, { kills: 1, cuts: 0 });
+crashTests(host, ['start', 'stop'], { kills: 1, cuts: 0 });
 removalTest(host);

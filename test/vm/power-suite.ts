@@ -41,7 +41,7 @@ async function told(host: Host, ve: string): Promise<string> {
 const keep = (host: Host, ve: string) =>
   host.exec(ve, 'systemd-run', '--quiet', '--unit=keeper', 'sh', '-c', 'n=40; tell() { n=$((n+1)); echo $n >/run/told; }; trap tell USR1; while :; do sleep 0.2; done');
 
-/** A boot of the host in order: idle, and with operations under way. */
+/** A boot of the host in order. */
 export function rebootTests(host: Host): void {
   const { machine } = host;
 
@@ -88,6 +88,11 @@ export function rebootTests(host: Host): void {
     assert.equal(await machine.ask('journalctl -b -1 --no-pager | grep -E "timed out. Killing|did not shut down within"', { allow: true }), '');
     await host.destroy('other');
   });
+}
+
+/** A boot of the host in order, with operations under way. */
+export function interruptedTest(host: Host): void {
+  const { machine } = host;
 
   test('the host boots again with operations half done: each VE is wholly there or gone', async () => {
     const empty = await traces(host);
@@ -112,18 +117,14 @@ export function rebootTests(host: Host): void {
   });
 }
 
-/**
- * Deaths of the daemon and of the host's power.
- * @param counts points of each verb at which the daemon dies, and at which the power is cut
- */
-export function crashTests(host: Host, counts: { kills: number; cuts: number }): void {
+/** The power is cut while much is under way. */
+export function powerTest(host: Host): void {
   const { machine } = host;
-  const random = randomFrom(SEED);
-  let empty: string[];
 
   test('power cut while VEs are made: each is wholly there or gone', async (t) => {
-    empty = await traces(host);
-    const delay = 500 + Math.floor(random() * 6000);
+    await onlyDemo(host);
+    const empty = await traces(host);
+    const delay = 500 + Math.floor(randomFrom(SEED)() * 6000);
     t.diagnostic(`seed ${SEED}: cut after ${delay} ms`);
     const ended = Promise.allSettled(['one', 'two', 'three', 'four'].map((ve) => host.create(ve)));
     await sleep(delay);
@@ -137,9 +138,25 @@ export function crashTests(host: Host, counts: { kills: number; cuts: number }):
     for (const { name } of ves.slice(1)) await host.destroy(name);
     assert.deepEqual(await traces(host), empty);
   });
+}
+
+/**
+ * Deaths of the daemon and of the host's power.
+ * @param names verbs; all of them in the full check
+ * @param counts points of each at which the daemon dies, and at which the power is cut
+ */
+export function crashTests(host: Host, names: readonly string[], counts: { kills: number; cuts: number }): void {
+  const { machine } = host;
+  const random = randomFrom(SEED);
+  let empty: string[] | undefined;
 
   for (const [name, verb] of Object.entries(VERBS)) {
+    if (!names.includes(name) && !process.env.VELD_TEST_FULL) continue;
     test(`cut short anywhere in ${name}: by the end of the daemon ${counts.kills} times, of the power ${counts.cuts} times`, async (t) => {
+      if (!empty) {
+        await onlyDemo(host);
+        empty = await traces(host);
+      }
       await prepareFaults(host);
       await bring(host, verb.from);
       const points = await pointsOf(host, verb);
@@ -167,6 +184,11 @@ export function crashTests(host: Host, counts: { kills: number; cuts: number }):
       await forgetFaults(host);
     });
   }
+}
+
+/** Whatever else a test that failed has left. */
+async function onlyDemo(host: Host): Promise<void> {
+  for (const { name } of await host.list()) if (name !== 'demo') await host.destroy(name);
 }
 
 /** Wait until the host is as it should be after a boot. */
