@@ -137,6 +137,7 @@ async function carry(journey: Journey): Promise<Stood | null> {
 async function carryRunning(journey: Journey, path: string, copies: string, disk: (what: string, from: number, to: number) => DiskTask): Promise<Stood> {
   const { context, link, ve, offer, task, maxFreeze } = journey;
   const speed = new Speed();
+  checkMaxFreeze(ve, expected(speed, 0), maxFreeze, null);
   let have = await speed.measure(link, () => sendRounds(link, path, disk('its disk', 35, 50)));
   const memory = await sendMemory(context, link, ve, copies, {
     task, speed, maxFreeze,

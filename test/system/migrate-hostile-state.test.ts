@@ -16,7 +16,7 @@ import { makeNode } from '../lib/nodes.ts';
 import { assertSame } from '../lib/same.ts';
 import { until } from '../lib/wait.ts';
 import type { FrameStream } from '../../src/migration/frames.ts';
-import type { Accept, Done, Offer, Refuse, StateMessage, TreeMessage } from '../../src/migration/types.ts';
+import type { Accept, Done, MemoryMessage, Offer, Refuse, StateMessage, TreeMessage } from '../../src/migration/types.ts';
 
 const settings = (own: { network: { uplinks: string[] } }): void => { own.network.uplinks = ['lo']; };
 const [a, b] = [await makeNode('alpha', { settings }), await makeNode('beta', { settings })];
@@ -79,20 +79,35 @@ async function changedState(change: (dir: string) => void | Promise<void>): Prom
 
 /** Bring the recorded VE to the target, up to the state. */
 async function bring(state: string, changes: Partial<Offer> = {}): Promise<FrameStream> {
+  const link = await bringDisk(changes);
+  const files = await stateFiles(state);
+  link.send({ type: 'state', files, memory: 0 } as StateMessage);
+  await link.sendBulk(stateContents(state, files)).catch(() => {});
+  return link;
+}
+
+/** The same up to its disk. @param before done before each round of it */
+async function bringDisk(changes: Partial<Offer> = {}, before: (link: FrameStream) => Promise<void> = async () => {}): Promise<FrameStream> {
   const link = await liar.open(b);
   link.send({ ...recorded.offer, id: randomBytes(16).toString('hex'), ...changes });
   const reply = await link.receive<Accept | Refuse>('accept', 'refuse');
   if (reply.type === 'refuse') throw new Error(`${reply.error.code}: ${reply.error.message}`);
   for (const { message, names, tree } of recorded.trees) {
+    if (message.type === 'round') await before(link);
     link.send(message);
     if (names.length > 0) await link.sendBulk(Readable.from([names]));
     await link.sendBulk(Readable.from([tree]));
     await link.receive('done');
   }
-  const files = await stateFiles(state);
-  link.send({ type: 'state', files, memory: 0 } as StateMessage);
-  await link.sendBulk(stateContents(state, files)).catch(() => {});
   return link;
+}
+
+/** A round of memory with these files, a byte in each. */
+async function memory(link: FrameStream, ...names: string[]): Promise<void> {
+  link.send({ type: 'memory', files: names.map((path) => ({ path, size: 1 })) } as MemoryMessage);
+  await link.sendBulk(Readable.from([Buffer.alloc(names.length)])).catch(() => {});
+  const reply = await link.receive<Done | Refuse>('done', 'refuse');
+  if (reply.type === 'refuse') throw new Error(reply.error.message);
 }
 
 async function unharmed(): Promise<void> {
@@ -140,6 +155,36 @@ test('states that no dump leaves are refused', { timeout: 400_000 }, async () =>
     link.close();
     assert.match(error.message, says, what);
     assert.ok(!/secret|root:/.test(JSON.stringify(error)), what);
+    await unharmed();
+  }
+});
+
+test('memory that no VE has is refused', { timeout: 200_000 }, async () => {
+  const state = await changedState(() => {});
+  const files = await stateFiles(state);
+  const standing = async (on: unknown, rounds: number): Promise<void> => {
+    let first = true;
+    const link = await bringDisk({}, async (stream) => {
+      for (let i = 0; first && i < rounds; i++) await memory(stream, 'pages-1.img', 'pagemap-1.img', 'inventory.img');
+      first = false;
+    });
+    link.send({ type: 'state', files, memory: on } as StateMessage);
+    await link.sendBulk(stateContents(state, files)).catch(() => {});
+    const reply = await link.receive<Done | Refuse>('done', 'refuse');
+    const { error } = reply.type === 'done' ? await link.receive<Refuse>('refuse') : reply;
+    link.close();
+    throw new Error(error.message);
+  };
+  for (const [what, attempt, says] of [
+    ['images of another kind', () => bringDisk({}, (link) => memory(link, 'files.img')), /something else than memory/],
+    ['a name that leads out', () => bringDisk({}, (link) => memory(link, '../pages-1.img')), /something else than memory/],
+    ['the same twice', () => bringDisk({}, (link) => memory(link, 'pages-1.img', 'pages-1.img')), /a file named/],
+    ['rounds without end', () => standing(8, 8), /again and again/],
+    ['a state on rounds that never came', () => standing(2, 0), /did not/],
+    ['a state on some of them', () => standing(1, 2), /did not/],
+    ['a state on what is no number', () => standing('all', 1), /did not/],
+  ] as [string, () => Promise<unknown>, RegExp][]) {
+    await assert.rejects(attempt(), says, what);
     await unharmed();
   }
 });

@@ -92,7 +92,7 @@ test('a VE moves from one kernel to the other and back: its client stays connect
 });
 
 /** MiB that a process holds, and how much of it it changes all the time, in MiB in each of its rounds. */
-const HELD = 160, CHANGING = 1;
+const HELD = 32, CHANGING = 1;
 
 /** A part of its memory changes all the time; on USR1 it writes down whether the rest is what it was, and whether that part is what it ought to be. */
 const KEEPER = `open $r, '<', '/dev/urandom'; read $r, $b, 1 << 20; $m = $b x ${HELD}; $want = unpack('%64Q*', $m); $SIG{USR1} = sub { $ask = 1 };
@@ -107,7 +107,7 @@ test('a VE with much memory: it goes while the VE runs, and little is left for t
   };
   assert.equal(await sum(one), 'same whole');
   const refused = JSON.parse(await one.veld('--json migrate walker two --max-freeze 1', true)) as { error: { code: string; message: string } };
-  assert.match(refused.error.message, /would stand for about \d+ ms, and 1 are allowed: \d+ MiB of its memory change in a second/);
+  assert.match(refused.error.message, /would stand for about \d+ ms, and 1 are allowed/);
   assert.equal(await sum(one), 'same whole');
   for (const [from, to, name] of [[one, two, 'two'], [two, one, 'one']] as const) {
     const moved = await from.json<MigrateResult>(`migrate walker ${name}`);
