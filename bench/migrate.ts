@@ -46,7 +46,9 @@ try {
     for (let round = 0; round < Number(values.rounds); round++) {
       const [from, to] = round % 2 === 0 ? [a, 'beta'] as const : [b, 'alpha'] as const;
       talk.longest();
-      const { stood, took, bytes } = (await from.api.operate('POST', '/v1/ves/web/migrate', { node: to })).result as MigrateResult;
+      const result = (await from.api.operate('POST', '/v1/ves/web/migrate', { node: to })).result as MigrateResult;
+      const { stood, took, bytes } = result;
+      if (process.env.BENCH_PHASES) process.stderr.write(`${JSON.stringify(result.phases)} ${Math.round(stood!)}\n`);
       await talk.goesOn();
       times.gap.push(talk.longest());
       times.stood.push(stood!);

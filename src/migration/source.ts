@@ -21,7 +21,7 @@ import { checkDeparture, needsOf } from './preflight.ts';
 import { refusal } from './refusal.ts';
 import { sendState } from './state-files.ts';
 import { askOutcome, departed } from './settle.ts';
-import { PROTOCOL, type Accept, type Answer, type Arrived, type Kind, type MigrateRequest, type MigrateResult, type Offer, type Owned, type Peer, type Peers, type Prepared, type Refuse } from './types.ts';
+import { PROTOCOL, type Accept, type Answer, type Arrived, type Kind, type MigrateRequest, type MigrateResult, type Offer, type Owned, type Peer, type Peers, type Prepared, type Refuse, type StandingPhases } from './types.ts';
 
 /** How long the target is asked, within the operation, what has become of a VE that was granted; milliseconds. */
 const ASKED = 20_000;
@@ -47,7 +47,7 @@ export async function migrateAway(context: VeContext, peers: Peers, uuid: string
     const reply = await link.receive<Accept | Refuse>('accept', 'refuse');
     if (reply.type === 'refuse') throw refusal(reply);
     const accept = checkAccept(reply);
-    const result = { node: peer.name, number: null, kind, notes: accept.notes, bytes: 0, took: 0, stood: null, expected: null, memoryRounds: 0, trouble: null };
+    const result = { node: peer.name, number: null, kind, notes: accept.notes, bytes: 0, took: 0, stood: null, expected: null, memoryRounds: 0, phases: null, trouble: null };
     if (request.dryRun) return result;
     const stood = await carry({ context, peers, link, ve, template, offer, accept, peer, task, maxFreeze: request.maxFreeze ?? null });
     link.hurry(PATIENCE.idle);
@@ -57,7 +57,7 @@ export async function migrateAway(context: VeContext, peers: Peers, uuid: string
     task.progress(97, 'removing it here');
     await departed(context, ve, offer.id);
     context.events.emit('ve.departed', { ve: uuid, data: { name: ve.name, node: peer.name } });
-    return { ...result, number: arrived.number || null, bytes: link.sent, took: performance.now() - began, stood: running, ...stood && { expected: stood.expected, memoryRounds: stood.memoryRounds }, trouble: arrived.trouble };
+    return { ...result, number: arrived.number || null, bytes: link.sent, took: performance.now() - began, stood: running, ...stood && { expected: stood.expected, memoryRounds: stood.memoryRounds, phases: stood.phases }, trouble: arrived.trouble };
   } finally {
     link.close();
   }
@@ -104,6 +104,7 @@ interface Stood {
   left: number;
   speed: Speed;
   memoryRounds: number;
+  phases: StandingPhases;
 }
 
 /** Everything up to the moment in which it is the other node's. */
@@ -148,7 +149,11 @@ async function carryRunning(journey: Journey, path: string, copies: string, disk
   checkMaxFreeze(ve, standing, maxFreeze, memory.changing);
   // Begun now, or the VE would wait for it.
   const last = prepareLastRound(path);
-  const [since, before] = [performance.now(), link.sent];
+  const before = link.sent;
+  const phases: StandingPhases = { dump: 0, disk: 0, state: 0, restore: 0 };
+  const took = (phase: keyof StandingPhases): void => {
+    phases[phase] = performance.now() - away!.since - Object.values(phases).reduce((sum, one) => sum + one, 0);
+  };
   link.hurry(STANDING + STANDING_MIB * (offer.needs!.memory / 2 ** 20));
   let away: Paused | undefined;
   try {
@@ -160,17 +165,21 @@ async function carryRunning(journey: Journey, path: string, copies: string, disk
       faultPoint('migrate.paused');
       // A cancel has come too late from here on: to take it back would take no less than to let it go.
       const { dir } = context.states.folder(ve.uuid);
+      took('dump');
       await sendLastRound(link, have, last);
+      took('disk');
       await sendState(link, dir, standsOn(dir, memory));
+      took('state');
       await dead;
       await prepared(link);
+      took('restore');
     } catch (error) {
       await dead.catch(() => {});
       await goOn(context, ve.uuid, task);
       throw error;
     }
     await give(journey, away);
-    return { since, expected: standing, left: link.sent - before, speed, memoryRounds: memory.rounds };
+    return { since: away.since, expected: standing, left: link.sent - before, speed, memoryRounds: memory.rounds, phases };
   } finally {
     last.cancel();
     void away?.done().catch(() => {}); // nobody need wait for it

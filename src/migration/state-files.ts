@@ -2,8 +2,8 @@
  * The state of a VE's processes on its way: one message with the names and sizes of its files, then their contents, one after the other, as bulk data. (No tar and no box
  * as for disks: these are files of Veld and criu, all of them root's, in folders that no VE can reach.)
  */
-import { createReadStream } from 'node:fs';
-import { mkdir, open, readdir, stat, statfs, type FileHandle } from 'node:fs/promises';
+import { closeSync, createReadStream, openSync, readFileSync, writeSync } from 'node:fs';
+import { mkdir, readdir, stat, statfs } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { Readable } from 'node:stream';
 import { PARENT } from '../checkpoint/parent.ts';
@@ -59,10 +59,25 @@ export function stateContents(dir: string, files: FilesMessage['files']): Readab
   return Readable.from(parts(dir, files), { objectMode: false });
 }
 
+/** Images are many, and most of them small: read at once, a few at a time, they cost next to nothing. */
+const SMALL = 64 << 10;
+const TOGETHER = 256 << 10;
+
 async function* parts(dir: string, files: FilesMessage['files']): AsyncGenerator<Buffer> {
+  let few: Buffer[] = [];
+  let length = 0;
   for (const { path, size } of files) {
-    if (size > 0) yield* createReadStream(join(dir, path), { end: size - 1, highWaterMark: 1 << 20 }) as AsyncIterable<Buffer>;
+    if (size === 0) continue;
+    if (size <= SMALL) {
+      few.push(readFileSync(join(dir, path)).subarray(0, size));
+      length += size;
+      if (length < TOGETHER) continue;
+    }
+    if (length > 0) yield Buffer.concat(few);
+    [few, length] = [[], 0];
+    if (size > SMALL) yield* createReadStream(join(dir, path), { end: size - 1, highWaterMark: 1 << 20 }) as AsyncIterable<Buffer>;
   }
+  if (length > 0) yield Buffer.concat(few);
 }
 
 /**
@@ -77,34 +92,38 @@ export async function receiveFiles(link: FrameStream, files: FilesMessage['files
   for (const below of new Set(files.map(({ path }) => dirname(path)))) await mkdir(join(folder, below), { recursive: true, mode: 0o755 });
   const rest = files.values();
   /** The file that is being filled, and how much of it is to come. */
-  const current: { handle?: FileHandle; left: number } = { left: 0 };
+  const current = { fd: -1, left: 0 };
+  const close = (): void => {
+    if (current.fd >= 0) closeSync(current.fd);
+    current.fd = -1;
+  };
   /** Go on to the next file that is not empty. @returns whether there is one */
-  const next = async (): Promise<boolean> => {
+  const next = (): boolean => {
     for (const { path, size } of rest) {
-      await current.handle?.close();
-      delete current.handle;
-      current.handle = await open(join(folder, path), 'wx', 0o644);
+      close();
+      current.fd = openSync(join(folder, path), 'wx', 0o644);
       current.left = size;
       if (size > 0) return true;
     }
     return false;
   };
   try {
-    await link.receiveParts(async (chunk) => {
+    // Into the page cache, a part at a time: whoever went to another thread for that would wait longer than it takes.
+    await link.receiveParts((chunk) => {
       for (let at = 0; at < chunk.length;) {
-        if (current.left === 0 && !await next()) throw new VeldError('migration.stream', 'The other node has sent more than it had announced.');
+        if (current.left === 0 && !next()) throw new VeldError('migration.stream', 'The other node has sent more than it had announced.');
         const part = chunk.subarray(at, at + current.left);
-        for (let done = 0; done < part.length;) done += (await current.handle!.write(part, done)).bytesWritten;
+        for (let done = 0; done < part.length;) done += writeSync(current.fd, part, done);
         at += part.length;
         current.left -= part.length;
       }
     });
-    if (current.left > 0 || await next()) throw new VeldError('migration.stream', 'The other node has sent less than it had announced.');
+    if (current.left > 0 || next()) throw new VeldError('migration.stream', 'The other node has sent less than it had announced.');
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code === 'ENOSPC') throw new VeldError('disk.full', 'There is no space for its memory on that node.', { cause: error });
     throw error;
   } finally {
-    await current.handle?.close();
+    close();
   }
 }
 

@@ -145,6 +145,14 @@ export interface MigrateRequest {
   maxFreeze?: number;
 }
 
+/** What a VE stands for, in milliseconds: its processes are written, the rest of its disk and they are sent, and they are brought back there, up to the hand-over. */
+export interface StandingPhases {
+  dump: number;
+  disk: number;
+  state: number;
+  restore: number;
+}
+
 export interface MigrateResult {
   node: string;
   /** Its number there. */
@@ -158,5 +166,7 @@ export interface MigrateResult {
   /** For how long it was expected to, in milliseconds; and in how many rounds its memory went before. */
   expected: number | null;
   memoryRounds: number;
+  /** What it stood for. */
+  phases: StandingPhases | null;
   trouble: string | null;
 }

@@ -91,19 +91,23 @@ async function lookAt(context: VeContext, ve: VeRecord): Promise<{ obstacles: Ob
 export async function suspendVe(context: VeContext, uuid: string, task: Task, options: { byHost?: boolean } = {}): Promise<void> {
   const ve = reload(context.store, uuid);
   await settled(context, ve.number); // it may be rebooting itself just now
-  await finishSuspend(context, ve, options, await dumpNow(context, ve, task, `${ve.name} is being suspended.`, options));
+  const { init } = await dumpNow(context, ve, task, `${ve.name} is being suspended.`, options);
+  await finishSuspend(context, ve, options, init);
   context.events.emit('ve.suspended', { ve: uuid, data: { name: ve.name } });
 }
 
 /** The same as a part of another operation; the caller has seen that no script is at work. @param why told to whoever has a command in it */
 export async function suspendNow(context: VeContext, ve: VeRecord, task: Task, why: string): Promise<void> {
-  await finishSuspend(context, ve, {}, await dumpNow(context, ve, task, why, {}));
+  const { init } = await dumpNow(context, ve, task, why, {});
+  await finishSuspend(context, ve, {}, init);
 }
 
 /** A VE that is away for a moment. */
 export interface Paused {
   /** What was its init. */
   init: ProcessId;
+  /** Since when it stands, by performance.now(). */
+  since: number;
   /** Nobody waits any more: put away what was its root. */
   done(): Promise<void>;
 }
@@ -119,7 +123,7 @@ export async function pause(context: VeContext, ve: VeRecord, task: Task, why: s
   const root = init && await openGuestRoot(init).catch(() => undefined);
   const done = async (): Promise<void> => root?.closeAside();
   try {
-    return { init: await dumpNow(context, ve, task, why, { brief: true, ...leaving && { leaving } }), done };
+    return { ...await dumpNow(context, ve, task, why, { brief: true, ...leaving && { leaving } }), done };
   } catch (error) {
     await done();
     throw error;
@@ -149,8 +153,8 @@ export async function goOn(context: VeContext, uuid: string, task: Task, track?:
   }
 }
 
-/** @returns what was its init */
-async function dumpNow(context: VeContext, ve: VeRecord, task: Task, why: string, { brief = false, leaving, byHost = false }: { brief?: boolean; leaving?: { memory?: string }; byHost?: boolean }): Promise<ProcessId> {
+/** @returns what was its init, and since when it has stood */
+async function dumpNow(context: VeContext, ve: VeRecord, task: Task, why: string, { brief = false, leaving, byHost = false }: { brief?: boolean; leaving?: { memory?: string }; byHost?: boolean }): Promise<{ init: ProcessId; since: number }> {
   const { uuid } = ve;
   const init = checkSuspendable(context, ve);
   task.progress(5, 'looking for what cannot be kept');
@@ -159,6 +163,7 @@ async function dumpNow(context: VeContext, ve: VeRecord, task: Task, why: string
 
   task.progress(10, 'ending commands from outside');
   await endVisitors(context, ve, init, why);
+  let since: number;
   try {
     const [consoleKeeper, answering] = await Promise.all([keepConsole(context, ve), context.network.answering(ve, ANSWER)]);
     const manifest = { ...manifestOf(context, ve, init, consoleKeeper), answering };
@@ -171,6 +176,7 @@ async function dumpNow(context: VeContext, ve: VeRecord, task: Task, why: string
       context.resources.expectMoves(1000); // in milliseconds: they come back soon
       putFile(runFolder(context.settings, ve.number), HOLD, await context.network.hold(ve));
     }
+    since = performance.now();
     await dump(context, ve, init, { state, manifest, watched, brief, early: brief && !leaving, memory: leaving?.memory });
   } catch (error) {
     context.network.release(ve);
@@ -180,7 +186,7 @@ async function dumpNow(context: VeContext, ve: VeRecord, task: Task, why: string
     throw error;
   }
   task.progress(80, 'cleaning up');
-  return init;
+  return { init, since };
 }
 
 /** The state is whole: the VE is suspended, whoever of it may still be there. Recovery calls it too. */

@@ -163,10 +163,9 @@ test('memory that no VE has is refused', { timeout: 200_000 }, async () => {
   const state = await changedState(() => {});
   const files = await stateFiles(state);
   const standing = async (on: unknown, rounds: number): Promise<void> => {
-    let first = true;
+    let left = rounds;
     const link = await bringDisk({}, async (stream) => {
-      for (let i = 0; first && i < rounds; i++) await memory(stream, 'pages-1.img', 'pagemap-1.img', 'inventory.img');
-      first = false;
+      for (; left > 0; left--) await memory(stream, 'pages-1.img', 'pagemap-1.img', 'inventory.img');
     });
     link.send({ type: 'state', files, memory: on } as StateMessage);
     await link.sendBulk(stateContents(state, files)).catch(() => {});

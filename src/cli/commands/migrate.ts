@@ -32,7 +32,7 @@ export const command = defineCommand<{ ve: string; node?: string }, Options>({
   examples: [['migrate web node2', 'With its processes, when it runs'], ['migrate --dry-run web node2', 'What would stand in the way']],
   errors: ['ve.not_found', 've.busy', 've.frozen', 've.name_taken', 'template.not_found', 'address.taken', 'port.taken', 'checkpoint.refused', 'checkpoint.failed', 'restore.failed', 'restore.unhealthy', 'migration.refused',
     'migration.link', 'migration.stream', 'migration.undecided', 'disk.full', 'engine.missing', 'operation.cancelled', 'operation.interrupted'],
-  json: 'what has become of it: node, number, kind, notes, bytes, took, stood and expected (how long it was to stand) in milliseconds, memoryRounds; with --no-wait or --take-back the operation',
+  json: 'what has become of it: node, number, kind, notes, bytes, took, stood and expected (how long it was to stand) in milliseconds, memoryRounds, phases (what it stood for); with --no-wait or --take-back the operation',
   async run(context, { ve, node }, options) {
     if (options.takeBack ? node !== undefined : node === undefined) {
       throw new VeldError('usage', options.takeBack ? '--take-back takes no node.' : 'To which node?', { hint: 'veld migrate VE NODE, or veld migrate --take-back VE' });
