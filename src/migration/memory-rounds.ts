@@ -2,10 +2,9 @@
  * The memory of a VE on its way while it runs, where the kernel notes what changes of it: first all of it, then what has changed since, until that is little. Each round
  * stands on the one before (checkpoint/parent.ts), and the state of the VE on the last one: so at the end only little of it is left.
  */
-import { readdirSync, renameSync, statSync } from 'node:fs';
+import { readdirSync, statSync } from 'node:fs';
 import { join } from 'node:path';
-import { GENERATIONS, isMemory, PARENT } from '../checkpoint/parent.ts';
-import { VeldError } from '../lib/errors.ts';
+import { GENERATIONS, isMemory } from '../checkpoint/parent.ts';
 import { hasSoftDirty, privateMemory } from '../kernel/memory-tracking.ts';
 import type { Task } from '../ops/types.ts';
 import type { VeRecord } from '../store/types.ts';
@@ -13,7 +12,7 @@ import type { VeContext } from '../ve/context.ts';
 import { copyMemory } from '../ve/memory-copy.ts';
 import type { FrameStream } from './frames.ts';
 import { expected, type Speed } from './prediction.ts';
-import { receiveFiles, sendFiles } from './state-files.ts';
+import { sendFiles } from './state-files.ts';
 import type { MemoryMessage } from './types.ts';
 
 /** It is not worth a round, in bytes: a VE that does nothing has not more. */
@@ -75,34 +74,4 @@ export async function sendMemory(context: VeContext, link: FrameStream, ve: VeRe
 /** What of a copy is sent: its memory, and when it was made. */
 function memoryFiles(images: string): { path: string; size: number }[] {
   return readdirSync(images).filter(isMemory).map((path) => ({ path, size: statSync(join(images, path)).size }));
-}
-
-/** Take rounds of memory, each into a folder of its own. */
-export class MemoryReceived {
-  readonly #dir: string;
-  readonly #limit: number;
-  #rounds = 0;
-
-  /** @param dir made when it is needed @param limit most bytes of one */
-  constructor(dir: string, limit: number) {
-    [this.#dir, this.#limit] = [dir, limit];
-  }
-
-  /** @throws VeldError `migration.link`, `migration.stream`, `disk.full` */
-  async take(link: FrameStream, { files }: MemoryMessage): Promise<void> {
-    this.#rounds += 1;
-    if (this.#rounds > MEMORY_ROUNDS) throw new VeldError('migration.stream', `The other node sends the memory again and again: ${MEMORY_ROUNDS} times so far.`);
-    if (!Array.isArray(files) || !files.every((file) => typeof file?.path === 'string' && isMemory(file.path))) throw new VeldError('migration.stream', 'The other node has sent something else than memory.');
-    await receiveFiles(link, files, join(this.#dir, String(this.#rounds)), this.#limit);
-    link.send({ type: 'done' });
-  }
-
-  /** Have a state that came stand on them. @param images its own @param on on how many, as the other node says @throws VeldError `migration.stream` */
-  adopt(images: string, on: unknown): void {
-    if (on !== 0 && on !== this.#rounds) throw new VeldError('migration.stream', 'The processes that came stand on a memory that did not.');
-    for (let [round, folder] = [on, images]; round > 0; round--) {
-      folder = join(folder, PARENT);
-      renameSync(join(this.#dir, String(round)), folder);
-    }
-  }
 }

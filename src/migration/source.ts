@@ -13,6 +13,7 @@ import { settled } from '../ve/clean-up.ts';
 import { reload, updateVe, type VeContext } from '../ve/context.ts';
 import { finishSuspend, goOn, pause, paused, type Paused } from '../ve/suspend.ts';
 import { prepareLastRound, sendLastRound, sendRounds, sendTree, upperOf, type DiskTask } from './disk-rounds.ts';
+import { EarlyImages } from './early-images.ts';
 import { checkAccept, readArrived } from './forms.ts';
 import { FrameStream, PATIENCE } from './frames.ts';
 import { MEMORY_ROUNDS, sendMemory, type MemorySent } from './memory-rounds.ts';
@@ -120,7 +121,7 @@ async function carry(journey: Journey): Promise<Stood | null> {
   const { path } = upperOf(volumes, ve);
   if (offer.kind !== 'running') {
     await sendTree(link, 'round', path, disk('its disk', 35, 60));
-    if (offer.kind === 'suspended') await sendState(link, context.states.folder(ve.uuid).dir, 0, (sent, total) => disk('its processes', 60, 90).progress(sent, total, 1));
+    if (offer.kind === 'suspended') await sendState(link, context.states.folder(ve.uuid).dir, undefined, (sent, total) => disk('its processes', 60, 90).progress(sent, total, 1));
     await prepared(link);
     await give(journey, undefined);
     return null;
@@ -150,6 +151,8 @@ async function carryRunning(journey: Journey, path: string, copies: string, disk
   // Begun now, or the VE would wait for it.
   const last = prepareLastRound(path);
   const before = link.sent;
+  const { dir } = context.states.folder(ve.uuid);
+  const early = new EarlyImages(link, dir);
   const phases: StandingPhases = { dump: 0, disk: 0, state: 0, restore: 0 };
   const took = (phase: keyof StandingPhases): void => {
     phases[phase] = performance.now() - away!.since - Object.values(phases).reduce((sum, one) => sum + one, 0);
@@ -157,18 +160,18 @@ async function carryRunning(journey: Journey, path: string, copies: string, disk
   link.hurry(STANDING + STANDING_MIB * (offer.needs!.memory / 2 ** 20));
   let away: Paused | undefined;
   try {
-    away = await pause(context, ve, task, `${ve.name} is being moved to another node.`, { ...memory.images !== undefined && { memory: memory.images } });
+    away = await pause(context, ve, task, `${ve.name} is being moved to another node.`, { dumping: () => early.begin(), ...memory.images !== undefined && { memory: memory.images } });
     // What was its processes cannot do anything any more: nobody waits until the kernel has put them away.
     const dead = paused(context, ve, away);
     dead.catch(() => {}); // whoever waits hears of it
     try {
       faultPoint('migrate.paused');
       // A cancel has come too late from here on: to take it back would take no less than to let it go.
-      const { dir } = context.states.folder(ve.uuid);
       took('dump');
+      await early.end();
       await sendLastRound(link, have, last);
       took('disk');
-      await sendState(link, dir, standsOn(dir, memory));
+      await sendState(link, dir, { memory: standsOn(dir, memory), early: early.sent });
       took('state');
       await dead;
       await prepared(link);
@@ -181,6 +184,7 @@ async function carryRunning(journey: Journey, path: string, copies: string, disk
     await give(journey, away);
     return { since: away.since, expected: standing, left: link.sent - before, speed, memoryRounds: memory.rounds, phases };
   } finally {
+    await early.end().catch(() => {});
     last.cancel();
     void away?.done().catch(() => {}); // nobody need wait for it
   }

@@ -24,20 +24,20 @@ const LEFT_OUT = /^(whole(\.\w+)?|.*\.log)$/;
 
 /**
  * Send a state.
- * @param dir its folder @param memory the rounds of memory on which it stands, which have gone before @param progress told of each part that has gone: bytes, of how many
+ * @param dir its folder @param before what has gone before: the rounds of memory on which it stands, and parts of its files @param progress told of each part that has gone: bytes, of how many
  * @throws VeldError `migration.link`, and what the target says
  */
-export async function sendState(link: FrameStream, dir: string, memory = 0, progress: (sent: number, total: number) => void = () => {}): Promise<void> {
+export async function sendState(link: FrameStream, dir: string, { memory, early }: { memory: number; early: Early } = { memory: 0, early: new Map() }, progress: (sent: number, total: number) => void = () => {}): Promise<void> {
   const files = (await stateFiles(dir)).filter(({ path }) => memory === 0 || !path.startsWith(`images/${PARENT}/`));
   const total = files.reduce((sum, { size }) => sum + size, 0);
   link.send({ type: 'state', files, memory } as StateMessage);
-  await sendFiles(link, dir, files, (sent) => progress(sent, total));
+  await sendFiles(link, dir, files, (sent) => progress(sent, total), early);
 }
 
 /** Send the files of which a message has told, and hear that they have come. @param progress told how many bytes have gone */
-export async function sendFiles(link: FrameStream, dir: string, files: FilesMessage['files'], progress: (sent: number) => void): Promise<void> {
+export async function sendFiles(link: FrameStream, dir: string, files: FilesMessage['files'], progress: (sent: number) => void, early: Early = new Map()): Promise<void> {
   let sent = 0;
-  const whole = await link.sendBulk(stateContents(dir, files), (part) => progress(sent += part));
+  const whole = await link.sendBulk(stateContents(dir, files, early), (part) => progress(sent += part));
   const reply = await link.receive<Done | Refuse>('done', 'refuse');
   if (reply.type === 'refuse') throw refusal(reply);
   if (!whole) throw new VeldError('migration.stream', 'The other node has taken a state before all of it was sent.');
@@ -54,38 +54,42 @@ export async function stateFiles(dir: string, below = ''): Promise<FilesMessage[
   return found.flat();
 }
 
-/** The contents of these files, one after the other. */
-export function stateContents(dir: string, files: FilesMessage['files']): Readable {
-  return Readable.from(parts(dir, files), { objectMode: false });
+/** How many bytes of files, by their names, were sent or have come already. */
+export type Early = ReadonlyMap<string, number>;
+
+/** The contents of these files, one after the other. @param early what of them is left out */
+export function stateContents(dir: string, files: FilesMessage['files'], early: Early = new Map()): Readable {
+  return Readable.from(parts(dir, files, early), { objectMode: false });
 }
 
 /** Images are many, and most of them small: read at once, a few at a time, they cost next to nothing. */
 const SMALL = 64 << 10;
 const TOGETHER = 256 << 10;
 
-async function* parts(dir: string, files: FilesMessage['files']): AsyncGenerator<Buffer> {
+async function* parts(dir: string, files: FilesMessage['files'], early: Early): AsyncGenerator<Buffer> {
   let few: Buffer[] = [];
   let length = 0;
   for (const { path, size } of files) {
-    if (size === 0) continue;
-    if (size <= SMALL) {
+    const start = early.get(path) ?? 0;
+    if (size === start) continue;
+    if (size <= SMALL && start === 0) {
       few.push(readFileSync(join(dir, path)).subarray(0, size));
       length += size;
       if (length < TOGETHER) continue;
     }
     if (length > 0) yield Buffer.concat(few);
     [few, length] = [[], 0];
-    if (size > SMALL) yield* createReadStream(join(dir, path), { end: size - 1, highWaterMark: 1 << 20 }) as AsyncIterable<Buffer>;
+    if (size > SMALL || start > 0) yield* createReadStream(join(dir, path), { start, end: size - 1, highWaterMark: 1 << 20 }) as AsyncIterable<Buffer>;
   }
   if (length > 0) yield Buffer.concat(few);
 }
 
 /**
  * Take the files of which a message has told into an empty folder, which may be read by whoever can reach it, as criu needs it.
- * @param limit most bytes @throws VeldError `migration.link`, `migration.stream`, `disk.full`
+ * @param limit most bytes @param early what of them is there already @throws VeldError `migration.link`, `migration.stream`, `disk.full`
  */
-export async function receiveFiles(link: FrameStream, files: FilesMessage['files'], folder: string, limit: number): Promise<void> {
-  checkFiles(files, limit);
+export async function receiveFiles(link: FrameStream, files: FilesMessage['files'], folder: string, limit: number, early: Early = new Map()): Promise<void> {
+  checkFiles(files, limit, early);
   await mkdir(folder, { recursive: true, mode: 0o700 });
   const { bavail, bsize } = await statfs(folder);
   if (files.reduce((sum, { size }) => sum + size, LEFT.disk) > bavail * bsize) throw new VeldError('disk.full', 'There is no space for its memory on that node.');
@@ -101,9 +105,10 @@ export async function receiveFiles(link: FrameStream, files: FilesMessage['files
   const next = (): boolean => {
     for (const { path, size } of rest) {
       close();
-      current.fd = openSync(join(folder, path), 'wx', 0o644);
-      current.left = size;
-      if (size > 0) return true;
+      const there = early.get(path);
+      current.fd = openSync(join(folder, path), there === undefined ? 'wx' : 'a', 0o644);
+      current.left = size - (there ?? 0);
+      if (current.left > 0) return true;
     }
     return false;
   };
@@ -127,7 +132,7 @@ export async function receiveFiles(link: FrameStream, files: FilesMessage['files
   }
 }
 
-function checkFiles(files: FilesMessage['files'], limit: number): void {
+function checkFiles(files: FilesMessage['files'], limit: number, early: Early): void {
   const wrong = (why: string): never => { throw new VeldError('migration.stream', `The other node has announced a state that cannot be one: ${why}.`); };
   if (!Array.isArray(files) || files.length > FILES) wrong('too many files');
   const seen = new Set<string>();
@@ -136,8 +141,10 @@ function checkFiles(files: FilesMessage['files'], limit: number): void {
     if (typeof path !== 'string' || !Number.isSafeInteger(size) || size < 0) wrong('a file without name or size');
     const parts = path.split('/');
     if (parts.length > DEPTH || !parts.every((part) => NAME.test(part)) || seen.has(path)) wrong(`a file named ${JSON.stringify(path.slice(0, 100))}`);
+    if (size < (early.get(path) ?? 0)) wrong('a file that is less than what has come of it');
     seen.add(path);
     total += size;
   }
+  if ([...early.keys()].some((path) => !seen.has(path))) wrong('a file of which a part has come is none of it');
   if (total > limit) wrong(`${total} bytes`);
 }

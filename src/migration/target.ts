@@ -24,9 +24,8 @@ import { mayTake, targetAnswer } from './handover.ts';
 import { checkOffer, LEFT } from './preflight.ts';
 import { NAMES, removal } from './removal.ts';
 import { refuse } from './refusal.ts';
-import { MemoryReceived } from './memory-rounds.ts';
-import { receiveFiles } from './state-files.ts';
-import type { Accept, Answer, Arrived, Ask, Grant, MemoryMessage, Offer, Peer, StateMessage, TreeMessage } from './types.ts';
+import { MemoryReceived } from './memory-received.ts';
+import type { Accept, Answer, Arrived, Ask, BetweenMessage, Grant, Offer, Peer, TreeMessage } from './types.ts';
 
 /** VEs that one node may be bringing at a time, and connections for it that it may have open for that, and for questions. */
 const SESSIONS = 8;
@@ -165,9 +164,9 @@ async function arrive(context: VeContext, link: FrameStream, offer: Offer, accep
     if (!template) throw new VeldError('template.not_found', 'The template was deleted meanwhile.');
     for (const { uidBase } of offer.layers) made.push(await receiveLayer(context, link, uidBase, offer.disk, task));
     updateVe(store, uuid, { layers: [...template.layers, ...made] });
-    const memory = offer.kind === 'running' ? new MemoryReceived(join(incoming, 'memory'), mostMemory(offer)) : undefined;
-    const { synced } = await receiveDisk(context, link, offer, reload(store, uuid), made, memory, task);
-    const state = offer.kind === 'stopped' ? undefined : await receiveState(link, offer, join(incoming, 'state'), memory);
+    const memory = offer.kind === 'stopped' ? undefined : new MemoryReceived(incoming, 2 * offer.needs!.memory + MORE);
+    const { synced } = await receiveDisk(context, link, offer, reload(store, uuid), made, offer.kind === 'running' ? memory : undefined, task);
+    const state = memory && await checkState(offer, await memory.takeState(link));
     const ve = reload(store, uuid);
     if (state) context.states.derive(state, ve, { closeTcp: false, moved: true, flush: offer.kind === 'suspended' });
     const suspended = state ? { at: new Date().toISOString(), engine: offer.needs!.engine } : null;
@@ -227,8 +226,9 @@ async function receiveTree(link: FrameStream, type: TreeMessage['type'], target:
 
 /** @param memory takes what comes of the memory before the tree */
 async function fill(link: FrameStream, type: TreeMessage['type'], target: string, unpacker: TreeUnpack, signal: AbortSignal, memory: MemoryReceived | undefined): Promise<TreeMessage> {
-  let message = await link.receive<TreeMessage | MemoryMessage>(type, ...memory ? ['memory' as const] : []);
-  for (; message.type === 'memory'; message = await link.receive<TreeMessage | MemoryMessage>(type, 'memory')) await memory!.take(link, message);
+  const next = (): Promise<TreeMessage | BetweenMessage> => link.receive<TreeMessage | BetweenMessage>(type, ...memory ? BETWEEN : []);
+  let message = await next();
+  for (; isBetween(message); message = await next()) await memory!.take(link, message);
   const { removes = 0, last = false } = message;
   if (!Number.isSafeInteger(removes) || removes < 0 || removes > NAMES || (removes > 0 && type !== 'round')) throw new VeldError('migration.stream', 'The other node wants more removed than it may.');
   if (typeof last !== 'boolean') throw new VeldError('migration.stream', 'The other node does not say whether this is all.');
@@ -305,19 +305,15 @@ async function receiveDisk({ store, volumes }: VeContext, link: FrameStream, { d
   return { synced };
 }
 
-/** Most bytes of memory that one message may bring. */
-function mostMemory({ needs }: Offer): number {
-  return 2 * needs!.memory + MORE;
+const BETWEEN: BetweenMessage['type'][] = ['memory', 'part', 'anew'];
+
+function isBetween(message: TreeMessage | BetweenMessage): message is BetweenMessage {
+  return (BETWEEN as string[]).includes(message.type);
 }
 
-/** @param dir folder for it @param memory what has come before of its memory */
-async function receiveState(link: FrameStream, offer: Offer, dir: string, memory: MemoryReceived | undefined): Promise<StateFolder> {
-  const { needs, ve } = offer;
-  const message = await link.receive<StateMessage>('state');
-  await receiveFiles(link, message.files, dir, mostMemory(offer));
-  link.send({ type: 'done' });
+/** @param dir of a state that has come @throws VeldError `migration.stream` */
+async function checkState({ needs, ve }: Offer, dir: string): Promise<StateFolder> {
   const state: StateFolder = { dir, images: join(dir, 'images'), runtime: join(dir, 'runtime'), config: join(dir, 'config.json') };
-  memory?.adopt(state.images, message.memory);
   const manifest = await readReceived(state);
   if (manifest.ve !== ve.uuid || manifest.engine !== needs!.engine || manifest.uidBase !== ve.uidBase) throw new VeldError('migration.stream', 'The processes that came are not those of the VE that was offered.');
   writeFileSync(join(dir, 'manifest.json'), JSON.stringify(manifest)); // what was checked, and no more

@@ -88,6 +88,22 @@ export interface MemoryMessage extends FilesMessage {
   type: 'memory';
 }
 
+/** What a target takes between rounds of the disk, besides. */
+export type BetweenMessage = MemoryMessage | PartMessage | AnewMessage;
+
+/** Bulk data follows: more of one image of memory, which criu is writing. No answer is expected. */
+export interface PartMessage extends Message {
+  type: 'part';
+  path: string;
+  size: number;
+}
+
+/** What came of the images so far is void: criu begins anew. */
+export interface AnewMessage extends Message {
+  type: 'anew';
+}
+
+/** Bulk data follows: these files, without what has come of them before. */
 export interface StateMessage extends FilesMessage {
   type: 'state';
   /** On how many rounds of memory it stands: on all that were sent, or on none. */

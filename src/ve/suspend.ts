@@ -102,6 +102,12 @@ export async function suspendNow(context: VeContext, ve: VeRecord, task: Task, w
   await finishSuspend(context, ve, {}, init);
 }
 
+/** How a VE goes that goes on elsewhere: see {@link pause}. */
+export interface Leaving {
+  memory?: string;
+  dumping?: () => Promise<void>;
+}
+
 /** A VE that is away for a moment. */
 export interface Paused {
   /** What was its init. */
@@ -116,9 +122,9 @@ export interface Paused {
  * The same for a VE that goes on in a moment, in any case by {@link goOn}: what a boot makes and an end takes away stays, its record too, and its state is
  * whole only for as long as the host runs. Its root is kept until it has gone on: the kernel brings a file system to the disk when an overlay on it is unmounted, all that
  * was just written of the VE's memory included, and whoever unmounts it waits for that.
- * @param leaving it goes on elsewhere, most likely: nothing is made ready for it here; `memory`: images of the copy of its memory on which the state may stand
+ * @param leaving it goes on elsewhere, most likely: nothing is made ready for it here; `memory`: images of the copy of its memory on which the state may stand; `dumping`: called before criu begins to write, also when it does so once more
  */
-export async function pause(context: VeContext, ve: VeRecord, task: Task, why: string, leaving?: { memory?: string }): Promise<Paused> {
+export async function pause(context: VeContext, ve: VeRecord, task: Task, why: string, leaving?: Leaving): Promise<Paused> {
   const { init } = readRunState(context.settings, ve.number);
   const root = init && await openGuestRoot(init).catch(() => undefined);
   const done = async (): Promise<void> => root?.closeAside();
@@ -154,7 +160,7 @@ export async function goOn(context: VeContext, uuid: string, task: Task, track?:
 }
 
 /** @returns what was its init, and since when it has stood */
-async function dumpNow(context: VeContext, ve: VeRecord, task: Task, why: string, { brief = false, leaving, byHost = false }: { brief?: boolean; leaving?: { memory?: string }; byHost?: boolean }): Promise<{ init: ProcessId; since: number }> {
+async function dumpNow(context: VeContext, ve: VeRecord, task: Task, why: string, { brief = false, leaving, byHost = false }: { brief?: boolean; leaving?: Leaving; byHost?: boolean }): Promise<{ init: ProcessId; since: number }> {
   const { uuid } = ve;
   const init = checkSuspendable(context, ve);
   task.progress(5, 'looking for what cannot be kept');
@@ -177,7 +183,7 @@ async function dumpNow(context: VeContext, ve: VeRecord, task: Task, why: string
       putFile(runFolder(context.settings, ve.number), HOLD, await context.network.hold(ve));
     }
     since = performance.now();
-    await dump(context, ve, init, { state, manifest, watched, brief, early: brief && !leaving, memory: leaving?.memory });
+    await dump(context, ve, init, { state, manifest, watched, brief, leaving });
   } catch (error) {
     context.network.release(ve);
     endKeepers(context, ve);
@@ -202,13 +208,14 @@ async function noteSuspended({ store, states }: VeContext, uuid: string, { byHos
   updateVe(store, uuid, { desired: 'stopped', suspended: { at: createdAt, engine, ...byHost && { byHost } } });
 }
 
-async function dump(context: VeContext, ve: VeRecord, init: ProcessId, { state, manifest, watched, brief, early, memory }: { state: StateFolder; manifest: Manifest; watched: Watched; brief: boolean; early: boolean; memory: string | undefined }): Promise<void> {
+async function dump(context: VeContext, ve: VeRecord, init: ProcessId, { state, manifest, watched, brief, leaving }: { state: StateFolder; manifest: Manifest; watched: Watched; brief: boolean; leaving: Leaving | undefined }): Promise<void> {
   const end = performance.now() + RETRIES;
   for (let attempt = 0; ; attempt++) {
     const everywhere = attempt > 0;
-    const parent = attempt === 0 && (memory === undefined ? standOnEarlier(context, ve, state) : adoptParent(memory, state.images));
+    const parent = attempt === 0 && (leaving?.memory === undefined ? standOnEarlier(context, ve, state) : adoptParent(leaving.memory, state.images));
     if (attempt === 1) rmSync(join(state.images, PARENT), { recursive: true, force: true });
-    await writeDumpFiles(context, ve, init, state, manifest, { watched, everywhere, parent, brief, early: early && hasRoomForTwo(context, ve) });
+    await writeDumpFiles(context, ve, init, state, manifest, { watched, everywhere, parent, brief, early: brief && !leaving && hasRoomForTwo(context, ve) });
+    await leaving?.dumping?.();
     const watch = superviseCriu(context, ve);
     const { code, stderr } = await run(join(context.settings.libexecDir, 'veld-dump'), [runFolder(context.settings, ve.number)], { allow: true });
     watch.close();

@@ -9,14 +9,15 @@ import { cpSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, statS
 import { join } from 'node:path';
 import { Readable, Writable } from 'node:stream';
 import { after, before, test } from 'node:test';
-import { receiveFiles, stateContents, stateFiles } from '../../src/migration/state-files.ts';
+import { MemoryReceived } from '../../src/migration/memory-received.ts';
+import { stateContents, stateFiles } from '../../src/migration/state-files.ts';
 import { cgroupsOf } from '../lib/leftovers.ts';
 import { holdings, isWell, makeLiar } from '../lib/liar.ts';
 import { makeNode } from '../lib/nodes.ts';
 import { assertSame } from '../lib/same.ts';
 import { until } from '../lib/wait.ts';
 import type { FrameStream } from '../../src/migration/frames.ts';
-import type { Accept, Done, MemoryMessage, Offer, Refuse, StateMessage, TreeMessage } from '../../src/migration/types.ts';
+import type { Accept, Done, MemoryMessage, Offer, PartMessage, Refuse, StateMessage, TreeMessage } from '../../src/migration/types.ts';
 
 const settings = (own: { network: { uplinks: string[] } }): void => { own.network.uplinks = ['lo']; };
 const [a, b] = [await makeNode('alpha', { settings }), await makeNode('beta', { settings })];
@@ -51,15 +52,20 @@ before(async () => {
   await a.booted('web');
   liar.serve(async (link) => {
     const recording: Recording = { offer: await link.receive<Offer>('offer'), trees: [] };
+    const memory = new MemoryReceived(scratch, 2 ** 32);
     link.send({ type: 'accept', template: false, notes: [] } as { type: string });
     for (let last = false; !last;) {
-      const message = await link.receive<TreeMessage>('layer', 'round');
+      const message = await link.receive<TreeMessage | PartMessage>('layer', 'round', 'part');
+      if (message.type === 'part') {
+        await memory.take(link, message);
+        continue;
+      }
       const names = (message.removes ?? 0) > 0 ? await whole(link) : Buffer.alloc(0);
       recording.trees.push({ message, names, tree: await whole(link) });
       last = message.last === true;
       link.send({ type: 'done' });
     }
-    await receiveFiles(link, (await link.receive<StateMessage>('state')).files, join(scratch, 'state'), 2 ** 32);
+    await memory.takeState(link);
     recorded = recording;
     link.send({ type: 'refuse', error: { code: 'restore.failed', message: 'no', hint: '' } } as { type: string });
     await link.finish();
@@ -108,6 +114,12 @@ async function memory(link: FrameStream, ...names: string[]): Promise<void> {
   await link.sendBulk(Readable.from([Buffer.alloc(names.length)])).catch(() => {});
   const reply = await link.receive<Done | Refuse>('done', 'refuse');
   if (reply.type === 'refuse') throw new Error(reply.error.message);
+}
+
+/** A part of an image, with these bytes. */
+async function part(link: FrameStream, path: string, size: number, bytes = size): Promise<void> {
+  link.send({ type: 'part', path, size } as PartMessage);
+  await link.sendBulk(Readable.from([Buffer.alloc(bytes, 'x')])).catch(() => {});
 }
 
 async function unharmed(): Promise<void> {
@@ -167,14 +179,32 @@ test('memory that no VE has is refused', { timeout: 200_000 }, async () => {
     const link = await bringDisk({}, async (stream) => {
       for (; left > 0; left--) await memory(stream, 'pages-1.img', 'pagemap-1.img', 'inventory.img');
     });
-    link.send({ type: 'state', files, memory: on } as StateMessage);
-    await link.sendBulk(stateContents(state, files)).catch(() => {});
+    return say(link, files, on);
+  };
+  /** Say that this is the state, and throw what is answered. */
+  const say = async (link: FrameStream, all: StateMessage['files'], on: unknown): Promise<void> => {
+    link.send({ type: 'state', files: all, memory: on } as StateMessage);
+    await link.sendBulk(stateContents(state, all)).catch(() => {});
     const reply = await link.receive<Done | Refuse>('done', 'refuse');
     const { error } = reply.type === 'done' ? await link.receive<Refuse>('refuse') : reply;
     link.close();
     throw new Error(error.message);
   };
+  /** A state of which parts have come before. */
+  const early = async (path: string, size: number, bytes = size): Promise<void> => {
+    let first = true;
+    return say(await bringDisk({}, async (link) => {
+      if (first) await part(link, path, size, bytes);
+      first = false;
+    }), files, 0);
+  };
   for (const [what, attempt, says] of [
+    ['a part of another image', () => early('images/files.img', 4096), /part of an image.*a name/],
+    ['a part that leads out', () => early('images/pages-1.img/../../../x', 1), /part of an image.*a name/],
+    ['a part with more than was announced', () => early('images/pages-1.img', 1, 4096), /more than it had announced/],
+    ['a part with less', () => early('images/pages-1.img', 4096, 1), /less than it had announced/],
+    ['a part of an image that never comes', () => early('images/pages-999.img', 4096), /none of it/],
+    ['an image that is less than its part', () => early('images/pages-1.img', 1 << 30, 1 << 30), /too many|less than what has come/],
     ['images of another kind', () => bringDisk({}, (link) => memory(link, 'files.img')), /something else than memory/],
     ['a name that leads out', () => bringDisk({}, (link) => memory(link, '../pages-1.img')), /something else than memory/],
     ['the same twice', () => bringDisk({}, (link) => memory(link, 'pages-1.img', 'pages-1.img')), /a file named/],

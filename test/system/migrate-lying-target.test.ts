@@ -6,7 +6,7 @@ import { holdings, isWell, makeLiar } from '../lib/liar.ts';
 import { makeNode } from '../lib/nodes.ts';
 import { assertSame } from '../lib/same.ts';
 import type { FrameStream, Message } from '../../src/migration/frames.ts';
-import type { StateMessage, TreeMessage } from '../../src/migration/types.ts';
+import type { PartMessage, StateMessage, TreeMessage } from '../../src/migration/types.ts';
 
 const a = await makeNode('alpha', { settings: (own) => { own.network.uplinks = ['lo']; } });
 const liar = await makeLiar('liar');
@@ -35,7 +35,11 @@ const say = (link: FrameStream, message: Record<string, unknown>): void => link.
 /** Take all that comes, up to a step. @param each called before a tree is answered; false when it has answered itself */
 async function take(link: FrameStream, each: (message: Pick<TreeMessage, 'last'> & { type: string }, count: number) => boolean | Promise<boolean> = () => true): Promise<void> {
   for (let count = 1; ; count++) {
-    const message = await link.receive<TreeMessage | StateMessage>('template', 'layer', 'round', 'state');
+    const message = await link.receive<TreeMessage | StateMessage | PartMessage>('template', 'layer', 'round', 'state', 'part');
+    if (message.type === 'part') {
+      await link.receiveBulk(nowhere());
+      continue;
+    }
     if (!await each(message, count)) return;
     if (message.type !== 'state' && (message.removes ?? 0) > 0) await link.receiveBulk(nowhere());
     await link.receiveBulk(nowhere());
