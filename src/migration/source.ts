@@ -36,6 +36,7 @@ export async function migrateAway(context: VeContext, peers: Peers, uuid: string
   const link = new FrameStream(await peers.open(peer));
   try {
     const offer = await offerOf(context, ve, template, kind, request.dryRun === true);
+    faultPoint('migrate.offer');
     link.send(offer);
     const reply = await link.receive<Accept | Refuse>('accept', 'refuse');
     if (reply.type === 'refuse') throw refusal(reply);
@@ -118,6 +119,7 @@ async function carry(journey: Journey): Promise<number> {
       faultPoint('migrate.paused');
       // A cancel has come too late from here on: to take it back would take no less than to let it go.
       await sendLastRound(link, have, last);
+      faultPoint('migrate.state');
       await sendState(link, context.states.folder(ve.uuid).dir);
       await dead;
       await prepared(link);

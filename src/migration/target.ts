@@ -189,6 +189,7 @@ async function arrive(context: VeContext, link: FrameStream, offer: Offer, accep
     context.log.error({ ve: uuid, name: reserved.name, err: error }, 'a VE has come from another node, and not all is well');
   }
   const ve = reload(store, uuid);
+  faultPoint('migrate-in.arrived');
   link.send({ type: 'arrived', number: ve.number, addresses: ve.addresses, trouble } as Arrived);
   if (offer.kind === 'running') void announce(context, ve);
   events.emit('ve.arrived', { ve: uuid, data: { name: ve.name, number: ve.number, node: peer.name } });
@@ -280,6 +281,7 @@ async function receiveDisk({ store, volumes }: VeContext, link: FrameStream, { d
   const target = staged?.path ?? upper.path;
   try {
     for (let [last, round] = [false, 1]; !last; round++) {
+      faultPoint('migrate-in.disk');
       if (round > ROUNDS) throw new VeldError('migration.stream', `The other node sends the disk again and again: ${ROUNDS} times so far.`);
       ({ last = false } = await receiveTree(link, 'round', target, diskBase, disk, task));
       if (last && staged) {
@@ -302,6 +304,7 @@ async function receiveDisk({ store, volumes }: VeContext, link: FrameStream, { d
 
 async function receiveState(link: FrameStream, { needs, ve }: Offer, incoming: string): Promise<StateFolder> {
   await receiveStateFiles(link, incoming, 2 * needs!.memory + MORE);
+  faultPoint('migrate-in.state');
   link.send({ type: 'done' });
   const state: StateFolder = { dir: incoming, images: join(incoming, 'images'), runtime: join(incoming, 'runtime'), config: join(incoming, 'config.json') };
   const manifest = await readReceived(state);
