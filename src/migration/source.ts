@@ -19,6 +19,9 @@ import { PROTOCOL, type Accept, type Answer, type Arrived, type Kind, type Migra
 /** How long the target is asked, within the operation, what has become of a VE that was granted; milliseconds. */
 const ASKED = 20_000;
 
+/** How long packets wait for a VE of which it is not known whose it is, in milliseconds: as long as TCP waits at most until it asks again. */
+const HELD = 120_000;
+
 /** How long a VE that stands is let wait for a target that says nothing but that it lives, in milliseconds, and how much longer for each MiB of its memory. */
 const STANDING = 60_000;
 const STANDING_MIB = 20;
@@ -164,7 +167,8 @@ async function give({ context, peers, link, ve, offer, peer, task }: Journey, aw
     throw new VeldError('migration.refused', `${peer.name} did not take ${ve.name} after all: it ${away ? 'runs on' : 'is'} here.`, { hint: `The log of ${peer.name} tells why.` });
   }
   if (away) {
-    context.network.release(ve);
+    // Whoever has asked it something hears of it at once when that is settled.
+    setTimeout(() => { if (store.listHandovers().some(({ id, role }) => id === handover.id && role === 'source')) context.network.release(ve); }, HELD).unref();
     await finishSuspend(context, ve, {});
     await away.done();
   }

@@ -7,6 +7,8 @@ export interface Relay {
   port: number;
   /** From now on nothing gets through, neither data nor the end of a connection, and none that is new. */
   cut(): void;
+  /** Forget the connections that there are: neither side hears anything more of them. Others get through. */
+  strand(): void;
   /** All of that goes on. */
   mend(): void;
   /** Change one byte of what comes through next. @param at which one of a part: from 0 up to 1; undefined: none any more @returns whether one was still to be changed */
@@ -62,6 +64,9 @@ export async function makeRelay(target: number): Promise<Relay> {
     cut() {
       cut = true;
       for (const socket of sockets) socket.pause();
+    },
+    strand() {
+      for (const socket of sockets) socket.pause().removeAllListeners('end').removeAllListeners('close').removeAllListeners('data');
     },
     mend() {
       cut = false;
