@@ -3,7 +3,7 @@
  * faults in random order, judged by those who know nothing of Veld (sequence.ts) and by what is on the host (leftovers.ts).
  *
  *   VELD_TEST_TRIALS=200 VELD_TEST_FULL=1 ./check system migrate-trials     all of them, for an hour; VELD_TEST_SEED repeats the order,
- *                                                                         VELD_TEST_FAULTS=cut names some faults, VELD_TEST_TRIALS_LOG a file that tells how it goes
+ *                                                                         VELD_TEST_FAULTS='kill,grant cut' names some, VELD_TEST_TRIALS_LOG a file that tells how it goes
  */
 import assert from 'node:assert/strict';
 import { appendFileSync, existsSync, readdirSync, readFileSync } from 'node:fs';
@@ -119,8 +119,9 @@ const WANTED = process.env.VELD_TEST_FAULTS?.split(',');
 /** All pairs in random order, again and again. */
 function* deck(random: () => number, ownDisks: boolean): Generator<[Phase, string]> {
   for (;;) {
-    const pairs = Object.entries(FAULTS).filter(([fault]) => (ownDisks || fault !== 'disk full there') && (WANTED?.some((word) => fault.includes(word)) ?? true))
-      .flatMap(([fault, { phases }]) => phases.map((phase): [Phase, string] => [phase, fault]));
+    const pairs = Object.entries(FAULTS).filter(([fault]) => ownDisks || fault !== 'disk full there')
+      .flatMap(([fault, { phases }]) => phases.map((phase): [Phase, string] => [phase, fault])).filter((pair) => WANTED?.some((word) => pair.join(' ').includes(word)) ?? true);
+    if (pairs.length === 0) throw new Error('no such faults');
     while (pairs.length > 0) yield pairs.splice(Math.floor(random() * pairs.length), 1)[0]!;
   }
 }
@@ -175,7 +176,7 @@ test(`${TRIALS} trials of migrations to which something happens`, { skip: proces
     } catch (error) {
       const { message, cause } = error as Error;
       outcome = 'VIOLATION';
-      violations.push(`${number} ${phase} (${point}) x ${fault}: ${message}${cause === undefined ? '' : ` (${(cause as Error).message})`}`);
+      violations.push([`${number} ${phase} (${point}) x ${fault}: ${message}`, (cause as Error | undefined)?.message, sequence.wrong()].filter((part) => part !== undefined).join(' / '));
     }
     const row = `${phase} | ${fault} | ${outcome}`;
     table.set(row, (table.get(row) ?? 0) + 1);
