@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import { Readable } from 'node:stream';
 import { packTree, prepareScan, scanTree, syncTree, treeChanges, type PreparedScan, type Tree, type TreeChanges, type TreePack } from '../storage/transfer.ts';
 import { VeldError } from '../lib/errors.ts';
+import { faultPoint } from '../lib/faults.ts';
 import type { Volumes } from '../storage/types.ts';
 import type { VeRecord } from '../store/types.ts';
 import type { FrameStream } from './frames.ts';
@@ -64,6 +65,7 @@ export async function sendRounds(link: FrameStream, path: string, { signal, prog
       pack.cancel();
       return have;
     }
+    faultPoint('migrate.disk');
     await syncTree(path, { signal }); // between scan and reading: see storage/transfer.ts
     await send(link, { type: 'round' }, now, changes, pack, (sent, total) => progress(sent, total, round));
     have = now;

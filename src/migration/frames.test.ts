@@ -48,6 +48,50 @@ test('a slow taker slows the giver, and is not taken for dead while signs of lif
   assert.equal(far.received, 2_400_000);
 });
 
+test('what was said just before the other side ended is heard, whatever was being done', async (t) => {
+  const why = { type: 'refuse', error: { code: 'disk.full', message: 'x'.repeat(100_000) } };
+  const endless = (pause: number): Readable => Readable.from((async function* () {
+    for (;;) {
+      yield Buffer.alloc(100_000);
+      if (pause > 0) await new Promise((resolve) => { setTimeout(resolve, pause); });
+    }
+  })());
+  for (const doing of ['sending', 'sending slowly', 'receiving'] as const) {
+    for (let i = 0; i < 20; i++) {
+      const { near, far } = await pair(t);
+      const told = doing === 'receiving' ? undefined : near.sendBulk(endless(doing === 'sending' ? 0 : 50));
+      if (i % 2 === 0) await new Promise((resolve) => { setTimeout(resolve, i); });
+      far.send(why);
+      void far.finish(5000);
+      assert.equal(await told, doing === 'receiving' ? undefined : false);
+      assert.deepEqual(await near.receive('refuse'), why, `${doing}, ${i}`);
+      near.close();
+    }
+  }
+});
+
+test('and what had come when the connection broke', async () => {
+  const body = Buffer.from(JSON.stringify({ type: 'refuse' }));
+  const head = Buffer.from([0x4a, 0, 0, 0, body.length]);
+  const stream = new Duplex({ read() {}, write: (_chunk, _encoding, done) => done() });
+  const link = new FrameStream(stream);
+  const receiving = link.receive('refuse');
+  stream.push(head);
+  await new Promise(setImmediate);
+  stream.push(Buffer.concat([body, head]));
+  stream.destroy(new Error('reset'));
+  assert.deepEqual(await receiving, { type: 'refuse' });
+  await assert.rejects(link.receive('refuse'), { code: 'migration.link', message: /reset/ });
+});
+
+test('a stream that was closed here hears nothing more', async (t) => {
+  const { near, far } = await pair(t);
+  far.send({ type: 'grant' });
+  await new Promise((resolve) => { setTimeout(resolve, 50); });
+  near.close();
+  await assert.rejects(near.receive('grant'), { code: 'migration.link' });
+});
+
 test('what breaks off is an error on the other side, and so is what does not belong there', async (t) => {
   const { near, far } = await pair(t);
   const broken = assert.rejects(near.sendBulk(Readable.from((function* () { yield Buffer.from('x'); throw new Error('no more'); })())), /no more/);

@@ -45,6 +45,8 @@ export class FrameStream {
   readonly #chunks: AsyncIterator<Buffer>;
   /** What has come and was not read yet. */
   #rest: Buffer = Buffer.alloc(0);
+  /** What had come when the connection broke: it may say why. */
+  #left: Buffer = Buffer.alloc(0);
   #heard = performance.now();
   /** Since when something is waited for, and how much of it has come; for how long it may be. */
   #waiting: number | undefined;
@@ -65,8 +67,8 @@ export class FrameStream {
     this.#stream = stream;
     this.#patience = patience;
     this.#idle = patience.idle;
-    stream.on('error', (error) => this.#break(error));
-    stream.on('close', () => this.#break(new Error('the connection has ended')));
+    stream.on('error', (error) => this.#lost(error));
+    stream.on('close', () => this.#lost(new Error('the connection has ended')));
     stream.on('drain', () => this.#taken?.());
     this.#chunks = stream.iterator({ destroyOnReturn: false })[Symbol.asyncIterator]() as AsyncIterator<Buffer>;
     this.#timer = setInterval(() => {
@@ -116,8 +118,8 @@ export class FrameStream {
       for await (const chunk of source) {
         for (let at = 0; at < (chunk as Buffer).length; at += OUR_PART) {
           const part = (chunk as Buffer).subarray(at, at + OUR_PART);
+          if (this.#said) return false; // also what was said before it broke
           this.#check();
-          if (this.#said) return false;
           if (!this.#frame('D', part)) await this.#drained();
           this.sent += part.length;
           each(part.length);
@@ -127,6 +129,7 @@ export class FrameStream {
       if (!this.#failure) this.#frame('X', Buffer.alloc(0));
       throw error;
     }
+    if (this.#said) return false;
     this.#check();
     this.#frame('E', Buffer.alloc(0));
     return true;
@@ -198,14 +201,15 @@ export class FrameStream {
     const timer = setTimeout(() => this.#break(new Error(`nothing was taken for ${this.#patience.dead / 1000} s`)), this.#patience.dead);
     while (!this.#failure && !this.#said && this.#stream.writableNeedDrain) await new Promise<void>((resolve) => { this.#taken = resolve; });
     clearTimeout(timer);
-    this.#check();
+    if (!this.#said) this.#check();
   }
 
   /** Read the next frame now: whoever asks for it gets it. */
   #listen(): void {
-    this.#ahead ??= this.#frameAfter(MESSAGE).finally(() => {
+    this.#ahead ??= this.#frameAfter(MESSAGE).then((frame) => {
       this.#said = true;
       this.#taken?.();
+      return frame;
     });
     this.#ahead.catch(() => {}); // whoever waits hears of it
   }
@@ -245,23 +249,38 @@ export class FrameStream {
     let size = this.#rest.copy(all);
     this.#rest = Buffer.alloc(0);
     while (size < length) {
-      this.#check();
-      const next = await this.#chunks.next().catch((error: unknown) => { this.#break(error as Error); });
-      if (!next || next.done) {
-        this.#break(new Error('the connection has ended'));
-        this.#check();
-      } else {
-        this.#heard = performance.now();
-        const taken = next.value.copy(all, size);
-        size += taken;
-        this.#rest = next.value.subarray(taken);
-      }
+      const chunk = await this.#chunk();
+      this.#heard = performance.now();
+      const taken = chunk.copy(all, size);
+      size += taken;
+      this.#rest = chunk.subarray(taken);
     }
     return all;
   }
 
+  async #chunk(): Promise<Buffer> {
+    const next = this.#failure ? undefined : await this.#chunks.next().catch((error: unknown) => { this.#lost(error as Error); });
+    if (next && !next.done) return next.value;
+    const left = this.#left;
+    this.#left = Buffer.alloc(0);
+    if (left.length === 0) {
+      this.#break(new Error('the connection has ended'));
+      this.#check();
+    }
+    return left;
+  }
+
   #check(): void {
     if (this.#failure) throw new VeldError('migration.link', `The connection to the other node broke: ${this.#failure.message}.`, { cause: this.#failure });
+  }
+
+  /** The connection broke by itself. What was said before that can still be received, and nothing can be sent. */
+  #lost(error: Error): void {
+    if (this.#failure) return;
+    const left: Buffer[] = [];
+    for (let chunk: Buffer | null; (chunk = this.#stream.read() as Buffer | null) !== null;) left.push(chunk);
+    this.#left = Buffer.concat(left);
+    this.#break(error);
   }
 
   #break(error: Error): void {

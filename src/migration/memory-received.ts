@@ -3,6 +3,7 @@ import { closeSync, mkdirSync, openSync, renameSync, rmSync, statfsSync, writeSy
 import { dirname, join } from 'node:path';
 import { isMemory, PARENT } from '../checkpoint/parent.ts';
 import { VeldError } from '../lib/errors.ts';
+import { faultPoint } from '../lib/faults.ts';
 import { PAGES } from './early-images.ts';
 import type { FrameStream } from './frames.ts';
 import { MEMORY_ROUNDS } from './memory-rounds.ts';
@@ -39,6 +40,7 @@ export class MemoryReceived {
   async takeState(link: FrameStream): Promise<string> {
     const { files, memory } = await link.receive<StateMessage>('state');
     await receiveFiles(link, files, this.#state, this.#limit, this.#early);
+    faultPoint('migrate-in.state');
     link.send({ type: 'done' });
     if (memory !== 0 && memory !== this.#rounds) throw new VeldError('migration.stream', 'The processes that came stand on a memory that did not.');
     for (let [round, folder] = [memory, join(this.#state, 'images')]; round > 0; round--) {

@@ -27,6 +27,9 @@ import { PROTOCOL, type Accept, type Answer, type Arrived, type Kind, type Migra
 /** How long the target is asked, within the operation, what has become of a VE that was granted; milliseconds. */
 const ASKED = 20_000;
 
+/** How long packets wait for a VE of which it is not known whose it is, in milliseconds: as long as TCP waits at most until it asks again. */
+const HELD = 120_000;
+
 /** How long a VE that stands is let wait for a target that says nothing but that it lives, in milliseconds, and how much longer for each MiB of its memory. */
 const STANDING = 60_000;
 const STANDING_MIB = 20;
@@ -44,6 +47,7 @@ export async function migrateAway(context: VeContext, peers: Peers, uuid: string
   const link = new FrameStream(await peers.open(peer));
   try {
     const offer = await offerOf(context, ve, template, kind, request.dryRun === true);
+    faultPoint('migrate.offer');
     link.send(offer);
     const reply = await link.receive<Accept | Refuse>('accept', 'refuse');
     if (reply.type === 'refuse') throw refusal(reply);
@@ -171,6 +175,7 @@ async function carryRunning(journey: Journey, path: string, copies: string, disk
       await early.end();
       await sendLastRound(link, have, last);
       took('disk');
+      faultPoint('migrate.state');
       await sendState(link, dir, { memory: standsOn(dir, memory), early: early.sent });
       took('state');
       await dead;
@@ -223,7 +228,8 @@ async function give({ context, peers, link, ve, offer, peer, task }: Journey, aw
     throw new VeldError('migration.refused', `${peer.name} did not take ${ve.name} after all: it ${away ? 'runs on' : 'is'} here.`, { hint: `The log of ${peer.name} tells why.` });
   }
   if (away) {
-    context.network.release(ve);
+    // Whoever has asked it something hears of it at once when that is settled.
+    setTimeout(() => { if (store.listHandovers().some(({ id, role }) => id === handover.id && role === 'source')) context.network.release(ve); }, HELD).unref();
     await finishSuspend(context, ve, {});
     await away.done();
   }

@@ -48,6 +48,8 @@ const ENTRIES = 5_000_000;
 interface Session {
   /** Id of the node. */
   node: string;
+  ve: string;
+  epoch: number;
   link: FrameStream;
   /** Settles when nothing of it can happen any more. */
   ended: Promise<unknown>;
@@ -80,7 +82,17 @@ export function createReceiver(context: VeContext, begin: (kind: string, ve: VeR
     }
   };
 
+  /** Whoever offers a VE anew has given up what it had begun with it, also where nothing was heard of that: a link may be dead for long before that is seen. */
+  const giveUpEarlier = async ({ ve, epoch, dryRun }: Offer, peer: Peer): Promise<void> => {
+    for (const session of dryRun ? [] : [...sessions.values()]) {
+      if (session.node !== peer.id || session.ve !== ve?.uuid || !(epoch >= session.epoch)) continue;
+      session.link.close();
+      await session.ended; // it may have taken it just before
+    }
+  };
+
   const take = async (link: FrameStream, offer: Offer, peer: Peer): Promise<void> => {
+    await giveUpEarlier(offer, peer);
     const { ve, template, notes } = checkOffer(context, offer);
     const accept: Accept = { type: 'accept', template, notes };
     if (offer.dryRun) return link.send(accept);
@@ -97,7 +109,7 @@ export function createReceiver(context: VeContext, begin: (kind: string, ve: VeR
       throw error;
     }
     const ended = operations.wait(operation.id);
-    sessions.set(offer.id, { node: peer.id, link, ended });
+    sessions.set(offer.id, { node: peer.id, ve: ve.uuid, epoch: offer.epoch, link, ended });
     const { error } = await ended.finally(() => sessions.delete(offer.id));
     if (error && !link.failure) link.send(refuse(new VeldError('migration.refused', error.message, { hint: error.hint })));
   };
@@ -190,6 +202,7 @@ async function arrive(context: VeContext, link: FrameStream, offer: Offer, accep
     context.log.error({ ve: uuid, name: reserved.name, err: error }, 'a VE has come from another node, and not all is well');
   }
   const ve = reload(store, uuid);
+  faultPoint('migrate-in.arrived');
   link.send({ type: 'arrived', number: ve.number, addresses: ve.addresses, trouble } as Arrived);
   if (offer.kind === 'running') void announce(context, ve);
   events.emit('ve.arrived', { ve: uuid, data: { name: ve.name, number: ve.number, node: peer.name } });
@@ -221,6 +234,7 @@ async function receiveTree(link: FrameStream, type: TreeMessage['type'], target:
     return await fill(link, type, target, unpacker, task.signal, memory);
   } finally {
     unpacker.cancel();
+    await unpacker.ended.catch(() => {}); // or it would write to what is removed
   }
 }
 
@@ -285,6 +299,7 @@ async function receiveDisk({ store, volumes }: VeContext, link: FrameStream, { d
   const target = staged?.path ?? upper.path;
   try {
     for (let [last, round] = [false, 1]; !last; round++) {
+      faultPoint('migrate-in.disk');
       if (round > ROUNDS) throw new VeldError('migration.stream', `The other node sends the disk again and again: ${ROUNDS} times so far.`);
       ({ last = false } = await receiveTree(link, 'round', target, diskBase, disk, task, memory));
       if (last && staged) {

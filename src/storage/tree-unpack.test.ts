@@ -107,6 +107,20 @@ test('a stream beyond its bounds, cut short, of another kind, or given up is ref
   await assert.rejects(ended, { code: 'operation.cancelled' });
 });
 
+test('one that is given up has ended when that is said: nothing of it writes any more', needsRoot, async (t) => {
+  const { target } = targetFolder(t);
+  const programs = (): string[] => readdirSync('/proc/self/task').flatMap((task) => readFileSync(`/proc/self/task/${task}/children`, 'utf8').split(' ').filter((pid) => pid !== ''));
+  const before = programs();
+  for (let i = 0; i < 5; i++) {
+    const { ended, cancel } = unpackTree(target, { uidBase: BASE, limits: LIMITS });
+    assert.equal(programs().length, before.length + 1);
+    if (i > 0) await sleep(50 * i);
+    cancel();
+    await assert.rejects(ended, { code: 'operation.cancelled' });
+    assert.deepEqual(programs(), before);
+  }
+});
+
 test('links of an earlier round are never written through', needsRoot, async (t) => {
   const { dir, target } = targetFolder(t);
   const victim = join(dir, 'victim');

@@ -39,7 +39,7 @@ export interface TreeUnpack {
   input: Writable;
   /** Settles at the end. Rejects with a VeldError `migration.stream`, `disk.full`, `storage.failed`, `operation.cancelled`. */
   ended: Promise<StreamCounts>;
-  /** End it, whatever it does. */
+  /** End it, whatever it does. `ended` settles when it writes nothing any more. */
   cancel(): void;
 }
 
@@ -127,14 +127,21 @@ export function unpackTree(target: string, options: { uidBase: number; limits: S
     destroy(error, done) {
       box.kill();
       const why = error === null ? new VeldError('operation.cancelled', 'The stream was given up.') : toVeldError(error);
-      reject(why);
-      done(error === null ? null : why);
+      // Not before: whoever hears of it may remove what tar writes to.
+      whenGone(() => {
+        reject(why);
+        done(error === null ? null : why);
+      });
     },
   });
   input.on('error', () => {}); // `ended` tells
   // That it takes no more is only what came of it.
   box.ended.then((end) => { over = end; }, (error: unknown) => input.destroy(full ? noSpace() : error as Error));
   return { input, ended, cancel: () => { input.destroy(); } };
+
+  function whenGone(work: () => void): void {
+    box.ended.then(work, work);
+  }
 
   async function feed(chunk: Buffer): Promise<void> {
     const bytes = head ? behindHeader(chunk) : chunk;

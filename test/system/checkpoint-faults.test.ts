@@ -1,6 +1,6 @@
 /** What goes wrong around a dump and a restore: the VE runs on, or stays suspended with its state, and whoever asked is told why. */
 import assert from 'node:assert/strict';
-import { execFileSync } from 'node:child_process';
+import { execFileSync, spawn } from 'node:child_process';
 import { appendFileSync, mkdirSync, readFileSync, readdirSync, readlinkSync, renameSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -177,6 +177,31 @@ test('criu is killed in the middle of a restore: the VE stays suspended, and com
     await assertRuns();
   }
   assert.ok(hits > 0, 'never in the middle');
+  assertSame(veld.outline(), running, 'traces');
+});
+
+test('criu is killed when the VE runs already, and that is not written down yet: it runs, and its state is not lost', async () => {
+  await veld.api.operate('POST', '/v1/ves/web/suspend');
+  const { number } = await veld.show('web');
+  const folder = join(veld.settings.runDir, 'ves', String(number));
+  // The script that writes it down waits for this lock.
+  const ended = veld.api.operate('POST', '/v1/ves/web/resume').then(() => true, () => false);
+  const criu = await findCriu();
+  const lock = spawn('flock', [join(folder, 'saving'), 'cat'], { stdio: ['pipe', 'ignore', 'inherit'] });
+  const script = await until('the last script', () => readdirSync('/proc').filter((name) => /^\d+$/.test(name)).map(Number).find((pid) => {
+    try {
+      const environment = readFileSync(`/proc/${pid}/environ`, 'utf8');
+      return environment.includes('CRTOOLS_SCRIPT_ACTION=post-resume') && environment.includes(veld.name) && readFileSync(`/proc/${pid}/comm`, 'utf8') === 'flock\n';
+    } catch {
+      return false; // it has ended
+    }
+  }), 20_000, 1);
+  assert.ok(script > 0);
+  process.kill(criu, 'SIGKILL');
+  await sleep(300); // others find out
+  lock.stdin.end();
+  assert.equal(await ended, true);
+  await assertRuns();
   assertSame(veld.outline(), running, 'traces');
 });
 
