@@ -102,8 +102,9 @@ async function bringDisk(changes: Partial<Offer> = {}, before: (link: FrameStrea
     if (message.type === 'round') await before(link);
     link.send(message);
     if (names.length > 0) await link.sendBulk(Readable.from([names]));
-    await link.sendBulk(Readable.from([tree]));
-    await link.receive('done');
+    await link.sendBulk(Readable.from([tree])).catch(() => {});
+    const said = await link.receive<Done | Refuse>('done', 'refuse');
+    if (said.type === 'refuse') throw new Error(said.error.message);
   }
   return link;
 }
