@@ -12,6 +12,7 @@ import { checkAccept, readArrived } from './forms.ts';
 import { FrameStream, PATIENCE } from './frames.ts';
 import { checkDeparture, needsOf } from './preflight.ts';
 import { refusal } from './refusal.ts';
+import { sendSnapshots, snapshotsOf, type Along } from './snapshots-away.ts';
 import { sendState } from './state-files.ts';
 import { askOutcome, departed } from './settle.ts';
 import { PROTOCOL, type Accept, type Answer, type Arrived, type Kind, type MigrateRequest, type MigrateResult, type Offer, type Owned, type Peer, type Peers, type Prepared, type Refuse } from './types.ts';
@@ -35,14 +36,15 @@ export async function migrateAway(context: VeContext, peers: Peers, uuid: string
   const kind = await checkDeparture(context, ve, request.dropSnapshots === true);
   const link = new FrameStream(await peers.open(peer));
   try {
-    const offer = await offerOf(context, ve, template, kind, request.dryRun === true);
+    const along: Along = request.dropSnapshots ? { snapshots: [], layers: [] } : await snapshotsOf(context, ve, template);
+    const offer = await offerOf(context, ve, template, along, kind, request.dryRun === true);
     link.send(offer);
     const reply = await link.receive<Accept | Refuse>('accept', 'refuse');
     if (reply.type === 'refuse') throw refusal(reply);
     const accept = checkAccept(reply);
     const result = { node: peer.name, number: null, kind, notes: accept.notes, bytes: 0, took: 0, stood: null, trouble: null };
     if (request.dryRun) return result;
-    const stood = await carry({ context, peers, link, ve, template, offer, accept, peer, task });
+    const stood = await carry({ context, peers, link, ve, template, along, offer, accept, peer, task });
     link.hurry(PATIENCE.idle);
     const arrived = await link.receive<Arrived>('arrived').then(readArrived).catch((error: unknown) => ({ number: 0, trouble: `It was not heard of again: ${(error as Error).message}` }));
     const running = kind === 'running' ? performance.now() - stood : null;
@@ -55,15 +57,16 @@ export async function migrateAway(context: VeContext, peers: Peers, uuid: string
   }
 }
 
-async function offerOf(context: VeContext, ve: VeRecord, { layers, ...template }: TemplateRecord, kind: Kind, dryRun: boolean): Promise<Offer> {
+async function offerOf(context: VeContext, ve: VeRecord, { layers, ...template }: TemplateRecord, along: Along, kind: Kind, dryRun: boolean): Promise<Offer> {
   const { store, volumes } = context;
   const own = ve.layers.slice(layers.length);
-  const sizes = own.map(({ id }) => store.layer(id)?.size ?? 0);
+  const sizes = await Promise.all([...own, ...along.layers].map(({ id }) => volumes.layerUsage(id)));
   const { uuid, name, properties, addresses, mac, uidBase, createdAt } = ve;
   return {
     type: 'offer', protocol: PROTOCOL, id: randomBytes(16).toString('hex'), epoch: epochOf(store.listHandovers(), uuid) + 1, dryRun, kind,
     ve: { uuid, name, template: ve.template, properties, addresses, mac, uidBase, createdAt },
     needs: needsOf(context, ve, kind), template, templateLayers: layers.length, layers: own.map((layer) => ({ uidBase: layer.uidBase })),
+    snapshots: along.snapshots, snapshotLayers: along.layers.map((layer) => ({ uidBase: layer.uidBase })),
     diskBase: upperOf(volumes, ve).base, disk: await volumes.usage(uuid) + sizes.reduce((sum, size) => sum + size, 0),
   };
 }
@@ -79,6 +82,7 @@ interface Journey {
   link: FrameStream;
   ve: VeRecord;
   template: TemplateRecord;
+  along: Along;
   offer: Offer;
   accept: Accept;
   peer: Peer;
@@ -87,18 +91,19 @@ interface Journey {
 
 /** Everything up to the moment in which it is the other node's. @returns since when it has stood, by performance.now() */
 async function carry(journey: Journey): Promise<number> {
-  const { context, link, ve, template, offer, accept, task } = journey;
+  const { context, link, ve, template, along, offer, accept, task } = journey;
   const { volumes } = context;
   const disk = (what: string, from: number, to: number): DiskTask => ({
     signal: task.signal,
     progress: (sent, total, round) => task.progress(from + (to - from) * Math.min(1, sent / Math.max(total, 1)), `${what}${round > 1 ? `, round ${round}` : ''}: ${mib(sent)} of ${mib(total)}`),
   });
   if (accept.template) await sendTree(link, 'template', volumes.layerPath(template.layers[0]!.id), disk('its template', 2, 20));
-  for (const { id } of ve.layers.slice(template.layers.length)) await sendTree(link, 'layer', volumes.layerPath(id), disk('its layers', 20, 35));
+  for (const { id } of [...ve.layers.slice(template.layers.length), ...along.layers]) await sendTree(link, 'layer', volumes.layerPath(id), disk('its layers', 20, 30));
+  const sent = await sendSnapshots(link, context, along.snapshots, (bytes, total) => disk('its snapshots', 30, 35).progress(bytes, total, 1));
   const { path } = upperOf(volumes, ve);
   if (offer.kind !== 'running') {
     await sendTree(link, 'round', path, disk('its disk', 35, 60));
-    if (offer.kind === 'suspended') await sendState(link, context.states.folder(ve.uuid).dir, (sent, total) => disk('its processes', 60, 90).progress(sent, total, 1));
+    if (offer.kind === 'suspended') await sendState(link, context.states.folder(ve.uuid).dir, (bytes, total) => disk('its processes', 60, 90).progress(bytes, total, 1), { sent });
     await prepared(link);
     await give(journey, undefined);
     return performance.now();
@@ -118,7 +123,7 @@ async function carry(journey: Journey): Promise<number> {
       faultPoint('migrate.paused');
       // A cancel has come too late from here on: to take it back would take no less than to let it go.
       await sendLastRound(link, have, last);
-      await sendState(link, context.states.folder(ve.uuid).dir);
+      await sendState(link, context.states.folder(ve.uuid).dir, undefined, { sent });
       await dead;
       await prepared(link);
     } catch (error) {

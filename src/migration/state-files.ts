@@ -3,14 +3,13 @@
  * as for disks: these are files of Veld and criu, all of them root's, in folders that no VE can reach.)
  */
 import { createReadStream } from 'node:fs';
-import { mkdir, open, readdir, stat, statfs, type FileHandle } from 'node:fs/promises';
+import { link as linkFile, lstat, mkdir, open, readdir, stat, statfs, type FileHandle } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { Readable } from 'node:stream';
 import { VeldError } from '../lib/errors.ts';
 import type { FrameStream } from './frames.ts';
-import { LEFT } from './preflight.ts';
 import { refusal } from './refusal.ts';
-import type { Done, Refuse, StateMessage } from './types.ts';
+import { LEFT, type Done, type Refuse, type SnapshotMessage, type StateFile, type StateMessage } from './types.ts';
 
 /** What a name may be made of: criu's and Veld's own are. */
 const NAME = /^(?!\.{1,2}$)[\w.@+-]{1,120}$/;
@@ -21,11 +20,21 @@ const DEPTH = 64;
 /** Files of a state that mean nothing elsewhere: whether it is whole is for the other side to say. */
 const LEFT_OUT = /^(whole(\.\w+)?|.*\.log)$/;
 
-/** Send a state. @param dir its folder @param progress told of each part that has gone: bytes, of how many @throws VeldError `migration.link`, and what the target says */
-export async function sendState(link: FrameStream, dir: string, progress: (sent: number, total: number) => void = () => {}): Promise<void> {
-  const files = await stateFiles(dir);
-  const total = files.reduce((sum, { size }) => sum + size, 0);
-  link.send({ type: 'state', files } as StateMessage);
+/** Where files of states that were sent are at the target, by inode: states that stand on each other have many of them in common. */
+export type SentFiles = Map<bigint, string>;
+
+/**
+ * Send a state.
+ * @param dir its folder
+ * @param progress told of each part that has gone: bytes, of how many
+ * @param as `type`: what it is; `sent`: files that need not be sent again; `name`: under which those of this one are added to them
+ * @throws VeldError `migration.link`, and what the target says
+ */
+export async function sendState(link: FrameStream, dir: string, progress: (sent: number, total: number) => void = () => {}, { type = 'state', sent: earlier = new Map(), name }: { type?: 'state' | 'snapshot'; sent?: SentFiles; name?: string } = {}): Promise<void> {
+  const files = await sharedFiles(dir, await stateFiles(dir), earlier, name);
+  const total = bytesOf(files);
+  const message: StateMessage | SnapshotMessage = { type, files };
+  link.send(message);
   let sent = 0;
   const whole = await link.sendBulk(stateContents(dir, files), (part) => progress(sent += part, total));
   const reply = await link.receive<Done | Refuse>('done', 'refuse');
@@ -44,29 +53,47 @@ export async function stateFiles(dir: string, below = ''): Promise<StateMessage[
   return found.flat();
 }
 
+/** Say of files which are there already, and note the others. @param name of the folder at the target; without it nothing is noted */
+export async function sharedFiles(dir: string, files: readonly StateFile[], sent: SentFiles, name?: string): Promise<StateFile[]> {
+  const inodes = await Promise.all(files.map(({ path }) => stat(join(dir, path), { bigint: true })));
+  return files.map((file, at) => {
+    const { ino, nlink } = inodes[at]!;
+    const same = sent.get(ino);
+    if (same === undefined && nlink > 1n && name !== undefined) sent.set(ino, `${name}/${file.path}`);
+    return { ...file, ...same !== undefined && { same } };
+  });
+}
+
+/** What of these files is sent, in bytes. */
+export function bytesOf(files: readonly StateFile[]): number {
+  return files.reduce((sum, { size, same }) => sum + (same === undefined ? size : 0), 0);
+}
+
 /** The contents of these files, one after the other. */
 export function stateContents(dir: string, files: StateMessage['files']): Readable {
   return Readable.from(parts(dir, files), { objectMode: false });
 }
 
 async function* parts(dir: string, files: StateMessage['files']): AsyncGenerator<Buffer> {
-  for (const { path, size } of files) {
-    if (size > 0) yield* createReadStream(join(dir, path), { end: size - 1, highWaterMark: 1 << 20 }) as AsyncIterable<Buffer>;
+  for (const { path, size, same } of files) {
+    if (size > 0 && same === undefined) yield* createReadStream(join(dir, path), { end: size - 1, highWaterMark: 1 << 20 }) as AsyncIterable<Buffer>;
   }
 }
 
 /**
  * Take a state into an empty folder, which may be read by whoever can reach it, as criu needs it.
- * @param limit most bytes @throws VeldError `migration.link`, `migration.stream`, `disk.full`
+ * @param limit most bytes
+ * @param as `type`: what it is to be; `earlier`: the folder with the states, made by this function, of which it may have files
+ * @throws VeldError `migration.link`, `migration.stream`, `disk.full`
  */
-export async function receiveStateFiles(link: FrameStream, folder: string, limit: number): Promise<void> {
-  const { files } = await link.receive<StateMessage>('state');
-  checkFiles(files, limit);
+export async function receiveStateFiles(link: FrameStream, folder: string, limit: number, { type = 'state', earlier }: { type?: 'state' | 'snapshot'; earlier?: string } = {}): Promise<void> {
+  const { files } = await link.receive<StateMessage | SnapshotMessage>(type);
+  checkFiles(files, limit, earlier !== undefined);
   await mkdir(folder, { recursive: true, mode: 0o700 });
   const { bavail, bsize } = await statfs(folder);
-  if (files.reduce((sum, { size }) => sum + size, LEFT.disk) > bavail * bsize) throw new VeldError('disk.full', 'There is no space for its memory on that node.');
+  if (bytesOf(files) + LEFT.disk > bavail * bsize) throw new VeldError('disk.full', 'There is no space for its memory on that node.');
   for (const below of new Set(files.map(({ path }) => dirname(path)))) await mkdir(join(folder, below), { recursive: true, mode: 0o755 });
-  const rest = files.values();
+  const rest = files.filter(({ same }) => same === undefined).values();
   /** The file that is being filled, and how much of it is to come. */
   const current: { handle?: FileHandle; left: number } = { left: 0 };
   /** Go on to the next file that is not empty. @returns whether there is one */
@@ -91,6 +118,7 @@ export async function receiveStateFiles(link: FrameStream, folder: string, limit
       }
     });
     if (current.left > 0 || await next()) throw new VeldError('migration.stream', 'The other node has sent less than it had announced.');
+    for (const { path, size, same } of files) if (same !== undefined) await linkEarlier(join(earlier!, same), join(folder, path), size);
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code === 'ENOSPC') throw new VeldError('disk.full', 'There is no space for its memory on that node.', { cause: error });
     throw error;
@@ -99,17 +127,29 @@ export async function receiveStateFiles(link: FrameStream, folder: string, limit
   }
 }
 
-function checkFiles(files: StateMessage['files'], limit: number): void {
+/** No name below was made but by us, and none is a link to somewhere: see checkFiles. */
+async function linkEarlier(from: string, to: string, size: number): Promise<void> {
+  const known = await lstat(from).catch(() => undefined);
+  if (known?.isFile() !== true || known.size !== size) throw new VeldError('migration.stream', 'The other node has announced a state that cannot be one: a file that is to have come before.');
+  await linkFile(from, to);
+}
+
+function checkFiles(files: StateMessage['files'], limit: number, linked: boolean): void {
   const wrong = (why: string): never => { throw new VeldError('migration.stream', `The other node has announced a state that cannot be one: ${why}.`); };
   if (!Array.isArray(files) || files.length > FILES) wrong('too many files');
   const seen = new Set<string>();
   let total = 0;
-  for (const { path, size } of files) {
+  for (const { path, size, same } of files) {
     if (typeof path !== 'string' || !Number.isSafeInteger(size) || size < 0) wrong('a file without name or size');
-    const parts = path.split('/');
-    if (parts.length > DEPTH || !parts.every((part) => NAME.test(part)) || seen.has(path)) wrong(`a file named ${JSON.stringify(path.slice(0, 100))}`);
+    if (!isPath(path) || seen.has(path)) wrong(`a file named ${JSON.stringify(path.slice(0, 100))}`);
+    if (same !== undefined && !(linked && typeof same === 'string' && isPath(same))) wrong('a file that is to have come before');
     seen.add(path);
-    total += size;
+    if (same === undefined) total += size;
   }
   if (total > limit) wrong(`${total} bytes`);
+}
+
+function isPath(path: string): boolean {
+  const parts = path.split('/');
+  return parts.length <= DEPTH && parts.every((part) => NAME.test(part));
 }

@@ -1,11 +1,10 @@
 /** The side to which a VE comes. Until it is granted, and written down here, nothing of it runs, and whatever there is of it goes with the connection. */
-import { writeFileSync } from 'node:fs';
 import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { VeldError } from '../lib/errors.ts';
 import { faultPoint } from '../lib/faults.ts';
-import { readReceived } from '../checkpoint/received.ts';
+import { putManifest, readReceived } from '../checkpoint/received.ts';
 import type { StateFolder } from '../checkpoint/types.ts';
 import type { Task } from '../ops/types.ts';
 import { syncTree, unpackTree, type TreeUnpack } from '../storage/transfer.ts';
@@ -21,11 +20,12 @@ import { upperOf } from './disk-rounds.ts';
 import { isId } from './forms.ts';
 import { PATIENCE, type FrameStream } from './frames.ts';
 import { mayTake, targetAnswer } from './handover.ts';
-import { checkOffer, LEFT } from './preflight.ts';
+import { checkOffer } from './preflight.ts';
 import { NAMES, removal } from './removal.ts';
 import { refuse } from './refusal.ts';
+import { receiveSnapshots } from './snapshots-here.ts';
 import { receiveStateFiles } from './state-files.ts';
-import type { Accept, Answer, Arrived, Ask, Grant, Offer, Peer, TreeMessage } from './types.ts';
+import { LEFT, type Accept, type Answer, type Arrived, type Ask, type Grant, type Offer, type Peer, type TreeMessage } from './types.ts';
 
 /** VEs that one node may be bringing at a time, and connections for it that it may have open for that, and for questions. */
 const SESSIONS = 8;
@@ -133,6 +133,7 @@ async function arrive(context: VeContext, link: FrameStream, offer: Offer, accep
   const { store, network, events, settings } = context;
   const { uuid } = reserved;
   const incoming = join(settings.stateDir, 'incoming', offer.id);
+  const [processes, earlier] = [join(incoming, 'processes'), join(incoming, 'snapshots')];
   const made: LayerRef[] = [];
   task.undo('layers', () => dropUnusedLayers(context, made));
   task.undo('ve', () => (store.veByUuid(uuid) ? removeVe(context, reload(store, uuid)) : undefined));
@@ -162,10 +163,11 @@ async function arrive(context: VeContext, link: FrameStream, offer: Offer, accep
     link.send(accept);
     const template = accept.template ? await receiveTemplate(context, link, offer, task) : store.findTemplate(offer.ve.template);
     if (!template) throw new VeldError('template.not_found', 'The template was deleted meanwhile.');
-    for (const { uidBase } of offer.layers) made.push(await receiveLayer(context, link, uidBase, offer.disk, task));
-    updateVe(store, uuid, { layers: [...template.layers, ...made] });
+    for (const { uidBase } of [...offer.layers, ...offer.snapshotLayers]) made.push(await receiveLayer(context, link, uidBase, offer.disk, task));
+    updateVe(store, uuid, { layers: [...template.layers, ...made.slice(0, offer.layers.length)] });
+    await receiveSnapshots(context, link, offer, reserved, { folder: earlier, layers: template.layers, own: [...made], more: MORE }, task);
     const { synced } = await receiveDisk(context, link, offer, reload(store, uuid), made, task);
-    const state = offer.kind === 'stopped' ? undefined : await receiveState(link, offer, incoming);
+    const state = offer.kind === 'stopped' ? undefined : await receiveState(link, offer, processes, earlier);
     const ve = reload(store, uuid);
     if (state) context.states.derive(state, ve, { closeTcp: false, moved: true, flush: offer.kind === 'suspended' });
     const suspended = state ? { at: new Date().toISOString(), engine: offer.needs!.engine } : null;
@@ -300,12 +302,12 @@ async function receiveDisk({ store, volumes }: VeContext, link: FrameStream, { d
   return { synced };
 }
 
-async function receiveState(link: FrameStream, { needs, ve }: Offer, incoming: string): Promise<StateFolder> {
-  await receiveStateFiles(link, incoming, 2 * needs!.memory + MORE);
+async function receiveState(link: FrameStream, { needs, ve }: Offer, dir: string, earlier: string): Promise<StateFolder> {
+  await receiveStateFiles(link, dir, 2 * needs!.memory + MORE, { earlier });
   link.send({ type: 'done' });
-  const state: StateFolder = { dir: incoming, images: join(incoming, 'images'), runtime: join(incoming, 'runtime'), config: join(incoming, 'config.json') };
+  const state: StateFolder = { dir, images: join(dir, 'images'), runtime: join(dir, 'runtime'), config: join(dir, 'config.json') };
   const manifest = await readReceived(state);
   if (manifest.ve !== ve.uuid || manifest.engine !== needs!.engine || manifest.uidBase !== ve.uidBase) throw new VeldError('migration.stream', 'The processes that came are not those of the VE that was offered.');
-  writeFileSync(join(incoming, 'manifest.json'), JSON.stringify(manifest)); // what was checked, and no more
+  putManifest(state, manifest);
   return state;
 }
