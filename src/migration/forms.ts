@@ -42,7 +42,7 @@ export function checkForm(offer: Offer): void {
   const { id, epoch, dryRun, layers, diskBase, disk, templateLayers, ve, kind, needs } = offer;
   if (!isId(id) || !isCount(epoch) || typeof dryRun !== 'boolean' || !isLayers(layers, MOST.layers)
     || !isBase(diskBase) || !isCount(disk) || !isCount(templateLayers) || !['running', 'suspended', 'stopped'].includes(kind)) throw none('an offer');
-  if (!isObject(ve) || !['uuid', 'name', 'template', 'mac', 'createdAt'].every((key) => typeof ve[key as 'uuid'] === 'string') || !isObject(ve.properties)
+  if (!isObject(ve) || !['uuid', 'name', 'template', 'mac', 'createdAt', 'resolvers'].every((key) => typeof ve[key as 'uuid'] === 'string') || typeof ve.guestDirty !== 'boolean' || !isObject(ve.properties)
     || !isTexts(ve.addresses) || !FINGERPRINT.test(ve.template) || !isTime(ve.createdAt)) throw none('an offer of a VE');
   if ((kind === 'stopped') !== (needs === null)) throw none('an offer of processes');
   if (needs !== null && (!isObject(needs) || ![needs.engine, needs.architecture, needs.kernel].every((text) => typeof text === 'string')

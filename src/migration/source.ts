@@ -6,6 +6,7 @@ import type { Task } from '../ops/types.ts';
 import type { Handover, TemplateRecord, VeRecord } from '../store/types.ts';
 import { settled } from '../ve/clean-up.ts';
 import { reload, updateVe, type VeContext } from '../ve/context.ts';
+import { resolversOf } from '../ve/identity-files.ts';
 import { finishSuspend, goOn, pause, paused, type Paused } from '../ve/suspend.ts';
 import { prepareLastRound, sendLastRound, sendRounds, sendTree, upperOf, type DiskTask } from './disk-rounds.ts';
 import { checkAccept, readArrived } from './forms.ts';
@@ -61,10 +62,10 @@ async function offerOf(context: VeContext, ve: VeRecord, { layers, ...template }
   const { store, volumes } = context;
   const own = ve.layers.slice(layers.length);
   const sizes = await Promise.all([...own, ...along.layers].map(({ id }) => volumes.layerUsage(id)));
-  const { uuid, name, properties, addresses, mac, uidBase, createdAt } = ve;
+  const { uuid, name, properties, addresses, mac, uidBase, createdAt, guestDirty } = ve;
   return {
     type: 'offer', protocol: PROTOCOL, id: randomBytes(16).toString('hex'), epoch: epochOf(store.listHandovers(), uuid) + 1, dryRun, kind,
-    ve: { uuid, name, template: ve.template, properties, addresses, mac, uidBase, createdAt },
+    ve: { uuid, name, template: ve.template, properties, addresses, mac, uidBase, createdAt, guestDirty, resolvers: resolversOf(context, ve) },
     needs: needsOf(context, ve, kind), template, templateLayers: layers.length, layers: own.map((layer) => ({ uidBase: layer.uidBase })),
     snapshots: along.snapshots, snapshotLayers: along.layers.map((layer) => ({ uidBase: layer.uidBase })),
     diskBase: upperOf(volumes, ve).base, disk: await volumes.usage(uuid) + sizes.reduce((sum, size) => sum + size, 0),
