@@ -9,6 +9,7 @@ import { makeNode, pair } from '../lib/nodes.ts';
 import { assertSame } from '../lib/same.ts';
 import { until } from '../lib/wait.ts';
 import type { Instance } from '../lib/instance.ts';
+import { PLACES } from '../../src/migration/belongings.ts';
 import type { MigrateResult } from '../../src/migration/types.ts';
 import type { SnapshotRecord } from '../../src/store/types.ts';
 
@@ -171,6 +172,7 @@ test('what is left behind is lost: only the VE goes', async () => {
   await move(a, 'beta', { dropSnapshots: true });
   assert.deepEqual(await kept(b), []);
   assert.equal(await tell(b), '44');
+  for (const node of [a, b]) assert.deepEqual(readdirSync(node.settings.stateDir).filter((name) => !name.startsWith('veld.db-') && !(name in PLACES)), [], 'each has a word on what becomes of it');
   await b.api.operate('DELETE', '/v1/ves/web?force=true');
   assertSame(holdings(b), clean, 'state folder');
 });
