@@ -5,12 +5,16 @@ import { test } from 'node:test';
 import { defaultSettings } from '../src/lib/settings.ts';
 import { Compile } from 'typebox/compile';
 import { apiDocument, apiPage } from './api-page.ts';
-import { REFERENCE, generateDocs } from './generate-docs.ts';
+import { MIGRATION, REFERENCE, generateDocs, migrationPage } from './generate-docs.ts';
 
 test('the generated reference pages say what the tables say', async () => {
   for (const [name, content] of Object.entries(await generateDocs())) {
     assert.equal(readFileSync(join(REFERENCE, name), 'utf8'), content, `docs/reference/${name} is out of date: run node scripts/generate-docs.ts`);
   }
+});
+
+test('the page on migration has the table of what belongs to a VE as it is now', () => {
+  assert.equal(readFileSync(MIGRATION, 'utf8'), migrationPage(), 'docs/explanation/migration.md is out of date: run node scripts/generate-docs.ts');
 });
 
 test('settings.md names every setting, and none that does not exist', () => {

@@ -1,15 +1,16 @@
 /**
- * Writes the reference pages that are made from tables: commands, properties, errors, the API.
+ * Writes the reference pages that are made from tables: commands, properties, errors, the API; and the table of what belongs to a VE into the page on migration.
  *
  * `node scripts/generate-docs.ts` writes them; the test beside this file compares them with what the tables say now.
  */
-import { writeFileSync } from 'node:fs';
+import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { GLOBAL_OPTIONS, GROUPS } from '../src/cli/command.ts';
 import type { Command } from '../src/cli/command.ts';
 import { exitStatuses, optionHelp, usageLine } from '../src/cli/help.ts';
 import { CHANGES, defaultText, describeType } from '../src/cli/properties-help.ts';
 import { loadAllCommands } from '../src/cli/table.ts';
+import { belongings } from '../src/migration/belongings.ts';
 import { ERRORS, HTTP_STATUS } from '../src/lib/errors.ts';
 import { PROPERTIES } from '../src/spec/properties.ts';
 import { apiDocument, apiPage } from './api-page.ts';
@@ -72,6 +73,16 @@ function errorsPage(): string {
   ].join('\n');
 }
 
+/** The page into which the table of what belongs to a VE is written. */
+export const MIGRATION = join(import.meta.dirname, '../docs/explanation/migration.md');
+
+/** That page with the table as it is now. */
+export function migrationPage(): string {
+  const [before, rest = ''] = readFileSync(MIGRATION, 'utf8').split(/(?<=<!-- Made by .* -->\n\n)/);
+  return before! + table(['What', 'Names', 'How', 'More'], belongings()) + rest.slice(rest.indexOf('\n<!-- Made until here. -->'));
+}
+
 if (import.meta.main) {
+  writeFileSync(MIGRATION, migrationPage());
   for (const [name, content] of Object.entries(await generateDocs())) writeFileSync(join(REFERENCE, name), content);
 }

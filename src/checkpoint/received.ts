@@ -2,6 +2,7 @@
  * A state that came from another node: looked at before anything in it is opened. Whoever made it may have put anything there. What is in the images themselves criu
  * must be trusted with.
  */
+import { rmSync, writeFileSync } from 'node:fs';
 import { lstat, readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { VeldError } from '../lib/errors.ts';
@@ -21,13 +22,14 @@ const TOP = new Set(['manifest.json', 'config.json', 'whole', 'whole.boot']);
 const RUNTIME = new Set(['config.json', 'seccomp.bpf', 'status']);
 
 /**
- * Check that a folder holds what a dump leaves and nothing else: ordinary files of root's, none that is also elsewhere.
+ * Check that a folder holds what a dump leaves and nothing else: ordinary files of root's, which states that came together may share.
  * @returns its manifest
  * @throws VeldError `migration.stream`
  */
 export async function readReceived({ dir, images, runtime }: StateFolder): Promise<Manifest> {
   const names = await look(dir, (name) => TOP.has(name), ['images', 'runtime']);
-  if (!['manifest.json', 'config.json', 'images', 'runtime'].every((name) => names.includes(name))) throw bad('is not whole');
+  // A configuration is made here. One that was not brought back since it came from elsewhere has none.
+  if (!['manifest.json', 'images', 'runtime'].every((name) => names.includes(name))) throw bad('is not whole');
   await look(runtime, (name) => RUNTIME.has(name));
   await lookAtImages(images, 1);
   return manifestOf(await readFile(join(dir, 'manifest.json'), 'utf8'));
@@ -47,10 +49,17 @@ async function look(folder: string, isWanted: (name: string) => boolean, folders
     if (stat.uid !== 0 || stat.gid !== 0) throw bad(`holds ${shown}, which is not root's`);
     if (folders.includes(name) && stat.isDirectory()) continue;
     if (!stat.isFile() || !isWanted(name)) throw bad(`holds ${shown}, which no dump leaves`);
-    if (stat.nlink !== 1 || (stat.mode & 0o7000) !== 0) throw bad(`holds ${shown}, which is a file of another kind`);
+    if ((stat.mode & 0o7000) !== 0) throw bad(`holds ${shown}, which is a file of another kind`);
     if (stat.size > most(name)) throw bad(`holds ${shown} of ${stat.size} bytes`);
   }
   return names;
+}
+
+/** Put what was checked, and no more, in the place of what came. */
+export function putManifest({ dir }: StateFolder, manifest: Manifest): void {
+  const file = join(dir, 'manifest.json');
+  rmSync(file); // it may be the file of another state, too
+  writeFileSync(file, JSON.stringify(manifest), { mode: 0o600 });
 }
 
 /** Each field as a dump writes it. What is not known goes. */

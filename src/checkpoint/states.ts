@@ -73,7 +73,8 @@ export function createStates({ stateDir }: { stateDir: string }): States {
     copy(from, to, { flush } = { flush: true }) {
       make(to);
       for (const part of ['images', 'runtime'] as const) linkImages(from[part], to[part]);
-      copyFileSync(from.config, to.config);
+      // One that came from elsewhere, and was never brought back, has none yet: it gets one of its own.
+      if (existsSync(from.config)) copyFileSync(from.config, to.config);
       finish(to, read(from), flush);
     },
     async secure({ dir, images, runtime }) {
@@ -83,9 +84,9 @@ export function createStates({ stateDir }: { stateDir: string }): States {
       await run('sync', [images, dir, dirname(dir)]);
     },
     read,
-    derive(from, { uuid, uidBase }, { closeTcp, moved = false, flush = true }) {
+    derive(from, { uuid, uidBase }, { closeTcp, moved = false, flush = true, to: place }) {
       const manifest = read(from);
-      const to = make(folder(uuid));
+      const to = make(place ?? folder(uuid));
       deriveImages(from, to, { from: manifest.uidBase, to: uidBase }, moved);
       finish(to, { ...manifest, ve: uuid, uidBase, derived: { closeTcp, ...moved && { moved } } }, flush);
     },

@@ -61,9 +61,10 @@ export interface States {
   secure(state: StateFolder): Promise<void>;
   /**
    * Make the state of another VE, in its own uid range, of this one.
-   * @param options `moved`: it is the same VE, which was on another node: its network stays what it was; `flush`: false leaves it to the page cache
+   * @param options `moved`: it is the same VE, which was on another node: its network stays what it was; `flush`: false leaves it to the page cache; `to`: the folder
+   *   of a snapshot, instead of the VE's own
    */
-  derive(from: StateFolder, ve: { uuid: string; uidBase: number }, options: { closeTcp: boolean; moved?: boolean; flush?: boolean }): void;
+  derive(from: StateFolder, ve: { uuid: string; uidBase: number }, options: { closeTcp: boolean; moved?: boolean; flush?: boolean; to?: StateFolder }): void;
   /** @throws VeldError `checkpoint.unusable` for one of another version */
   read(from: StateFolder): Manifest;
   /** Whether a whole state is on the disk. */

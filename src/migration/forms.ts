@@ -1,17 +1,21 @@
 /** What messages of another node must look like: nothing of them is believed, or shown to anybody, before it has been through here. */
 import { VeldError } from '../lib/errors.ts';
 import { checkTemplateName } from '../spec/names.ts';
-import type { Accept, Arrived, Offer } from './types.ts';
+import { checkSnapshotWord } from '../ve/snapshot.ts';
+import type { Accept, Arrived, Offer, OfferedSnapshot } from './types.ts';
 
 /** Longest text of another node that is shown, in characters, and most notes. */
 const TEXT = 1000;
 const NOTES = 20;
-/** Layers of its own that a VE may have. */
-const LAYERS = 40;
+/** Layers of its own that a VE or a snapshot may have; snapshots of a VE, and layers that only these stand on. */
+export const MOST = { layers: 40, snapshots: 100, snapshotLayers: 1000 };
 /** Longest description of how a template was made, in characters. */
 const SOURCE = 256 << 10;
 /** Memory that no machine has, in bytes. */
 const MEMORY = 2 ** 50;
+
+/** Extensions of a processor in number. */
+const EXTENSIONS = 4096;
 
 const FINGERPRINT = /^[0-9a-f]{64}$/;
 const ID = /^[0-9a-f]{32}$/;
@@ -36,14 +40,35 @@ export function isId(id: unknown): id is string {
 /** @throws VeldError `migration.stream`; `name.invalid` for the template's */
 export function checkForm(offer: Offer): void {
   const { id, epoch, dryRun, layers, diskBase, disk, templateLayers, ve, kind, needs } = offer;
-  if (!isId(id) || !isCount(epoch) || typeof dryRun !== 'boolean' || !Array.isArray(layers) || layers.length > LAYERS || !layers.every((layer: unknown) => isObject(layer) && isBase(layer.uidBase))
+  if (!isId(id) || !isCount(epoch) || typeof dryRun !== 'boolean' || !isLayers(layers, MOST.layers)
     || !isBase(diskBase) || !isCount(disk) || !isCount(templateLayers) || !['running', 'suspended', 'stopped'].includes(kind)) throw none('an offer');
-  if (!isObject(ve) || !['uuid', 'name', 'template', 'mac', 'createdAt'].every((key) => typeof ve[key as 'uuid'] === 'string') || !isObject(ve.properties)
+  if (!isObject(ve) || !['uuid', 'name', 'template', 'mac', 'createdAt', 'resolvers'].every((key) => typeof ve[key as 'uuid'] === 'string') || typeof ve.guestDirty !== 'boolean' || !isObject(ve.properties)
     || !isTexts(ve.addresses) || !FINGERPRINT.test(ve.template) || !isTime(ve.createdAt)) throw none('an offer of a VE');
   if ((kind === 'stopped') !== (needs === null)) throw none('an offer of processes');
   if (needs !== null && (!isObject(needs) || ![needs.engine, needs.architecture, needs.kernel].every((text) => typeof text === 'string')
     || !FINGERPRINT.test(needs.engine) || !isTexts(needs.processor) || !isCount(needs.memory) || needs.memory > MEMORY)) throw none('an offer of processes');
   checkTemplate(offer);
+  checkSnapshots(offer);
+}
+
+function checkSnapshots({ layers, snapshots, snapshotLayers }: Offer): void {
+  if (!isLayers(snapshotLayers, MOST.snapshotLayers) || !Array.isArray(snapshots) || snapshots.length > MOST.snapshots || !snapshots.every(isSnapshot)) throw none('an offer of snapshots');
+  for (const { name } of snapshots) checkSnapshotWord(name);
+  const places = snapshots.flatMap((snapshot) => snapshot.layers);
+  if (new Set(snapshots.map(({ id }) => id)).size < snapshots.length || new Set(snapshots.map(({ name }) => name)).size < snapshots.length) throw none('an offer with a snapshot twice');
+  const all = layers.length + snapshotLayers.length;
+  if (!places.every((place) => place < all)) throw none('an offer of a snapshot on layers that do not come along');
+  const used = new Set(places);
+  // Nobody would ever remove it.
+  if (!snapshotLayers.every((_layer, place) => used.has(layers.length + place))) throw none('an offer of layers for nothing');
+}
+
+function isSnapshot(value: unknown): value is OfferedSnapshot {
+  if (!isObject(value)) return false;
+  const { id, name, createdAt, properties, layers, engine, processor, memory } = value;
+  return isId(id) && typeof name === 'string' && isTime(createdAt) && isObject(properties) && isCount(memory) && memory <= MEMORY && isTexts(processor) && processor.length <= EXTENSIONS
+    && (engine === null ? memory === 0 && processor.length === 0 : typeof engine === 'string' && FINGERPRINT.test(engine))
+    && Array.isArray(layers) && layers.length <= MOST.layers && layers.every(isCount) && new Set(layers).size === layers.length;
 }
 
 function checkTemplate({ template, ve }: Offer): void {
@@ -81,6 +106,10 @@ function isCount(value: unknown): value is number {
 /** First id of a range of ids on a host. */
 function isBase(value: unknown): boolean {
   return isCount(value) && value < 2 ** 31 && value % 65_536 === 0;
+}
+
+function isLayers(value: unknown, most: number): boolean {
+  return Array.isArray(value) && value.length <= most && value.every((layer: unknown) => isObject(layer) && isBase(layer.uidBase));
 }
 
 function isTexts(value: unknown): value is string[] {

@@ -7,9 +7,8 @@ import { faultPoint } from '../lib/faults.ts';
 import { PAGES } from './early-images.ts';
 import type { FrameStream } from './frames.ts';
 import { MEMORY_ROUNDS } from './memory-rounds.ts';
-import { LEFT } from './preflight.ts';
 import { receiveFiles } from './state-files.ts';
-import type { BetweenMessage, MemoryMessage, PartMessage, StateMessage } from './types.ts';
+import { LEFT, type BetweenMessage, type MemoryMessage, type PartMessage, type StateMessage } from './types.ts';
 
 /** Most files of which parts come, and most parts: ours are rarely smaller than 256 KiB. */
 const FILES = 20_000;
@@ -21,12 +20,13 @@ export class MemoryReceived {
   #rounds = 0;
   #parts = 0;
   #bytes = 0;
+  readonly #earlier: string | undefined;
   /** How much has come of each file. */
   readonly #early = new Map<string, number>();
 
-  /** @param dir made when it is needed @param limit most bytes of one round, and of the state */
-  constructor(dir: string, limit: number) {
-    [this.#dir, this.#limit] = [dir, limit];
+  /** @param dir made when it is needed @param limit most bytes of one round, and of the state @param earlier folder with the states of snapshots, of which this one may have files */
+  constructor(dir: string, limit: number, earlier?: string) {
+    [this.#dir, this.#limit, this.#earlier] = [dir, limit, earlier];
   }
 
   /** @throws VeldError `migration.link`, `migration.stream`, `disk.full` */
@@ -39,7 +39,7 @@ export class MemoryReceived {
   /** The state itself. @returns its folder @throws VeldError `migration.link`, `migration.stream`, `disk.full` */
   async takeState(link: FrameStream): Promise<string> {
     const { files, memory } = await link.receive<StateMessage>('state');
-    await receiveFiles(link, files, this.#state, this.#limit, this.#early);
+    await receiveFiles(link, files, this.#state, this.#limit, { early: this.#early, ...this.#earlier !== undefined && { earlier: this.#earlier } });
     faultPoint('migrate-in.state');
     link.send({ type: 'done' });
     if (memory !== 0 && memory !== this.#rounds) throw new VeldError('migration.stream', 'The processes that came stand on a memory that did not.');

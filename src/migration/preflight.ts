@@ -11,17 +11,13 @@ import type { VeContext } from '../ve/context.ts';
 import { readRunState } from '../ve/run-folder.ts';
 import { checkSuspendable, obstaclesOf } from '../ve/suspend.ts';
 import { checkForm, shownNumber } from './forms.ts';
-import { type Kind, type Offer, PROTOCOL } from './types.ts';
-
-/** Disk and memory that are to be left on the target, in bytes. */
-export const LEFT = { disk: 256 << 20, memory: 128 << 20 };
+import { checkSnapshotsLeave } from './snapshots-away.ts';
+import { checkSnapshotsCome } from './snapshots-here.ts';
+import { type Kind, LEFT, type Offer, PROTOCOL } from './types.ts';
 
 /** How it would go. @throws VeldError `ve.frozen`, `migration.refused` */
 export async function checkDeparture(context: VeContext, ve: VeRecord, dropSnapshots: boolean): Promise<Kind> {
-  const snapshots = context.store.listSnapshots(ve.uuid);
-  if (snapshots.length > 0 && !dropSnapshots) {
-    throw new VeldError('migration.refused', `${ve.name} has ${snapshots.length} snapshots, which do not go along.`, { hint: 'Delete them, or leave them behind with --drop-snapshots: they are lost then.' });
-  }
+  if (!dropSnapshots) checkSnapshotsLeave(context, ve);
   const { init, between } = readRunState(context.settings, ve.number);
   if (between) throw new VeldError('ve.busy', `${ve.name} is rebooting just now.`);
   if (!init) return ve.suspended ? 'suspended' : 'stopped';
@@ -54,11 +50,13 @@ export function checkOffer(context: VeContext, offer: Offer): { ve: VeRecord; te
   const ve = arrivalRecord(context, offer.ve);
   const notes: string[] = [];
   if (offer.needs) notes.push(...checkNeeds(context, offer.needs));
+  notes.push(...checkSnapshotsCome(context, offer));
   const template = store.findTemplate(offer.ve.template);
   if (template && template.layers.length !== offer.templateLayers) refuse(`The template ${template.name} on that node has ${template.layers.length} layers, and here ${offer.templateLayers}.`);
   if (!template && offer.templateLayers !== 1) refuse(`The template ${offer.template.name} is not on that node, and cannot be sent.`, 'Import it there first.');
   const { bavail, bsize } = statfsSync(settings.stateDir);
-  const wanted = offer.disk + (offer.needs?.memory ?? 0) + (template ? 0 : offer.template.size) + LEFT.disk;
+  const states = offer.snapshots.reduce((sum, { memory }) => sum + memory, offer.needs?.memory ?? 0);
+  const wanted = offer.disk + states + (template ? 0 : offer.template.size) + LEFT.disk;
   if (bavail * bsize < wanted) refuse(`That node has ${mib(bavail * bsize)} of disk left for it, and it needs ${mib(wanted)}.`, 'Make room there.');
   if (ve.uidBase !== offer.ve.uidBase) notes.push('Its uids on the host become others.');
   const properties = resolveProperties(ve.properties);

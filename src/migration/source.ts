@@ -11,6 +11,7 @@ import type { Handover, TemplateRecord, VeRecord } from '../store/types.ts';
 import { OUTGOING } from '../ve/archive.ts';
 import { settled } from '../ve/clean-up.ts';
 import { reload, updateVe, type VeContext } from '../ve/context.ts';
+import { resolversOf } from '../ve/identity-files.ts';
 import { finishSuspend, goOn, pause, paused, type Paused } from '../ve/suspend.ts';
 import { prepareLastRound, sendLastRound, sendRounds, sendTree, upperOf, type DiskTask } from './disk-rounds.ts';
 import { EarlyImages } from './early-images.ts';
@@ -20,7 +21,8 @@ import { MEMORY_ROUNDS, sendMemory, type MemorySent } from './memory-rounds.ts';
 import { checkMaxFreeze, expected, learn, Speed } from './prediction.ts';
 import { checkDeparture, needsOf } from './preflight.ts';
 import { refusal } from './refusal.ts';
-import { sendState } from './state-files.ts';
+import { sendSnapshots, snapshotsOf, type Along } from './snapshots-away.ts';
+import { sendState, type SentFiles } from './state-files.ts';
 import { askOutcome, departed } from './settle.ts';
 import { PROTOCOL, type Accept, type Answer, type Arrived, type Kind, type MigrateRequest, type MigrateResult, type Offer, type Owned, type Peer, type Peers, type Prepared, type Refuse, type StandingPhases } from './types.ts';
 
@@ -46,7 +48,8 @@ export async function migrateAway(context: VeContext, peers: Peers, uuid: string
   const kind = await checkDeparture(context, ve, request.dropSnapshots === true);
   const link = new FrameStream(await peers.open(peer));
   try {
-    const offer = await offerOf(context, ve, template, kind, request.dryRun === true);
+    const along: Along = request.dropSnapshots ? { snapshots: [], layers: [] } : await snapshotsOf(context, ve, template);
+    const offer = await offerOf(context, ve, template, along, kind, request.dryRun === true);
     faultPoint('migrate.offer');
     link.send(offer);
     const reply = await link.receive<Accept | Refuse>('accept', 'refuse');
@@ -54,7 +57,7 @@ export async function migrateAway(context: VeContext, peers: Peers, uuid: string
     const accept = checkAccept(reply);
     const result = { node: peer.name, number: null, kind, notes: accept.notes, bytes: 0, took: 0, stood: null, expected: null, memoryRounds: 0, phases: null, trouble: null };
     if (request.dryRun) return result;
-    const stood = await carry({ context, peers, link, ve, template, offer, accept, peer, task, maxFreeze: request.maxFreeze ?? null });
+    const stood = await carry({ context, peers, link, ve, template, along, offer, accept, peer, task, maxFreeze: request.maxFreeze ?? null });
     link.hurry(PATIENCE.idle);
     const arrived = await link.receive<Arrived>('arrived').then(readArrived).catch((error: unknown) => ({ number: 0, trouble: `It was not heard of again: ${(error as Error).message}` }));
     const running = stood && performance.now() - stood.since;
@@ -68,15 +71,16 @@ export async function migrateAway(context: VeContext, peers: Peers, uuid: string
   }
 }
 
-async function offerOf(context: VeContext, ve: VeRecord, { layers, ...template }: TemplateRecord, kind: Kind, dryRun: boolean): Promise<Offer> {
+async function offerOf(context: VeContext, ve: VeRecord, { layers, ...template }: TemplateRecord, along: Along, kind: Kind, dryRun: boolean): Promise<Offer> {
   const { store, volumes } = context;
   const own = ve.layers.slice(layers.length);
-  const sizes = own.map(({ id }) => store.layer(id)?.size ?? 0);
-  const { uuid, name, properties, addresses, mac, uidBase, createdAt } = ve;
+  const sizes = await Promise.all([...own, ...along.layers].map(({ id }) => volumes.layerUsage(id)));
+  const { uuid, name, properties, addresses, mac, uidBase, createdAt, guestDirty } = ve;
   return {
     type: 'offer', protocol: PROTOCOL, id: randomBytes(16).toString('hex'), epoch: epochOf(store.listHandovers(), uuid) + 1, dryRun, kind,
-    ve: { uuid, name, template: ve.template, properties, addresses, mac, uidBase, createdAt },
+    ve: { uuid, name, template: ve.template, properties, addresses, mac, uidBase, createdAt, guestDirty, resolvers: resolversOf(context, ve) },
     needs: needsOf(context, ve, kind), template, templateLayers: layers.length, layers: own.map((layer) => ({ uidBase: layer.uidBase })),
+    snapshots: along.snapshots, snapshotLayers: along.layers.map((layer) => ({ uidBase: layer.uidBase })),
     diskBase: upperOf(volumes, ve).base, disk: await volumes.usage(uuid) + sizes.reduce((sum, size) => sum + size, 0),
   };
 }
@@ -92,6 +96,7 @@ interface Journey {
   link: FrameStream;
   ve: VeRecord;
   template: TemplateRecord;
+  along: Along;
   offer: Offer;
   accept: Accept;
   peer: Peer;
@@ -114,18 +119,19 @@ interface Stood {
 
 /** Everything up to the moment in which it is the other node's. */
 async function carry(journey: Journey): Promise<Stood | null> {
-  const { context, link, ve, template, offer, accept, task } = journey;
+  const { context, link, ve, template, along, offer, accept, task } = journey;
   const { volumes } = context;
   const disk = (what: string, from: number, to: number): DiskTask => ({
     signal: task.signal,
     progress: (sent, total, round) => task.progress(from + (to - from) * Math.min(1, sent / Math.max(total, 1)), `${what}${round > 1 ? `, round ${round}` : ''}: ${mib(sent)} of ${mib(total)}`),
   });
   if (accept.template) await sendTree(link, 'template', volumes.layerPath(template.layers[0]!.id), disk('its template', 2, 20));
-  for (const { id } of ve.layers.slice(template.layers.length)) await sendTree(link, 'layer', volumes.layerPath(id), disk('its layers', 20, 35));
+  for (const { id } of [...ve.layers.slice(template.layers.length), ...along.layers]) await sendTree(link, 'layer', volumes.layerPath(id), disk('its layers', 20, 30));
+  const sent = await sendSnapshots(link, context, along.snapshots, (bytes, total) => disk('its snapshots', 30, 35).progress(bytes, total, 1));
   const { path } = upperOf(volumes, ve);
   if (offer.kind !== 'running') {
     await sendTree(link, 'round', path, disk('its disk', 35, 60));
-    if (offer.kind === 'suspended') await sendState(link, context.states.folder(ve.uuid).dir, undefined, (sent, total) => disk('its processes', 60, 90).progress(sent, total, 1));
+    if (offer.kind === 'suspended') await sendState(link, context.states.folder(ve.uuid).dir, (bytes, total) => disk('its processes', 60, 90).progress(bytes, total, 1), { sent });
     await prepared(link);
     await give(journey, undefined);
     return null;
@@ -133,21 +139,21 @@ async function carry(journey: Journey): Promise<Stood | null> {
   const copies = join(context.settings.stateDir, OUTGOING, offer.id);
   task.undo('copies', () => rm(copies, { recursive: true, force: true }));
   try {
-    return await carryRunning(journey, path, copies, disk);
+    return await carryRunning(journey, path, copies, sent, disk);
   } finally {
     await rm(copies, { recursive: true, force: true });
   }
 }
 
-/** @param path its upper @param copies folder for copies of its memory */
-async function carryRunning(journey: Journey, path: string, copies: string, disk: (what: string, from: number, to: number) => DiskTask): Promise<Stood> {
+/** @param path its upper @param copies folder for copies of its memory @param sent files of states that have gone */
+async function carryRunning(journey: Journey, path: string, copies: string, sent: SentFiles, disk: (what: string, from: number, to: number) => DiskTask): Promise<Stood> {
   const { context, link, ve, offer, task, maxFreeze } = journey;
   const speed = new Speed();
   checkMaxFreeze(ve, expected(speed, 0), maxFreeze, null);
   let have = await speed.measure(link, () => sendRounds(link, path, disk('its disk', 35, 50)));
   const memory = await sendMemory(context, link, ve, copies, {
     task, speed, maxFreeze,
-    progress: (sent, total, round, changing) => task.progress(50 + 8 * Math.min(1, round / MEMORY_ROUNDS), `its memory, round ${round}: ${mib(sent)} of ${mib(total)}${changing === null ? '' : `, of which ${mib(changing)} change in a second`}`),
+    progress: (bytes, total, round, changing) => task.progress(50 + 8 * Math.min(1, round / MEMORY_ROUNDS), `its memory, round ${round}: ${mib(bytes)} of ${mib(total)}${changing === null ? '' : `, of which ${mib(changing)} change in a second`}`),
   });
   if (memory.rounds > 0) have = await sendRounds(link, path, disk('its disk', 58, 60), have);
   const standing = expected(speed, memory.left);
@@ -176,7 +182,7 @@ async function carryRunning(journey: Journey, path: string, copies: string, disk
       await sendLastRound(link, have, last);
       took('disk');
       faultPoint('migrate.state');
-      await sendState(link, dir, { memory: standsOn(dir, memory), early: early.sent });
+      await sendState(link, dir, undefined, { sent, memory: standsOn(dir, memory), early: early.sent });
       took('state');
       await dead;
       await prepared(link);

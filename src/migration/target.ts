@@ -1,11 +1,10 @@
 /** The side to which a VE comes. Until it is granted, and written down here, nothing of it runs, and whatever there is of it goes with the connection. */
-import { writeFileSync } from 'node:fs';
 import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { VeldError } from '../lib/errors.ts';
 import { faultPoint } from '../lib/faults.ts';
-import { readReceived } from '../checkpoint/received.ts';
+import { putManifest, readReceived } from '../checkpoint/received.ts';
 import type { StateFolder } from '../checkpoint/types.ts';
 import type { Task } from '../ops/types.ts';
 import { syncTree, unpackTree, type TreeUnpack } from '../storage/transfer.ts';
@@ -21,11 +20,12 @@ import { upperOf } from './disk-rounds.ts';
 import { isId } from './forms.ts';
 import { PATIENCE, type FrameStream } from './frames.ts';
 import { mayTake, targetAnswer } from './handover.ts';
-import { checkOffer, LEFT } from './preflight.ts';
+import { checkOffer } from './preflight.ts';
 import { NAMES, removal } from './removal.ts';
 import { refuse } from './refusal.ts';
 import { MemoryReceived } from './memory-received.ts';
-import type { Accept, Answer, Arrived, Ask, BetweenMessage, Grant, Offer, Peer, TreeMessage } from './types.ts';
+import { receiveSnapshots } from './snapshots-here.ts';
+import { LEFT, type Accept, type Answer, type Arrived, type Ask, type BetweenMessage, type Grant, type Offer, type Peer, type TreeMessage } from './types.ts';
 
 /** VEs that one node may be bringing at a time, and connections for it that it may have open for that, and for questions. */
 const SESSIONS = 8;
@@ -145,6 +145,7 @@ async function arrive(context: VeContext, link: FrameStream, offer: Offer, accep
   const { store, network, events, settings } = context;
   const { uuid } = reserved;
   const incoming = join(settings.stateDir, 'incoming', offer.id);
+  const earlier = join(incoming, 'snapshots');
   const made: LayerRef[] = [];
   task.undo('layers', () => dropUnusedLayers(context, made));
   task.undo('ve', () => (store.veByUuid(uuid) ? removeVe(context, reload(store, uuid)) : undefined));
@@ -174,9 +175,10 @@ async function arrive(context: VeContext, link: FrameStream, offer: Offer, accep
     link.send(accept);
     const template = accept.template ? await receiveTemplate(context, link, offer, task) : store.findTemplate(offer.ve.template);
     if (!template) throw new VeldError('template.not_found', 'The template was deleted meanwhile.');
-    for (const { uidBase } of offer.layers) made.push(await receiveLayer(context, link, uidBase, offer.disk, task));
-    updateVe(store, uuid, { layers: [...template.layers, ...made] });
-    const memory = offer.kind === 'stopped' ? undefined : new MemoryReceived(incoming, 2 * offer.needs!.memory + MORE);
+    for (const { uidBase } of [...offer.layers, ...offer.snapshotLayers]) made.push(await receiveLayer(context, link, uidBase, offer.disk, task));
+    updateVe(store, uuid, { layers: [...template.layers, ...made.slice(0, offer.layers.length)] });
+    await receiveSnapshots(context, link, offer, reserved, { folder: earlier, layers: template.layers, own: [...made], more: MORE }, task);
+    const memory = offer.kind === 'stopped' ? undefined : new MemoryReceived(join(incoming, 'processes'), 2 * offer.needs!.memory + MORE, earlier);
     const { synced } = await receiveDisk(context, link, offer, reload(store, uuid), made, offer.kind === 'running' ? memory : undefined, task);
     const state = memory && await checkState(offer, await memory.takeState(link));
     const ve = reload(store, uuid);
@@ -331,6 +333,6 @@ async function checkState({ needs, ve }: Offer, dir: string): Promise<StateFolde
   const state: StateFolder = { dir, images: join(dir, 'images'), runtime: join(dir, 'runtime'), config: join(dir, 'config.json') };
   const manifest = await readReceived(state);
   if (manifest.ve !== ve.uuid || manifest.engine !== needs!.engine || manifest.uidBase !== ve.uidBase) throw new VeldError('migration.stream', 'The processes that came are not those of the VE that was offered.');
-  writeFileSync(join(dir, 'manifest.json'), JSON.stringify(manifest)); // what was checked, and no more
+  putManifest(state, manifest);
   return state;
 }

@@ -7,6 +7,9 @@ import type { Message } from './frames.ts';
 /** Of this file and frames.ts: a node that speaks another one is refused. */
 export const PROTOCOL = 1;
 
+/** Disk and memory that are to be left on the target, in bytes. */
+export const LEFT = { disk: 256 << 20, memory: 128 << 20 };
+
 /** Connections between paired nodes; what they are made of is not the migration's business. */
 export interface Peers {
   /** @param key name or id @throws VeldError `node.not_found` */
@@ -25,6 +28,24 @@ export interface Peer {
 
 /** How a VE comes along: with its processes, with their state on the disk, or at rest. */
 export type Kind = 'running' | 'suspended' | 'stopped';
+
+/** A snapshot that comes along. What it says of the VE then is looked at as the VE's own is. */
+export interface OfferedSnapshot {
+  /** 32 hex digits: it keeps it. */
+  id: string;
+  name: string;
+  /** ISO 8601. */
+  createdAt: string;
+  properties: Record<string, unknown>;
+  /** What it stands on above the template, lowest first: places in the list of `layers`, with `snapshotLayers` behind them. */
+  layers: number[];
+  /** Of its processes; null when there are none. */
+  engine: string | null;
+  /** Extensions of the processor that these may use. */
+  processor: string[];
+  /** Bytes of their state that are not also in one before it. */
+  memory: number;
+}
 
 /** A layer of the VE's own, below its upper. */
 export interface OwnLayer {
@@ -48,6 +69,9 @@ export interface Offer extends Message {
   /** The template's layers in number, and the VE's own, lowest first. */
   templateLayers: number;
   layers: OwnLayer[];
+  snapshots: OfferedSnapshot[];
+  /** Layers that only its snapshots stand on. */
+  snapshotLayers: OwnLayer[];
   /** Range in which the owners of its upper are written. */
   diskBase: number;
   /** Bytes in its upper and layers, about. */
@@ -78,9 +102,22 @@ export interface TreeMessage extends Message {
   last?: boolean;
 }
 
-/** Bulk data follows: the contents of these files, one after the other. */
+/** A file of a state. */
+export interface StateFile {
+  path: string;
+  size: number;
+  /** It is the same file as one that came with the state of a snapshot: `ID/PATH`. */
+  same?: string;
+}
+
+/** Bulk data follows: the contents of these files, but for those that came before, one after the other. */
 export interface FilesMessage extends Message {
-  files: { path: string; size: number }[];
+  files: StateFile[];
+}
+
+/** The state of a snapshot. */
+export interface SnapshotMessage extends FilesMessage {
+  type: 'snapshot';
 }
 
 /** Memory of processes that run on; between rounds of the disk. */

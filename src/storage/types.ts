@@ -65,6 +65,8 @@ export interface Volumes {
   unfreezeUpper(uuid: string, layer: string): Promise<void>;
   /** Remove a layer's tree. The caller has made sure that nothing uses it. */
   dropLayer(id: string): Promise<void>;
+  /** Bytes in a layer, measured now: the record of a frozen upper does not know. */
+  layerUsage(id: string): Promise<number>;
   layerPath(id: string): string;
   /** What lies in the folders of storage but is named by nobody: leftovers of a crash. Not what this process is removing now. */
   orphans(known: { volumes: ReadonlySet<string>; layers: ReadonlySet<string> }): Orphans;

@@ -213,6 +213,7 @@ export function createVolumes({ stateDir, ownersFromZero }: { stateDir: string; 
 
     dropLayer: (id) => remove(TRASH.test(id) ? join(layers, id) : layer(id)),
 
+    layerUsage: (id) => measure(join(layer(id), 'fs')),
     layerPath: (id) => join(layer(id), 'fs'),
 
     orphans(known) {

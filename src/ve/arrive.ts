@@ -7,6 +7,7 @@ import { parseProperties, parseProperty, resolveProperties } from '../spec/prope
 import type { VeRecord } from '../store/types.ts';
 import type { VeContext } from './context.ts';
 import { nextNumber } from './create.ts';
+import { resolversOf } from './identity-files.ts';
 import { allocateRange, isRangeFree } from './uid-ranges.ts';
 
 /** What another node says of a VE. That each is of its type was checked; nothing else of it is believed before it was checked here. */
@@ -20,6 +21,10 @@ export interface Arrival {
   mac: string;
   uidBase: number;
   createdAt: string;
+  /** Its files are not what its record says: they are to be written before its next boot. */
+  guestDirty: boolean;
+  /** What its file of resolvers says: it is compared with what it would say here, and no more. */
+  resolvers: string;
 }
 
 const UUID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/;
@@ -30,7 +35,7 @@ const MAC = /^[0-9a-f][02468ace](:[0-9a-f]{2}){5}$/;
  * The record that a VE would have here; it is not in the store yet, and what it stands on is for the caller to say.
  * @throws VeldError `ve.name_taken`, `address.taken`, `port.taken`, `property.*`, `network.*`, `migration.refused`: why it cannot come
  */
-export function arrivalRecord(context: VeContext, { uuid, name, template, properties, addresses, mac, uidBase, createdAt }: Arrival): VeRecord {
+export function arrivalRecord(context: VeContext, { uuid, name, template, properties, addresses, mac, uidBase, createdAt, guestDirty, resolvers }: Arrival): VeRecord {
   const { store, network } = context;
   if (!UUID.test(uuid) || !MAC.test(mac)) throw new VeldError('migration.stream', 'The other node describes a VE that cannot be one.');
   checkName(name);
@@ -43,7 +48,7 @@ export function arrivalRecord(context: VeContext, { uuid, name, template, proper
   const set = parseProperties(properties);
   const ve: VeRecord = {
     uuid, name, template, mac, number: nextNumber(store), layers: [], properties: set, addresses: [], createdAt,
-    uidBase: isRangeFree(store, uidBase, others) ? uidBase : allocateRange(store), desired: 'stopped', ready: false, guestDirty: false, lastExit: null, suspended: null, deployed: null,
+    uidBase: isRangeFree(store, uidBase, others) ? uidBase : allocateRange(store), desired: 'stopped', ready: false, guestDirty, lastExit: null, suspended: null, deployed: null,
   };
   // Those that it had from a pool there it keeps, too, as if they had been given by hand: somebody talks to them.
   const routed = resolveProperties(set)['network.mode'] === 'routed';
@@ -51,6 +56,7 @@ export function arrivalRecord(context: VeContext, { uuid, name, template, proper
   ve.addresses = network.assign(wanted, ves);
   network.checkPublish(ve, ves);
   network.ready(ve);
+  if (resolversOf(context, ve) !== resolvers) ve.guestDirty = true;
   return ve;
 }
 

@@ -5,9 +5,12 @@ import type { GuestRoot } from '../kernel/guest-tree.ts';
 import type { ProcessId } from '../kernel/process.ts';
 import { guestFiles } from '../network/guest-files.ts';
 import type { GuestFile } from '../network/types.ts';
+import { resolveProperties } from '../spec/properties.ts';
 import type { Properties } from '../spec/types.ts';
 import type { VeRecord } from '../store/types.ts';
 import type { VeContext } from './context.ts';
+
+const RESOLVERS = '/etc/resolv.conf';
 
 /** Domains that a resolver looks into (MAXDNSRCH in resolv.h). */
 const SEARCH_MAX = 6;
@@ -44,4 +47,9 @@ export function filesOf({ names, network }: VeContext, ve: VeRecord, properties:
     dns: own.length > 0 ? own : properties['network.dns'],
     search: own.length > 0 ? [...properties['network.search'], names.domain].slice(0, SEARCH_MAX) : properties['network.search'],
   });
+}
+
+/** Whom a VE is told to ask for names, as the file says it. Another node may have another resolver. */
+export function resolversOf(context: VeContext, ve: VeRecord): string {
+  return filesOf(context, ve, resolveProperties(ve.properties)).find(({ path }) => path === RESOLVERS)?.content ?? '';
 }

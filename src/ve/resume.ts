@@ -137,7 +137,7 @@ const ANSWER = 2000;
 /** Addresses of the VE for which nobody answers, and somebody did before the dump: a VE may be such that nobody does. */
 async function silentAddresses({ network }: VeContext, ve: VeRecord, { answering = [], derived }: Partial<Manifest> = {}): Promise<string[]> {
   if (answering.length === 0) return [];
-  const expected = network.plan(ve).links.flatMap(({ setup, addresses }) => (setup === 'host' ? addresses.map((address) => address.split('/')[0]!) : [])).filter((address) => isIPv4(address) && (derived || answering.includes(address)));
+  const expected = network.plan(ve).links.flatMap(({ setup, addresses }) => (setup === 'host' ? addresses.map((address) => address.split('/')[0]!) : [])).filter((address) => isIPv4(address) && ((derived && derived.moved !== true) || answering.includes(address)));
   const found = await network.answering(ve, ANSWER);
   return expected.filter((address) => !found.includes(address));
 }

@@ -17,11 +17,16 @@ import { checkSuspendable, goOn, pause, paused } from './suspend.ts';
 /** Layers of a disk: their names are to fit into a page of mount options. */
 const MAX_LAYERS = 40;
 
-/** @throws VeldError `name.invalid`, `snapshot.name_taken` */
-export function checkSnapshotName({ store }: VeContext, ve: VeRecord, name: string): void {
+/** @throws VeldError `name.invalid` */
+export function checkSnapshotWord(name: string): void {
   if (!/^[a-z0-9][a-z0-9._-]{0,62}$/i.test(name)) {
     throw new VeldError('name.invalid', `${JSON.stringify(name.slice(0, 80))} cannot be the name of a snapshot.`, { hint: 'A name is 1 to 63 letters, digits, dots, dashes and underscores, and begins with a letter or digit.' });
   }
+}
+
+/** @throws VeldError `name.invalid`, `snapshot.name_taken` */
+export function checkSnapshotName({ store }: VeContext, ve: VeRecord, name: string): void {
+  checkSnapshotWord(name);
   if (store.listSnapshots(ve.uuid).some((other) => other.name === name)) throw new VeldError('snapshot.name_taken', `${ve.name} has a snapshot named ${name} already.`);
 }
 

@@ -65,8 +65,8 @@ export async function goodOffer(node: Instance, changes: Record<string, unknown>
   const createdAt = new Date().toISOString();
   return {
     type: 'offer', protocol: 1, id: randomBytes(16).toString('hex'), epoch: 1, dryRun: false, kind: 'stopped', needs: null,
-    ve: { uuid: randomUUID(), name: 'guest', template: fingerprint, properties: {}, addresses: [], mac: '02:00:5e:00:53:77', uidBase: STRANGE_BASE, createdAt, ...ve },
-    template: { fingerprint, name, os: 'debian', release: '12', architecture: 'amd64', size: 1000, createdAt, source: {} }, templateLayers: 1, layers: [], diskBase: STRANGE_BASE, disk: 1000,
+    ve: { uuid: randomUUID(), name: 'guest', template: fingerprint, properties: {}, addresses: [], mac: '02:00:5e:00:53:77', uidBase: STRANGE_BASE, createdAt, guestDirty: false, resolvers: '', ...ve },
+    template: { fingerprint, name, os: 'debian', release: '12', architecture: 'amd64', size: 1000, createdAt, source: {} }, templateLayers: 1, layers: [], snapshots: [], snapshotLayers: [], diskBase: STRANGE_BASE, disk: 1000,
     ...changes,
   };
 }
