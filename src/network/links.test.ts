@@ -434,14 +434,14 @@ function inNamespace(): void {
   test('admitting a VE with a prefix stays quick beside 500 others', async (t) => {
     const measure = async (): Promise<number> => {
       const times: number[] = [];
-      for (let i = 0; i < 5; i++) {
+      for (let i = 0; i < 9; i++) {
         const ve = veRecord(200 + i, [], { 'network.prefixes': [`2001:db8:200:${i}::/64`], 'network.interfaces': [`eth1,bridge=brA,address=192.0.2.${100 + i}/24`] });
         const started = performance.now();
         await network.admit(ve);
         times.push(performance.now() - started);
         await network.revoke(ve);
       }
-      return times.toSorted((x, y) => x - y)[2] as number;
+      return Math.min(...times); // whatever else the machine does, it does not do it all the time
     };
     const few = await measure();
     await network.setup([veA, veB, ...Array.from({ length: 500 }, (_, i) => veRecord(1000 + i, [], { 'network.prefixes': [`2001:db8:100:${i.toString(16)}::/64`], 'network.interfaces': [`eth1,bridge=brA,address=10.9.${i >> 8}.${i & 255}/16`] }))]);
