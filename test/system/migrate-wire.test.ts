@@ -144,6 +144,10 @@ test('the wire is cut before the grant is sent, for good: it stands undecided, a
   const began = performance.now();
   await isAt(from, 'web', 30_000);
   t.diagnostic(`| cut for good before the grant: settled ${Math.round(performance.now() - began)} ms after the wire was back`);
+  // Nobody waits until its client asks once more: what it had asked has waited here.
+  const settled = performance.now();
+  await patient.goesOn(60_000);
+  t.diagnostic(`| a connection that has waited goes on ${Math.round(performance.now() - settled)} ms after that`);
   const talk = await talkFrom(t, client, WIRE4(50));
   await talk.goesOn();
 });
