@@ -89,6 +89,7 @@ export const MigrateBody = Type.Object({
   node: Type.String({ minLength: 1, maxLength: 63, description: 'Name of a paired node' }),
   dryRun: Type.Optional(Type.Boolean({ description: 'Only look whether it can go' })),
   dropSnapshots: Type.Optional(Type.Boolean({ description: 'Leave its snapshots behind: they are lost' })),
+  bandwidth: Type.Optional(Type.Integer({ minimum: 65_536, maximum: 2 ** 50, description: 'Bytes per second that are sent at most; default `migration.bandwidth` of the settings' })),
 }, { ...closed, title: 'MigrateRequest', examples: [{ node: 'node2' }] });
 
 export const SnapshotBody = Type.Object({

@@ -228,6 +228,8 @@ test('wrong usage is told with its help and ends with 2', async () => {
     [['rename', 'a', 'b', 'c'], /too many arguments/],
     [['create', 'web'], /required option '-t, --template <template>' not specified/],
     [['stop', '--timeout', 'soon', 'web'], /stop: 'soon' is not a duration such as 30s or 5m\./],
+    [['migrate', 'web', 'node2', '--bandwidth', '50Mbit'], /migrate: '50Mbit' is not a number of bytes per second such as 50M/],
+    [['evacuate', 'node2', '--bandwidth', '1K'], /evacuate: '1K' is not a number of bytes per second/],
     [['set', 'web'], /nothing to change/],
     [['set', 'web', 'memory.limit'], /'memory.limit' is not of the form NAME=VALUE/],
     [['exec', 'web'], /exec: missing command/],

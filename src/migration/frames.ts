@@ -10,6 +10,7 @@
  */
 import type { Duplex, Readable, Writable } from 'node:stream';
 import { VeldError } from '../lib/errors.ts';
+import { createThrottle, type Throttle } from './throttle.ts';
 
 const HEAD = 5;
 /** Longest message, and longest part of bulk data that is accepted, in bytes. */
@@ -56,6 +57,7 @@ export class FrameStream {
   #said = false;
   /** Called when the stream takes more, or nothing any more. */
   #taken: (() => void) | undefined;
+  #throttle: Throttle | undefined;
   /** Bytes of bulk data that were sent, and received. */
   sent = 0;
   received = 0;
@@ -86,6 +88,11 @@ export class FrameStream {
     this.#idle = Math.min(idle, this.#patience.idle);
   }
 
+  /** From now on send bulk data no faster than this, in bytes per second. */
+  limit(rate: number): void {
+    this.#throttle = createThrottle(rate);
+  }
+
   /** Send a message. Returns at once; what cannot be sent shows when something is awaited. */
   send(message: Message): void {
     this.#frame('J', Buffer.from(JSON.stringify(message)));
@@ -112,11 +119,13 @@ export class FrameStream {
    */
   async sendBulk(source: Readable, each: (bytes: number) => void = () => {}): Promise<boolean> {
     this.#listen();
+    const size = Math.min(OUR_PART, this.#throttle?.part ?? OUR_PART);
     try {
       for await (const chunk of source) {
-        for (let at = 0; at < (chunk as Buffer).length; at += OUR_PART) {
-          const part = (chunk as Buffer).subarray(at, at + OUR_PART);
+        for (let at = 0; at < (chunk as Buffer).length; at += size) {
+          const part = (chunk as Buffer).subarray(at, at + size);
           this.#check();
+          if (this.#throttle) await this.#turn(this.#throttle.take(HEAD + part.length));
           if (this.#said) return false;
           if (!this.#frame('D', part)) await this.#drained();
           this.sent += part.length;
@@ -191,6 +200,20 @@ export class FrameStream {
     head.writeUInt32BE(body.length, 1);
     this.#stream.write(head);
     return body.length === 0 || this.#stream.write(body);
+  }
+
+  /** Wait so many milliseconds, or until the other side has said something. */
+  async #turn(wait: number): Promise<void> {
+    const end = performance.now() + wait;
+    for (let left = wait; left > 0 && !this.#failure && !this.#said; left = end - performance.now()) {
+      let timer: NodeJS.Timeout | undefined;
+      await new Promise<void>((resolve) => {
+        this.#taken = resolve;
+        timer = setTimeout(resolve, left);
+      });
+      clearTimeout(timer);
+    }
+    this.#check();
   }
 
   async #drained(): Promise<void> {

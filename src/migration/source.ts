@@ -34,6 +34,8 @@ export async function migrateAway(context: VeContext, peers: Peers, uuid: string
   const peer = peers.find(request.node);
   const kind = await checkDeparture(context, ve, request.dropSnapshots === true);
   const link = new FrameStream(await peers.open(peer));
+  const rate = request.bandwidth ?? context.settings.migration.bandwidth;
+  if (rate !== null) link.limit(rate);
   try {
     const offer = await offerOf(context, ve, template, kind, request.dryRun === true);
     link.send(offer);

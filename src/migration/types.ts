@@ -131,6 +131,8 @@ export interface MigrateRequest {
   dryRun?: boolean;
   /** Leave its snapshots behind: they are lost. */
   dropSnapshots?: boolean;
+  /** Bytes per second that are sent at most; default: as the settings say. */
+  bandwidth?: number;
 }
 
 export interface MigrateResult {

@@ -3,12 +3,14 @@ import type { MigrateResult } from '../../migration/types.ts';
 import { VeldError } from '../../lib/errors.ts';
 import { defineCommand } from '../command.ts';
 import { NO_WAIT, runJob } from '../operations.ts';
+import { BANDWIDTH } from '../rate.ts';
 import { segment } from '../values.ts';
 
 interface Options {
   dryRun?: boolean;
   dropSnapshots?: boolean;
   takeBack?: boolean;
+  bandwidth?: number;
   wait?: boolean;
 }
 
@@ -25,6 +27,7 @@ export const command = defineCommand<{ ve: string; node?: string }, Options>({
     { flags: '--dry-run', help: 'Only say whether it can go, and what would be otherwise there' },
     { flags: '--drop-snapshots', help: 'Leave its snapshots behind: they are lost' },
     { flags: '--take-back', help: 'Bring a VE back that was granted to a node which is gone for good' },
+    { ...BANDWIDTH, help: 'Send no more than this many bytes per second, such as 50M: also while it stands, which it does for longer then (default `migration.bandwidth` of the settings)' },
     NO_WAIT,
   ],
   examples: [['migrate web node2', 'With its processes, when it runs'], ['migrate --dry-run web node2', 'What would stand in the way']],
@@ -36,7 +39,7 @@ export const command = defineCommand<{ ve: string; node?: string }, Options>({
       throw new VeldError('usage', options.takeBack ? '--take-back takes no node.' : 'To which node?', { hint: 'veld migrate VE NODE, or veld migrate --take-back VE' });
     }
     const path = `/v1/ves/${segment(ve)}/${options.takeBack ? 'take-back' : 'migrate'}`;
-    const body = options.takeBack ? {} : { node, dryRun: Boolean(options.dryRun), dropSnapshots: Boolean(options.dropSnapshots) };
+    const body = options.takeBack ? {} : { node, dryRun: Boolean(options.dryRun), dropSnapshots: Boolean(options.dropSnapshots), ...options.bandwidth !== undefined && { bandwidth: options.bandwidth } };
     const record = await runJob(context, { label: ve, method: 'POST', path, body }, options);
     if (options.wait === false) return context.json ? context.printJson(record) : context.out(`${record.id}\n`);
     if (options.takeBack) return context.json ? context.printJson(record) : context.out(`${ve} is back\n`);
