@@ -10,6 +10,7 @@ import { finishSuspend, goOn, pause, paused, type Paused } from '../ve/suspend.t
 import { prepareLastRound, sendLastRound, sendRounds, sendTree, upperOf, type DiskTask } from './disk-rounds.ts';
 import { checkAccept, readArrived } from './forms.ts';
 import { FrameStream, PATIENCE } from './frames.ts';
+import { ZSTD } from './packing.ts';
 import { checkDeparture, needsOf } from './preflight.ts';
 import { refusal } from './refusal.ts';
 import { sendState } from './state-files.ts';
@@ -42,7 +43,8 @@ export async function migrateAway(context: VeContext, peers: Peers, uuid: string
     const reply = await link.receive<Accept | Refuse>('accept', 'refuse');
     if (reply.type === 'refuse') throw refusal(reply);
     const accept = checkAccept(reply);
-    const result = { node: peer.name, number: null, kind, notes: accept.notes, bytes: 0, took: 0, stood: null, trouble: null };
+    if (accept.compress) link.compress();
+    const result = { node: peer.name, number: null, kind, notes: accept.notes, bytes: 0, uncompressed: 0, took: 0, stood: null, trouble: null };
     if (request.dryRun) return result;
     const stood = await carry({ context, peers, link, ve, template, offer, accept, peer, task });
     link.hurry(PATIENCE.idle);
@@ -51,7 +53,7 @@ export async function migrateAway(context: VeContext, peers: Peers, uuid: string
     task.progress(97, 'removing it here');
     await departed(context, ve, offer.id);
     context.events.emit('ve.departed', { ve: uuid, data: { name: ve.name, node: peer.name } });
-    return { ...result, number: arrived.number || null, bytes: link.sent, took: performance.now() - began, stood: running, trouble: arrived.trouble };
+    return { ...result, number: arrived.number || null, bytes: link.sent, uncompressed: link.given, took: performance.now() - began, stood: running, trouble: arrived.trouble };
   } finally {
     link.close();
   }
@@ -66,7 +68,7 @@ async function offerOf(context: VeContext, ve: VeRecord, { layers, ...template }
     type: 'offer', protocol: PROTOCOL, id: randomBytes(16).toString('hex'), epoch: epochOf(store.listHandovers(), uuid) + 1, dryRun, kind,
     ve: { uuid, name, template: ve.template, properties, addresses, mac, uidBase, createdAt },
     needs: needsOf(context, ve, kind), template, templateLayers: layers.length, layers: own.map((layer) => ({ uidBase: layer.uidBase })),
-    diskBase: upperOf(volumes, ve).base, disk: await volumes.usage(uuid) + sizes.reduce((sum, size) => sum + size, 0),
+    diskBase: upperOf(volumes, ve).base, disk: await volumes.usage(uuid) + sizes.reduce((sum, size) => sum + size, 0), compress: [ZSTD],
   };
 }
 

@@ -21,6 +21,7 @@ import { upperOf } from './disk-rounds.ts';
 import { isId } from './forms.ts';
 import { PATIENCE, type FrameStream } from './frames.ts';
 import { mayTake, targetAnswer } from './handover.ts';
+import { ZSTD } from './packing.ts';
 import { checkOffer, LEFT } from './preflight.ts';
 import { NAMES, removal } from './removal.ts';
 import { refuse } from './refusal.ts';
@@ -82,7 +83,7 @@ export function createReceiver(context: VeContext, begin: (kind: string, ve: VeR
 
   const take = async (link: FrameStream, offer: Offer, peer: Peer): Promise<void> => {
     const { ve, template, notes } = checkOffer(context, offer);
-    const accept: Accept = { type: 'accept', template, notes };
+    const accept: Accept = { type: 'accept', template, notes, compress: offer.compress?.includes(ZSTD) ? ZSTD : null };
     if (offer.dryRun) return link.send(accept);
     if ([...sessions.values()].filter(({ node }) => node === peer.id).length >= SESSIONS) {
       throw new VeldError('daemon.overloaded', `That node takes ${SESSIONS} VEs at a time from this one.`, { hint: 'Wait until some of them are there, then try again.' });
@@ -160,6 +161,7 @@ async function arrive(context: VeContext, link: FrameStream, offer: Offer, accep
   let trouble: string | null = null;
   try {
     link.send(accept);
+    if (accept.compress) link.compress();
     const template = accept.template ? await receiveTemplate(context, link, offer, task) : store.findTemplate(offer.ve.template);
     if (!template) throw new VeldError('template.not_found', 'The template was deleted meanwhile.');
     for (const { uidBase } of offer.layers) made.push(await receiveLayer(context, link, uidBase, offer.disk, task));

@@ -53,7 +53,7 @@ async function rateOf(t: TestContext, bytes: number, limit?: number): Promise<nu
 
 test('bulk data goes at the rate that was asked for, whichever it is', async (t) => {
   const rates = { 2e6: await rateOf(t, 1e6, 2e6), 8e6: await rateOf(t, 4e6, 8e6) };
-  t.diagnostic(Object.entries(rates).map(([limit, rate]) => `${(rate / 1e6).toFixed(2)} of ${Number(limit) / 1e6} MB/s`).join(', '));
+  t.diagnostic(`| ${Object.entries(rates).map(([limit, rate]) => `${(rate / 1e6).toFixed(2)} of ${Number(limit) / 1e6} MB/s`).join(', ')}`);
   // Beyond it is the burst of a tenth of a second, of half a second.
   for (const [limit, rate] of Object.entries(rates)) assert.ok(rate <= 1.26 * Number(limit) && rate > 0.2 * Number(limit), `${rate} of ${limit}`);
   assert.ok(await rateOf(t, 8e6) > 2 * rates[8e6], 'without a limit it is another one');

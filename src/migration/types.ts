@@ -52,6 +52,8 @@ export interface Offer extends Message {
   diskBase: number;
   /** Bytes in its upper and layers, about. */
   disk: number;
+  /** How bulk data may be compressed, where that pays. */
+  compress?: string[];
 }
 
 export interface Accept extends Message {
@@ -60,6 +62,8 @@ export interface Accept extends Message {
   template: boolean;
   /** What will be otherwise there, in sentences. */
   notes: string[];
+  /** Which of the offered ways of compressing it can read, if any. */
+  compress?: string | null;
 }
 
 export interface Refuse extends Message {
@@ -141,8 +145,9 @@ export interface MigrateResult {
   number: number | null;
   kind: Kind;
   notes: string[];
-  /** Bytes that were sent, and in milliseconds how long all of it took, and for how long the VE stood; null for one that did not run. */
+  /** Bytes that were sent, what these were before some of them were compressed, and in milliseconds how long all of it took, and for how long the VE stood; null for one that did not run. */
   bytes: number;
+  uncompressed: number;
   took: number;
   stood: number | null;
   trouble: string | null;

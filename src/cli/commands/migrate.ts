@@ -33,7 +33,7 @@ export const command = defineCommand<{ ve: string; node?: string }, Options>({
   examples: [['migrate web node2', 'With its processes, when it runs'], ['migrate --dry-run web node2', 'What would stand in the way']],
   errors: ['ve.not_found', 've.busy', 've.frozen', 've.name_taken', 'template.not_found', 'address.taken', 'port.taken', 'checkpoint.refused', 'checkpoint.failed', 'restore.failed', 'restore.unhealthy', 'migration.refused',
     'migration.link', 'migration.stream', 'migration.undecided', 'disk.full', 'engine.missing', 'operation.cancelled', 'operation.interrupted'],
-  json: 'what has become of it: node, number, kind, notes, bytes, took and stood in milliseconds; with --no-wait or --take-back the operation',
+  json: 'what has become of it: node, number, kind, notes, bytes as sent and uncompressed, took and stood in milliseconds; with --no-wait or --take-back the operation',
   async run(context, { ve, node }, options) {
     if (options.takeBack ? node !== undefined : node === undefined) {
       throw new VeldError('usage', options.takeBack ? '--take-back takes no node.' : 'To which node?', { hint: 'veld migrate VE NODE, or veld migrate --take-back VE' });
@@ -48,7 +48,12 @@ export const command = defineCommand<{ ve: string; node?: string }, Options>({
     for (const note of result.notes) context.out(`Note: ${note}\n`);
     if (options.dryRun) return context.out(`${ve} (${result.kind}) can go to ${result.node}\n`);
     const stood = result.stood === null ? '' : `, stood for ${Math.round(result.stood)} ms`;
-    context.out(`${ve} is on ${result.node}: ${(result.bytes / (1 << 20)).toFixed(1)} MiB in ${(result.took / 1000).toFixed(1)} s${stood}\n`);
+    const before = result.bytes < result.uncompressed ? ` (compressed, of ${mib(result.uncompressed)})` : '';
+    context.out(`${ve} is on ${result.node}: ${mib(result.bytes)}${before} in ${(result.took / 1000).toFixed(1)} s${stood}\n`);
     if (result.trouble !== null) context.out(`But: ${result.trouble}\n`);
   },
 });
+
+function mib(bytes: number): string {
+  return `${(bytes / (1 << 20)).toFixed(1)} MiB`;
+}
