@@ -36,8 +36,8 @@ export function isId(id: unknown): id is string {
 
 /** @throws VeldError `migration.stream`; `name.invalid` for the template's */
 export function checkForm(offer: Offer): void {
-  const { id, epoch, dryRun, compress, layers, diskBase, disk, templateLayers, ve, kind, needs } = offer;
-  if (!isId(id) || !isCount(epoch) || typeof dryRun !== 'boolean' || !Array.isArray(layers) || layers.length > LAYERS || !layers.every((layer: unknown) => isObject(layer) && isBase(layer.uidBase))
+  const { id, epoch, dryRun, copy = false, compress, layers, diskBase, disk, templateLayers, ve, kind, needs } = offer;
+  if (!isId(id) || !isCount(epoch) || typeof dryRun !== 'boolean' || typeof copy !== 'boolean' || !Array.isArray(layers) || layers.length > LAYERS || !layers.every((layer: unknown) => isObject(layer) && isBase(layer.uidBase))
     || !isBase(diskBase) || !isCount(disk) || !isCount(templateLayers) || !['running', 'suspended', 'stopped'].includes(kind)) throw none('an offer');
   if (compress !== undefined && !isTexts(compress)) throw none('an offer of ways to compress');
   if (!isObject(ve) || !['uuid', 'name', 'template', 'mac', 'createdAt'].every((key) => typeof ve[key as 'uuid'] === 'string') || !isObject(ve.properties)

@@ -99,7 +99,7 @@ const OFFER: Offer = {
   ve: { uuid: '8ff212a7-9901-41bb-83dc-579712c95f48', name: 'web', template: 'b'.repeat(64), properties: {}, addresses: [], mac: '02:00:5e:00:53:01', uidBase: 65_536, createdAt: '2026-01-01T00:00:00.000Z' },
   needs: { engine: 'e'.repeat(64), architecture: 'x64', processor: [], kernel: '6.1', memory: 1 },
   template: { fingerprint: 'b'.repeat(64), name: 'test', os: 'debian', release: '12', architecture: 'amd64', size: 1, createdAt: '2026-01-01T00:00:00.000Z', source: { packages: ['a'] } },
-  templateLayers: 1, layers: [{ uidBase: 65_536 }], diskBase: 0, disk: 1, compress: ['zstd'],
+  templateLayers: 1, layers: [{ uidBase: 65_536 }], diskBase: 0, disk: 1, copy: false, compress: ['zstd'],
 };
 
 /** Paths of all values of an object. */

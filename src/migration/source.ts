@@ -44,7 +44,7 @@ export async function migrateAway(context: VeContext, peers: Peers, uuid: string
     if (reply.type === 'refuse') throw refusal(reply);
     const accept = checkAccept(reply);
     if (accept.compress) link.compress();
-    const result = { node: peer.name, number: null, kind, notes: accept.notes, bytes: 0, uncompressed: 0, took: 0, stood: null, trouble: null };
+    const result = { node: peer.name, number: null, kind, copy: null, notes: accept.notes, bytes: 0, uncompressed: 0, took: 0, stood: null, trouble: null };
     if (request.dryRun) return result;
     const stood = await carry({ context, peers, link, ve, template, offer, accept, peer, task });
     link.hurry(PATIENCE.idle);
@@ -59,7 +59,7 @@ export async function migrateAway(context: VeContext, peers: Peers, uuid: string
   }
 }
 
-async function offerOf(context: VeContext, ve: VeRecord, { layers, ...template }: TemplateRecord, kind: Kind, dryRun: boolean): Promise<Offer> {
+export async function offerOf(context: VeContext, ve: VeRecord, { layers, ...template }: TemplateRecord, kind: Kind, dryRun: boolean): Promise<Offer> {
   const { store, volumes } = context;
   const own = ve.layers.slice(layers.length);
   const sizes = own.map(({ id }) => store.layer(id)?.size ?? 0);
@@ -138,7 +138,7 @@ async function carry(journey: Journey): Promise<number> {
   }
 }
 
-async function prepared(link: FrameStream): Promise<void> {
+export async function prepared(link: FrameStream): Promise<void> {
   const reply = await link.receive<Prepared | Refuse>('prepared', 'refuse');
   if (reply.type === 'refuse') throw refusal(reply);
 }
@@ -173,6 +173,6 @@ async function give({ context, peers, link, ve, offer, peer, task }: Journey, aw
   throw new VeldError('migration.undecided', `${peer.name} was about to take ${ve.name} when it was lost: it may run there. Here it stands still, and all of it is kept.`);
 }
 
-function mib(bytes: number): string {
+export function mib(bytes: number): string {
   return `${(bytes / (1 << 20)).toFixed(bytes < 10 << 20 ? 1 : 0)} MiB`;
 }

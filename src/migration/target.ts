@@ -14,6 +14,7 @@ import { fingerprintOf } from '../templates/tree.ts';
 import { reload, updateVe, type VeContext } from '../ve/context.ts';
 import { forgetRecord, insertNew } from '../ve/create.ts';
 import { removeVe } from '../ve/destroy.ts';
+import { bringCopy } from '../ve/arrive-copy.ts';
 import { dropUnusedLayers } from '../ve/layers.ts';
 import { bringBack } from '../ve/resume.ts';
 import { makeTemplate } from '../ve/template-verbs.ts';
@@ -150,7 +151,7 @@ async function arrive(context: VeContext, link: FrameStream, offer: Offer, accep
     faultPoint('migrate-in.grant');
     if (!mayTake(grant.type === 'grant', link.failure === undefined)) throw new VeldError('migration.link', 'The connection to the other node broke.');
     store.transaction(() => {
-      store.setHandover({ id: offer.id, role: 'target', ve: uuid, node: peer.id, epoch: offer.epoch, kind: offer.kind, at: new Date().toISOString() });
+      if (!offer.copy) store.setHandover({ id: offer.id, role: 'target', ve: uuid, node: peer.id, epoch: offer.epoch, kind: offer.kind, at: new Date().toISOString() });
       updateVe(store, uuid, { ready: true, ...state });
     });
     taken = true;
@@ -169,10 +170,13 @@ async function arrive(context: VeContext, link: FrameStream, offer: Offer, accep
     const { synced } = await receiveDisk(context, link, offer, reload(store, uuid), made, task);
     const state = offer.kind === 'stopped' ? undefined : await receiveState(link, offer, incoming);
     const ve = reload(store, uuid);
-    if (state) context.states.derive(state, ve, { closeTcp: false, moved: true, flush: offer.kind === 'suspended' });
+    if (state && !offer.copy) context.states.derive(state, ve, { closeTcp: false, moved: true, flush: offer.kind === 'suspended' });
     const suspended = state ? { at: new Date().toISOString(), engine: offer.needs!.engine } : null;
     updateVe(store, uuid, { suspended });
-    if (offer.kind === 'running') {
+    if (offer.copy) {
+      await bringCopy(context, reload(store, uuid), state, offer.kind === 'running', task);
+      await own({});
+    } else if (offer.kind === 'running') {
       await bringBack(context, uuid, task, {
         part: true,
         gate: async () => {
@@ -193,7 +197,7 @@ async function arrive(context: VeContext, link: FrameStream, offer: Offer, accep
   const ve = reload(store, uuid);
   link.send({ type: 'arrived', number: ve.number, addresses: ve.addresses, trouble } as Arrived);
   if (offer.kind === 'running') void announce(context, ve);
-  events.emit('ve.arrived', { ve: uuid, data: { name: ve.name, number: ve.number, node: peer.name } });
+  events.emit(offer.copy ? 've.created' : 've.arrived', { ve: uuid, data: { name: ve.name, number: ve.number, node: peer.name } });
   await rm(incoming, { recursive: true, force: true });
   return { node: peer.name, number: ve.number, kind: offer.kind, trouble };
 }
@@ -275,10 +279,12 @@ async function receiveLayer({ store, volumes }: VeContext, link: FrameStream, ui
  * The rounds of the disk. Where owners are written as they are there it becomes the upper of the VE; else a layer, which is mounted under the ids that the VE has here.
  * @returns `synced` settles when it is on the disk
  */
-async function receiveDisk({ store, volumes }: VeContext, link: FrameStream, { diskBase, disk, ve: { uuid } }: Offer, ve: VeRecord, made: LayerRef[], task: Task): Promise<{ synced: Promise<void> }> {
+async function receiveDisk({ store, volumes }: VeContext, link: FrameStream, { diskBase, disk, copy }: Offer, ve: VeRecord, made: LayerRef[], task: Task): Promise<{ synced: Promise<void> }> {
+  const { uuid } = ve;
   await volumes.createVolume(uuid, ve.uidBase);
   const upper = upperOf(volumes, ve);
-  const staged = upper.base === diskBase ? undefined : volumes.stageLayer();
+  // (The upper of a copy stays empty: what is its own is laid into it.)
+  const staged = upper.base === diskBase && !copy ? undefined : volumes.stageLayer();
   const target = staged?.path ?? upper.path;
   try {
     for (let [last, round] = [false, 1]; !last; round++) {

@@ -40,6 +40,8 @@ export interface Offer extends Message {
   epoch: number;
   /** Only look whether it could come. */
   dryRun: boolean;
+  /** Another VE is made of it, which has the name in `ve`, and it goes on where it is: there is no hand-over. */
+  copy?: boolean;
   kind: Kind;
   ve: Arrival;
   /** What its processes need of a host; null for a VE at rest. */
@@ -137,6 +139,10 @@ export interface MigrateRequest {
   dropSnapshots?: boolean;
   /** Bytes per second that are sent at most; default: as the settings say. */
   bandwidth?: number;
+  /** Make a copy there, and let it go on here. */
+  copy?: boolean;
+  /** Name of the copy; default: that of the VE. */
+  as?: string;
 }
 
 export interface MigrateResult {
@@ -144,8 +150,10 @@ export interface MigrateResult {
   /** Its number there. */
   number: number | null;
   kind: Kind;
+  /** Name of the copy that was made; null for a VE that has moved. */
+  copy: string | null;
   notes: string[];
-  /** Bytes that were sent, what these were before some of them were compressed, and in milliseconds how long all of it took, and for how long the VE stood; null for one that did not run. */
+  /** Bytes that were sent, what these were before some of them were compressed, and in milliseconds how long all of it took, and for how long the VE stood; null for one that did not run, and of a copy. */
   bytes: number;
   uncompressed: number;
   took: number;
