@@ -10,6 +10,7 @@
  * for very long nothing but signs of life, or data by drops.
  */
 import type { Duplex, Readable, Writable } from 'node:stream';
+import { runDelay } from '../kernel/run-delay.ts';
 import { VeldError } from '../lib/errors.ts';
 import { createJudge, partsOf, unpack, type Judge } from './packing.ts';
 import { createThrottle, type Throttle } from './throttle.ts';
@@ -141,7 +142,7 @@ export class FrameStream {
         if (this.#throttle) waited += await this.#turn(this.#throttle.take(HEAD + body.length));
         if (this.#said) return false;
         if (!this.#frame(kind, body)) waited += await this.#drained();
-        this.#judge?.sent(body.length, waited);
+        this.#judge?.sent(body.length, waited, bytes);
         this.sent += body.length;
         this.given += bytes;
         each(bytes);
@@ -157,7 +158,7 @@ export class FrameStream {
 
   /** Take bulk data part by part, each when the one before is dealt with. @throws VeldError `migration.link`, `migration.stream`; whatever `take` throws */
   async receiveParts(take: (part: Buffer) => void | Promise<void>): Promise<void> {
-    let [since, busy] = [performance.now(), 0];
+    let [since, busy, delayed] = [performance.now(), 0, this.#judge ? runDelay() : 0];
     for (;;) {
       const { kind, body } = await this.#next(PART);
       if (kind === 'E') return;
@@ -169,8 +170,10 @@ export class FrameStream {
       const now = performance.now();
       busy += now - began;
       if (!this.#judge || now - since < TELL) continue;
-      this.#frame('K', Buffer.of(Math.round(100 * busy / (now - since))));
-      [since, busy] = [now, 0];
+      // Who waits for a processor does not wait for the wire.
+      const delay = runDelay();
+      this.#frame('K', Buffer.of(Math.min(100, Math.round(100 * (busy + delay - delayed) / (now - since)))));
+      [since, busy, delayed] = [now, 0, delay];
     }
   }
 

@@ -13,13 +13,17 @@ interface World {
   giver?: number;
   /** What compressed data becomes, as a share. */
   ratio?: number;
+  /** Which share of its time this side waits for a processor. */
+  starved?: number;
+  /** That the wire only looks like one: whatever is sent takes as long as it does uncompressed. */
+  mirage?: boolean;
 }
 
 /** Send for some seconds through one world after another. @returns for each, which share of what was sent was compressed */
 function sharesIn(...worlds: World[]): number[] {
-  let now = 0;
-  const judge = createJudge(() => now);
-  return worlds.map(({ wire, zstd, taker = 1e6, giver = 1e6, ratio = 0.4 }) => {
+  let [now, delay] = [0, 0];
+  const judge = createJudge(() => now, () => delay);
+  return worlds.map(({ wire, zstd, taker = 1e6, giver = 1e6, ratio = 0.4, starved = 0, mirage = false }) => {
     let [packed, all] = [0, 0];
     const size = 256 << 10;
     const ms = (bytes: number, rate: number): number => bytes / (rate * 1000);
@@ -27,11 +31,12 @@ function sharesIn(...worlds: World[]): number[] {
     for (const end = now + 60_000; now < end;) {
       const { packs } = judge;
       const bytes = packs ? size * ratio : size;
-      const [onWire, own] = [ms(bytes, wire), Math.max(ms(size, giver), packs ? ms(size, zstd) : 0)];
+      const [onWire, own] = [ms(mirage ? size : bytes, wire), Math.max(ms(size, giver), packs ? ms(size, zstd) : 0)];
       const took = Math.max(onWire, own, ms(size, taker));
       now += took;
+      delay += starved * took;
       judge.heard(ms(size, taker) / took);
-      judge.sent(bytes, took - own);
+      judge.sent(bytes, took - own, size);
       if (packs || judge.asks) judge.packed(size, size * ratio, ms(size, zstd));
       if (packs) packed += size;
       all += size;
@@ -49,6 +54,8 @@ test('a wire that takes less than is compressed has it compressed, and another o
 test('nor does it where the wire is not what takes the time', () => {
   assert.equal(sharesIn({ wire: 1000, zstd: 400, taker: 20 })[0], 0, 'the other side writes slowly');
   assert.equal(sharesIn({ wire: 100, zstd: 400, giver: 20 })[0], 0, 'this side reads slowly');
+  assert.equal(sharesIn({ wire: 50, zstd: 400, starved: 0.8 })[0], 0, 'this side does not get to it');
+  assert.ok(sharesIn({ wire: 50, zstd: 400, mirage: true })[0]! < 0.1, 'whatever it is, it does not help');
   assert.ok(sharesIn({ wire: 10, zstd: 400, taker: 100, giver: 100 })[0]! > 0.9, 'both do, and the wire is slower still');
 });
 

@@ -4,6 +4,7 @@
  */
 import { promisify } from 'node:util';
 import { constants, zstdCompress, zstdDecompress, type ZstdOptions } from 'node:zlib';
+import { runDelay } from '../kernel/run-delay.ts';
 
 /** How both sides say it. */
 export const ZSTD = 'zstd';
@@ -23,6 +24,8 @@ const WAITING = 0.5;
 const BUSY = 0.7;
 /** How much faster than without it must be. What is left to the processors, beside: they have VEs to run. */
 const GAIN = 1.3;
+/** What of that it must be in the end: else something else was in the way. */
+const PROVEN = 1.15;
 const SPARE = 2;
 /** For how many measurements the answer is believed: at first, and at most, when it was the same all the time. */
 const BELIEVED = { first: 4, most: 64 };
@@ -45,17 +48,22 @@ export interface Judge {
   readonly asks: boolean;
   /** Bulk data begins: what was between is no measure. */
   begin(): void;
-  /** So many bytes have gone, and the wire was waited for so many milliseconds. */
-  sent(bytes: number, waited: number): void;
+  /** So many bytes have gone, which were so many before, and the wire was waited for so many milliseconds. */
+  sent(bytes: number, waited: number, size: number): void;
   /** So many bytes have become so many, in milliseconds. */
   packed(size: number, packed: number, took: number): void;
   /** The other side was at work for this share of its time. */
   heard(busy: number): void;
 }
 
-/** @param now a clock, in milliseconds */
-export function createJudge(now: () => number = () => performance.now()): Judge {
-  let [packs, asks, since, bytes, waited] = [false, false, now(), 0, 0];
+/**
+ * @param now a clock, in milliseconds
+ * @param delay for how long a processor was waited for so far, in milliseconds: that is no waiting for the wire
+ */
+export function createJudge(now: () => number = () => performance.now(), delay: () => number = runDelay): Judge {
+  let [packs, asks, since, bytes, waited, delayed] = [false, false, now(), 0, 0, delay()];
+  /** What the wire took without it; and what has gone since it is on, before it was compressed, in how many milliseconds. */
+  let [plain, gone, time] = [0, 0, 0];
   /** Share of its time; unknown at first. */
   let busy: number | undefined;
   /** Bytes per millisecond that are compressed, and what they become, as a share. */
@@ -70,9 +78,11 @@ export function createJudge(now: () => number = () => performance.now()): Judge 
     }
     const gain = Math.min(sample.speed / (SPARE * rate), 1 / sample.ratio, 1 / Math.max(busy ?? 1, 0.01));
     packs = gain >= GAIN;
-    left = packs ? on : off;
-    if (packs) [on, off] = [Math.min(2 * on, BELIEVED.most), 1];
-    else [on, off, sample] = [BELIEVED.first, Math.min(2 * off, BELIEVED.most), undefined];
+    if (!packs) return refuse();
+    [plain, gone, time, left, on] = [rate, 0, 0, on, Math.min(2 * on, BELIEVED.most)];
+  };
+  const refuse = (): void => {
+    [packs, left, on, off, sample] = [false, off, BELIEVED.first, Math.min(2 * off, BELIEVED.most), undefined];
   };
 
   return {
@@ -83,19 +93,25 @@ export function createJudge(now: () => number = () => performance.now()): Judge 
       return asks;
     },
     begin() {
-      [since, bytes, waited] = [now(), 0, 0];
+      [since, bytes, waited, delayed] = [now(), 0, 0, delay()];
     },
-    sent(more, wait) {
+    sent(more, wait, size) {
       bytes += more;
       waited += wait;
+      gone += size;
       const took = now() - since;
       if (took < WINDOW.time || bytes < WINDOW.bytes) return;
-      const [rate, bound] = [bytes / took, waited / took >= WAITING && busy !== undefined && busy < BUSY];
-      [since, bytes, waited] = [now(), 0, 0];
+      const [rate, bound] = [bytes / took, (waited - (delay() - delayed)) / took >= WAITING && busy !== undefined && busy < BUSY];
+      [since, bytes, waited, delayed] = [now(), 0, 0, delay()];
       if (left > 0) left--;
-      // What the wire takes is seen only while all of it is used as it is: so it stops for a moment.
-      if (packs) packs = left > 0 && sample!.ratio < SMALLER;
-      else if (bound && left === 0) judge(rate);
+      if (packs) {
+        time += took;
+        if (sample!.ratio >= SMALLER) return refuse();
+        if (left > 0) return;
+        if (gone / time < PROVEN * plain) return refuse();
+        // What the wire takes is seen only while all of it is used as it is: so it stops for a moment.
+        [packs, off] = [false, 1];
+      } else if (bound && left === 0) judge(rate);
     },
     packed(size, packed, took) {
       asks = false;
