@@ -70,6 +70,6 @@ test('no more than asked for is sent, also while it stands', async (t) => {
   assert.match(stdout, /web is on beta: [\d.]+ MiB \(compressed, of [\d.]+ MiB\) in [\d.]+ s, stood for \d+ ms/);
   // Heads of packets, and what TLS adds, are beside it.
   assert.ok(gone / took * 1000 < 1.1 * (8 << 20), 'all in all');
-  assert.ok(most < 1.3 * (8 << 20), 'in any second');
+  assert.ok(most < 2 * (8 << 20), 'in any second: what the other side was late to take may come at once');
   assert.equal(await said(b, LOOK), was);
 });
