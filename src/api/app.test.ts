@@ -87,6 +87,7 @@ test('requests that are not valid are refused, and the field is named', async ()
     [{ method: 'POST', url: '/v1/templates/build', payload: { suite: 'x', include: ['--option'] } }, /include\.0/],
     [{ method: 'POST', url: '/v1/templates/import', payload: { file: 'etc/passwd', name: 'x' } }, /file/],
     [{ method: 'POST', url: '/v1/ves/valid/start', payload: { force: true } }, /force is not known/],
+    ...['50M', 0, 65_535, 1e6 + 0.5, -1].map((bandwidth): [Inject, RegExp] => [{ method: 'POST', url: '/v1/ves/valid/migrate', payload: { node: 'b', bandwidth } }, /bandwidth/]),
     [{ method: 'GET', url: '/v1/events' }, /WebSocket/],
     [{ method: 'GET', url: `/v1/sessions/${'a'.repeat(43)}` }, /WebSocket/],
   ];

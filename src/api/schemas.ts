@@ -90,6 +90,9 @@ export const MigrateBody = Type.Object({
   dryRun: Type.Optional(Type.Boolean({ description: 'Only look whether it can go' })),
   dropSnapshots: Type.Optional(Type.Boolean({ description: 'Leave its snapshots behind: they are lost' })),
   maxFreeze: Type.Optional(Type.Number({ exclusiveMinimum: 0, description: 'Refuse to move a running VE that is expected to stand for longer than this, in milliseconds' })),
+  bandwidth: Type.Optional(Type.Integer({ minimum: 65_536, maximum: 2 ** 50, description: 'Bytes per second that are sent at most; default `migration.bandwidth` of the settings' })),
+  copy: Type.Optional(Type.Boolean({ description: 'Make a copy of it there, which is another VE, and let it go on here; its snapshots stay here in any case' })),
+  as: Type.Optional({ ...newName, description: 'Name of the copy; default: that of the VE' }),
 }, { ...closed, title: 'MigrateRequest', examples: [{ node: 'node2' }] });
 
 export const SnapshotBody = Type.Object({

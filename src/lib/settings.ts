@@ -62,6 +62,10 @@ export interface Settings {
     /** Where others are told to find it, `HOST:PORT`; empty: as `listen` says. */
     address: string;
   };
+  migration: {
+    /** Bytes per second that each VE on its way to another node takes of the network at most; null: what it gets. */
+    bandwidth: number | null;
+  };
   /** The veld-boot, veld-runtime and veld-exit scripts. Set by the daemon from its own place; not read from the file. */
   libexecDir: string;
 }
@@ -81,6 +85,7 @@ export function defaultSettings(instance = 'main'): Settings {
     deploy: { warm: true, spares: 1 },
     checkpoint: { stallTimeout: 60 },
     nodes: { listen: '', name: '', address: '' },
+    migration: { bandwidth: null },
     libexecDir: new URL('../../libexec', import.meta.url).pathname,
   };
 }
@@ -133,6 +138,8 @@ export function loadSettings(file = process.env.VELD_SETTINGS ?? DEFAULT_SETTING
     if (port < 1 || port > 65_535) bad(`nodes.${key}`, 'must have a port from 1 to 65535');
   }
   if (nodes.name !== '' && !/^[a-z][a-z0-9-]{0,62}$/.test(nodes.name)) bad('nodes.name', 'must be 1 to 63 of a-z, 0-9 and -, a letter first, or empty');
+  const { bandwidth } = settings.migration;
+  if (bandwidth !== null && !(Number.isInteger(bandwidth) && bandwidth >= 65_536 && bandwidth <= 2 ** 50)) bad('migration.bandwidth', 'must be a whole number of bytes per second, at least 65536, or null');
   return settings;
 }
 
@@ -155,13 +162,17 @@ function merge(into: Record<string, unknown>, from: Record<string, unknown>, pre
       if (typeof value !== 'object' || value === null || Array.isArray(value)) bad(path, 'must be an object');
       merge(old as Record<string, unknown>, value as Record<string, unknown>, `${path}.`, bad);
     } else {
-      if (typeof value !== typeof old) bad(path, `must be a ${typeof old}`);
+      const nullable = NULLABLE[path];
+      if (typeof value !== (nullable ?? typeof old) && !(nullable && value === null)) bad(path, `must be a ${nullable ? `${nullable}, or null` : typeof old}`);
       const choices = CHOICES[path];
       if (choices && !choices.includes(value as string)) bad(path, `must be one of ${choices.join(', ')}`);
       into[key] = value;
     }
   }
 }
+
+/** What may be null, and what it is else. */
+const NULLABLE: Record<string, string> = { 'migration.bandwidth': 'number' };
 
 const CHOICES: Record<string, string[]> = {
   'log.level': ['trace', 'debug', 'info', 'warn', 'error'],

@@ -2,6 +2,7 @@
 import { VeldError } from '../lib/errors.ts';
 import { checkTemplateName } from '../spec/names.ts';
 import { checkSnapshotWord } from '../ve/snapshot.ts';
+import { ZSTD } from './packing.ts';
 import type { Accept, Arrived, Offer, OfferedSnapshot } from './types.ts';
 
 /** Longest text of another node that is shown, in characters, and most notes. */
@@ -39,9 +40,10 @@ export function isId(id: unknown): id is string {
 
 /** @throws VeldError `migration.stream`; `name.invalid` for the template's */
 export function checkForm(offer: Offer): void {
-  const { id, epoch, dryRun, layers, diskBase, disk, templateLayers, ve, kind, needs } = offer;
-  if (!isId(id) || !isCount(epoch) || typeof dryRun !== 'boolean' || !isLayers(layers, MOST.layers)
+  const { id, epoch, dryRun, copy = false, compress, layers, diskBase, disk, templateLayers, ve, kind, needs } = offer;
+  if (!isId(id) || !isCount(epoch) || typeof dryRun !== 'boolean' || typeof copy !== 'boolean' || !isLayers(layers, MOST.layers)
     || !isBase(diskBase) || !isCount(disk) || !isCount(templateLayers) || !['running', 'suspended', 'stopped'].includes(kind)) throw none('an offer');
+  if (compress !== undefined && !isTexts(compress)) throw none('an offer of ways to compress');
   if (!isObject(ve) || !['uuid', 'name', 'template', 'mac', 'createdAt', 'resolvers'].every((key) => typeof ve[key as 'uuid'] === 'string') || typeof ve.guestDirty !== 'boolean' || !isObject(ve.properties)
     || !isTexts(ve.addresses) || !FINGERPRINT.test(ve.template) || !isTime(ve.createdAt)) throw none('an offer of a VE');
   if ((kind === 'stopped') !== (needs === null)) throw none('an offer of processes');
@@ -81,9 +83,9 @@ function checkTemplate({ template, ve }: Offer): void {
 }
 
 /** @throws VeldError `migration.stream` */
-export function checkAccept({ template, notes }: Accept): Accept {
+export function checkAccept({ template, notes, compress }: Accept): Accept {
   if (typeof template !== 'boolean' || !isTexts(notes)) throw none('an answer to an offer');
-  return { type: 'accept', template, notes: notes.slice(0, NOTES).map((note) => plain(note)) };
+  return { type: 'accept', template, notes: notes.slice(0, NOTES).map((note) => plain(note)), compress: compress === ZSTD ? ZSTD : null };
 }
 
 /** It is there, whatever is wrong with what it says: that is left out. */

@@ -1,7 +1,9 @@
 import assert from 'node:assert/strict';
+import { randomBytes } from 'node:crypto';
 import { Duplex, Readable, Writable } from 'node:stream';
 import { test, type TestContext } from 'node:test';
 import { connect, createServer, type Socket } from 'node:net';
+import { zstdCompressSync } from 'node:zlib';
 import { FrameStream } from './frames.ts';
 
 /** Bulk data as a whole. */
@@ -41,8 +43,8 @@ test('messages and data come in the order in which they were sent, and whole', a
 });
 
 test('a slow taker slows the giver, and is not taken for dead while signs of life come', async (t) => {
-  const { near, far } = await pair(t);
-  const slow = new Writable({ highWaterMark: 1, write(_chunk, _encoding, done) { setTimeout(done, 30); } });
+  const { near, far } = await pair(t, { alive: 50, dead: 1000, idle: 10_000 });
+  const slow = new Writable({ highWaterMark: 1, write(_chunk, _encoding, done) { setTimeout(done, 100); } });
   const giving = near.sendBulk(Readable.from(Array.from({ length: 12 }, () => Buffer.alloc(200_000))));
   await Promise.all([giving, far.receiveBulk(slow)]);
   assert.equal(far.received, 2_400_000);
@@ -136,4 +138,66 @@ test('nonsense is refused before it is believed', async () => {
     await assert.rejects(end.receive(), { code: 'migration.stream' });
     end.close();
   }
+});
+
+/** Text, as far as zstd is concerned. */
+const TEXT = Buffer.from(Array.from({ length: 60_000 }, (_, i) => `${i * 7919 % 10_007} of a thousand and one things\n`).join(''));
+
+test('on a slow wire what is sent is compressed, where it becomes smaller, and comes as it was', async (t) => {
+  const { near, far } = await pair(t, { alive: 20, dead: 5000, idle: 10_000 });
+  for (const link of [near, far]) link.compress();
+  near.limit(4e6);
+  const noise = randomBytes(1_500_000);
+  const all = Buffer.concat([TEXT, noise, TEXT, noise, TEXT]);
+  // Pieces of all sizes.
+  const pieces = (function* () { for (let [at, size] = [0, 1]; at < all.length; at += size, size = size * 3 % 200_003) yield all.subarray(at, at + size); })();
+  const [whole, got] = await Promise.all([near.sendBulk(Readable.from(pieces)), collect(far)]);
+  assert.ok(whole && got.equals(all));
+  assert.deepEqual([near.given, far.received], [all.length, all.length]);
+  t.diagnostic(`| ${all.length} bytes went as ${near.sent}`);
+  assert.ok(near.sent < all.length - 0.5 * TEXT.length && near.sent > 2 * noise.length, `${near.sent} of ${all.length}`);
+});
+
+test('on a fast wire it goes as it is', async (t) => {
+  const { near, far } = await pair(t, { alive: 20, dead: 5000, idle: 10_000 });
+  for (const link of [near, far]) link.compress();
+  const taken = far.receiveBulk(new Writable({ write: (_chunk, _encoding, done) => done() }));
+  await near.sendBulk(Readable.from((function* () { for (let i = 0; i < 100; i++) yield TEXT.subarray(0, 1 << 20); })()));
+  await taken;
+  assert.deepEqual([near.sent, far.received], [near.given, near.given]);
+});
+
+test('a part that would become more than a part is refused, and so is whatever nobody has compressed', async () => {
+  const frame = (body: Buffer): Buffer => {
+    const head = Buffer.alloc(5);
+    head.write('Z');
+    head.writeUInt32BE(body.length, 1);
+    return Buffer.concat([head, body]);
+  };
+  const linkOf = (...pieces: Buffer[]): FrameStream => new FrameStream(Duplex.from({ readable: Readable.from(pieces), writable: new Writable({ write: (_c, _e, done) => done() }) }), { alive: 50, dead: 500, idle: 10_000 });
+  const end = Buffer.from([0x45, 0, 0, 0, 0]);
+  const good = zstdCompressSync(Buffer.alloc(1 << 20));
+  const link = linkOf(frame(good), end);
+  link.compress();
+  assert.equal((await collect(link)).length, 1 << 20);
+  link.close();
+  // By hand (RFC 8878, 3.1.1): magic number, a window of 2^27 bytes, one block: a byte that is there 100,000 times.
+  const wide = Buffer.alloc(10);
+  wide.set([0x28, 0xb5, 0x2f, 0xfd, 0, 17 << 3]);
+  wide.writeUIntLE(100_000 << 3 | 1 << 1 | 1, 6, 3);
+  const cases: [string, Buffer][] = [
+    ['one byte more', zstdCompressSync(Buffer.alloc((1 << 20) + 1))], ['a bomb', zstdCompressSync(Buffer.alloc(64 << 20))], ['much memory', wide], ['cut off', good.subarray(0, -4)],
+    ['more behind it', Buffer.concat([good, Buffer.from('x')])], ['two of them', Buffer.concat([good, good])], ['nothing', zstdCompressSync(Buffer.alloc(0))], ['little', zstdCompressSync(Buffer.alloc(4000))],
+    ['what has not become smaller', zstdCompressSync(randomBytes(10_000))], ['no frame', Buffer.alloc(100, 'x')], ['empty', Buffer.alloc(0)],
+  ];
+  for (const [what, body] of cases) {
+    const bad = linkOf(frame(body), end);
+    bad.compress();
+    let taken = 0;
+    await assert.rejects(bad.receiveParts((part) => { taken += part.length; }), { code: 'migration.stream' }, what);
+    assert.equal(taken, 0, what);
+    bad.close();
+  }
+  const stranger = linkOf(frame(good), end);
+  await assert.rejects(collect(stranger), { code: 'migration.stream', message: /no frame/ }, 'what was not agreed upon');
 });

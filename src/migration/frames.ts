@@ -1,7 +1,8 @@
 /**
  * Messages and bulk data on one byte stream between two nodes.
  *
- *   1 byte     kind: `J` a message (JSON, UTF-8), `D` a part of bulk data, `E` its end, `X` its end before it was whole, `K` nothing but a sign of life
+ *   1 byte     kind: `J` a message (JSON, UTF-8), `D` a part of bulk data, `Z` one that is compressed (a frame of zstd, RFC 8878), `E` its end, `X` its end before it was whole,
+ *              `K` nothing but a sign of life; of whoever takes bulk data that may be compressed it says in one byte how busy that has been lately, in percent
  *   4 bytes    length of what follows, big endian
  *   the rest
  *
@@ -9,7 +10,10 @@
  * for very long nothing but signs of life, or data by drops.
  */
 import type { Duplex, Readable, Writable } from 'node:stream';
+import { runDelay } from '../kernel/run-delay.ts';
 import { VeldError } from '../lib/errors.ts';
+import { createJudge, partsOf, unpack, type Judge } from './packing.ts';
+import { createThrottle, type Throttle } from './throttle.ts';
 
 const HEAD = 5;
 /** Longest message, and longest part of bulk data that is accepted, in bytes. */
@@ -17,6 +21,9 @@ const MESSAGE = 4 << 20;
 const PART = 1 << 20;
 /** How large the parts are that we send. */
 const OUR_PART = 256 << 10;
+
+/** How often whoever takes bulk data tells how busy it is, in milliseconds. */
+const TELL = 100;
 
 /** Less data than this, in bytes, is no progress. */
 const PROGRESS = 64 << 10;
@@ -58,8 +65,12 @@ export class FrameStream {
   #said = false;
   /** Called when the stream takes more, or nothing any more. */
   #taken: (() => void) | undefined;
-  /** Bytes of bulk data that were sent, and received. */
+  #throttle: Throttle | undefined;
+  /** Set when parts may be compressed. */
+  #judge: Judge | undefined;
+  /** Bytes of bulk data that were sent, what these were before they were compressed, and what was received, decompressed. */
   sent = 0;
+  given = 0;
   received = 0;
 
   /** @param stream its errors and its end are seen here, and nowhere else */
@@ -88,6 +99,16 @@ export class FrameStream {
     this.#idle = Math.min(idle, this.#patience.idle);
   }
 
+  /** From now on send bulk data no faster than this, in bytes per second. */
+  limit(rate: number): void {
+    this.#throttle = createThrottle(rate);
+  }
+
+  /** Both sides have agreed that bulk data may be compressed, where that pays. */
+  compress(): void {
+    this.#judge = createJudge();
+  }
+
   /** Send a message. Returns at once; what cannot be sent shows when something is awaited. */
   send(message: Message): void {
     this.#frame('J', Buffer.from(JSON.stringify(message)));
@@ -114,16 +135,20 @@ export class FrameStream {
    */
   async sendBulk(source: Readable, each: (bytes: number) => void = () => {}): Promise<boolean> {
     this.#listen();
+    this.#judge?.begin();
+    const size = Math.min(OUR_PART, this.#throttle?.part ?? OUR_PART);
     try {
-      for await (const chunk of source) {
-        for (let at = 0; at < (chunk as Buffer).length; at += OUR_PART) {
-          const part = (chunk as Buffer).subarray(at, at + OUR_PART);
-          if (this.#said) return false; // also what was said before it broke
-          this.#check();
-          if (!this.#frame('D', part)) await this.#drained();
-          this.sent += part.length;
-          each(part.length);
-        }
+      for await (const { kind, body, size: bytes } of partsOf(source as AsyncIterable<Buffer>, size, this.#judge)) {
+        if (this.#said) return false; // also what was said before it broke
+        this.#check();
+        let waited = 0;
+        if (this.#throttle) waited += await this.#turn(this.#throttle.take(HEAD + body.length));
+        if (this.#said) return false;
+        if (!this.#frame(kind, body)) waited += await this.#drained();
+        this.#judge?.sent(body.length, waited, bytes);
+        this.sent += body.length;
+        this.given += bytes;
+        each(bytes);
       }
     } catch (error) {
       if (!this.#failure) this.#frame('X', Buffer.alloc(0));
@@ -137,12 +162,22 @@ export class FrameStream {
 
   /** Take bulk data part by part, each when the one before is dealt with. @throws VeldError `migration.link`, `migration.stream`; whatever `take` throws */
   async receiveParts(take: (part: Buffer) => void | Promise<void>): Promise<void> {
+    let [since, busy, delayed] = [performance.now(), 0, this.#judge ? runDelay() : 0];
     for (;;) {
       const { kind, body } = await this.#next(PART);
       if (kind === 'E') return;
-      if (kind !== 'D') throw this.#wrong(kind === 'X' ? 'data that broke off' : 'something else than bulk data');
-      this.received += body.length;
-      await take(body);
+      const began = performance.now();
+      if (kind !== 'D' && kind !== 'Z') throw this.#wrong(kind === 'X' ? 'data that broke off' : 'something else than bulk data');
+      const part = kind === 'Z' ? await unpack(body, PART).catch((error: unknown) => { throw this.#wrong(`compressed data that is none: ${(error as Error).message}`); }) : body;
+      this.received += part.length;
+      await take(part);
+      const now = performance.now();
+      busy += now - began;
+      if (!this.#judge || now - since < TELL) continue;
+      // Who waits for a processor does not wait for the wire.
+      const delay = runDelay();
+      this.#frame('K', Buffer.of(Math.min(100, Math.round(100 * (busy + delay - delayed) / (now - since)))));
+      [since, busy, delayed] = [now, 0, delay];
     }
   }
 
@@ -196,12 +231,31 @@ export class FrameStream {
     return body.length === 0 || this.#stream.write(body);
   }
 
-  async #drained(): Promise<void> {
+  /** Wait so many milliseconds, or until the other side has said something. @returns for how long */
+  async #turn(wait: number): Promise<number> {
+    const began = performance.now();
+    const end = began + wait;
+    for (let left = wait; left > 0 && !this.#failure && !this.#said; left = end - performance.now()) {
+      let timer: NodeJS.Timeout | undefined;
+      await new Promise<void>((resolve) => {
+        this.#taken = resolve;
+        timer = setTimeout(resolve, left);
+      });
+      clearTimeout(timer);
+    }
+    this.#check();
+    return performance.now() - began;
+  }
+
+  /** @returns how long it has taken, in milliseconds */
+  async #drained(): Promise<number> {
+    const began = performance.now();
     // A peer that takes nothing is as dead as one that says nothing.
     const timer = setTimeout(() => this.#break(new Error(`nothing was taken for ${this.#patience.dead / 1000} s`)), this.#patience.dead);
     while (!this.#failure && !this.#said && this.#stream.writableNeedDrain) await new Promise<void>((resolve) => { this.#taken = resolve; });
     clearTimeout(timer);
     if (!this.#said) this.#check();
+    return performance.now() - began;
   }
 
   /** Read the next frame now: whoever asks for it gets it. */
@@ -221,7 +275,7 @@ export class FrameStream {
     this.#waiting ??= performance.now();
     const frame = await (ahead ?? this.#frameAfter(limit));
     this.#progress += frame.body.length;
-    if (frame.kind !== 'D' || this.#progress >= PROGRESS) [this.#waiting, this.#progress] = [undefined, 0];
+    if (!'DZ'.includes(frame.kind) || this.#progress >= PROGRESS) [this.#waiting, this.#progress] = [undefined, 0];
     if (frame.body.length > limit) throw this.#wrong('what is no frame');
     if (ahead) this.#said = false;
     return frame;
@@ -232,9 +286,12 @@ export class FrameStream {
       const head = await this.#bytes(HEAD);
       const kind = head.toString('latin1', 0, 1);
       const length = head.readUInt32BE(1);
-      if (!'JDEXK'.includes(kind) || length > limit || (length > 0 && !'JD'.includes(kind))) throw this.#wrong('what is no frame');
+      const [kinds, long] = this.#judge ? ['JDEXKZ', 'JDZ'] : ['JDEXK', 'JD'];
+      const longest = long.includes(kind) ? limit : kind === 'K' && this.#judge ? 1 : 0;
+      if (!kinds.includes(kind) || length > longest) throw this.#wrong('what is no frame');
       const body = length === 0 ? Buffer.alloc(0) : await this.#bytes(length);
       if (kind !== 'K') return { kind, body };
+      if (length > 0) this.#judge?.heard(body[0]! / 100);
     }
   }
 

@@ -6,6 +6,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Duplex, PassThrough, Readable, Writable } from 'node:stream';
 import { test } from 'node:test';
+import { zstdCompressSync } from 'node:zlib';
 import fc from 'fast-check';
 import { VeldError } from '../lib/errors.ts';
 import { checkAccept, checkForm, plain, readArrived } from './forms.ts';
@@ -32,6 +33,8 @@ function frame(kind: string, body: Uint8Array, length = body.length): Buffer {
 const frames = fc.array(fc.oneof(
   fc.uint8Array({ maxLength: 40 }),
   fc.tuple(fc.constantFrom('J', 'D', 'E', 'X', 'K', 'Z'), fc.uint8Array({ maxLength: 40 }), fc.option(fc.nat(2 ** 32 - 1))).map(([kind, body, length]) => frame(kind, body, length ?? body.length)),
+  fc.tuple(fc.uint8Array({ maxLength: 40 }), fc.constantFrom(0, 5000, (1 << 20) - 40, 1 << 20, 2 << 20), fc.option(fc.nat(40)), fc.uint8Array({ maxLength: 2 })).map(([body, zeros, cut, more]) =>
+    frame('Z', Buffer.concat([zstdCompressSync(Buffer.concat([body, Buffer.alloc(zeros)])).subarray(0, cut ?? undefined), more]))),
   fc.json().map((text) => frame('J', Buffer.from(text))),
   fc.record({ type: fc.constantFrom('offer', 'grant', '__proto__') }, { requiredKeys: [] }).map((message) => frame('J', Buffer.from(JSON.stringify(message)))),
 ), { maxLength: 12 });
@@ -43,10 +46,12 @@ async function outcome(work: Promise<unknown>): Promise<void> {
 }
 
 test('whatever bytes come, in whatever pieces, a session ends with an error of its own', async () => {
-  await fc.assert(fc.asyncProperty(frames, fc.integer({ min: 1, max: 64 }), fc.array(fc.boolean(), { maxLength: 12 }), async (parts, step, reads) => {
+  await fc.assert(fc.asyncProperty(frames, fc.integer({ min: 1, max: 64 }), fc.array(fc.boolean(), { maxLength: 12 }), fc.boolean(), async (parts, step, reads, compressed) => {
     const all = Buffer.concat(parts);
     const link = linkOf(Array.from({ length: Math.ceil(all.length / step) }, (_, i) => all.subarray(i * step, (i + 1) * step)));
-    for (const bulk of reads) await outcome(bulk ? link.receiveBulk(new Writable({ write: (_chunk, _encoding, done) => done() })) : link.receive('offer', 'grant'));
+    if (compressed) link.compress();
+    const take = (part: Buffer): void => assert.ok(part.length <= 1 << 20);
+    for (const bulk of reads) await outcome(bulk ? link.receiveParts(take) : link.receive('offer', 'grant'));
     await outcome(link.sendBulk(Readable.from([Buffer.from('x')])));
     await link.finish(100);
     assert.ok(link.failure);
@@ -54,9 +59,11 @@ test('whatever bytes come, in whatever pieces, a session ends with an error of i
 });
 
 test('frames in any pieces are the frames that were sent', async () => {
-  await fc.assert(fc.asyncProperty(fc.array(fc.uint8Array({ minLength: 1, maxLength: 300 }), { maxLength: 8 }), fc.integer({ min: 1, max: 50 }), async (bodies, step) => {
-    const all = Buffer.concat([...bodies.map((body) => frame('D', body)), frame('E', Buffer.alloc(0)), frame('J', Buffer.from('{"type":"done"}'))]);
+  await fc.assert(fc.asyncProperty(fc.array(fc.uint8Array({ minLength: 1, maxLength: 300 }), { maxLength: 8 }), fc.integer({ min: 1, max: 50 }), fc.boolean(), async (given, step, compressed) => {
+    const bodies = compressed ? given.map((body) => Buffer.concat([body, Buffer.alloc(5000)])) : given;
+    const all = Buffer.concat([...bodies.map((body) => (compressed ? frame('Z', zstdCompressSync(body)) : frame('D', body))), frame('E', Buffer.alloc(0)), frame('J', Buffer.from('{"type":"done"}'))]);
     const link = linkOf(Array.from({ length: Math.ceil(all.length / step) }, (_, i) => all.subarray(i * step, (i + 1) * step)));
+    if (compressed) link.compress();
     const got: Buffer[] = [];
     await link.receiveBulk(new Writable({ write: (chunk: Buffer, _encoding, done) => { got.push(Buffer.from(chunk)); done(); } }));
     assert.ok(Buffer.concat(got).equals(Buffer.concat(bodies)));
@@ -92,7 +99,7 @@ const OFFER: Offer = {
   ve: { uuid: '8ff212a7-9901-41bb-83dc-579712c95f48', name: 'web', template: 'b'.repeat(64), properties: {}, addresses: [], mac: '02:00:5e:00:53:01', uidBase: 65_536, createdAt: '2026-01-01T00:00:00.000Z', guestDirty: false, resolvers: '' },
   needs: { engine: 'e'.repeat(64), architecture: 'x64', processor: [], kernel: '6.1', memory: 1 },
   template: { fingerprint: 'b'.repeat(64), name: 'test', os: 'debian', release: '12', architecture: 'amd64', size: 1, createdAt: '2026-01-01T00:00:00.000Z', source: { packages: ['a'] } },
-  templateLayers: 1, layers: [{ uidBase: 65_536 }], diskBase: 0, disk: 1, snapshotLayers: [{ uidBase: 65_536 }],
+  templateLayers: 1, layers: [{ uidBase: 65_536 }], diskBase: 0, disk: 1, copy: false, compress: ['zstd'], snapshotLayers: [{ uidBase: 65_536 }],
   snapshots: [{ id: 'c'.repeat(32), name: 'one', createdAt: '2026-01-01T00:00:00.000Z', properties: {}, layers: [0, 1], engine: 'e'.repeat(64), processor: ['sse'], memory: 1 }],
 };
 

@@ -1,8 +1,10 @@
 /** Moving VEs between nodes: what the service asks for, and what paired nodes may ask. */
 import { VeldError } from '../lib/errors.ts';
 import type { Task } from '../ops/types.ts';
+import { checkName } from '../spec/names.ts';
 import type { OperationRecord, VeRecord } from '../store/types.ts';
 import { findVe, type VeContext } from '../ve/context.ts';
+import { copyAway } from './copy-source.ts';
 import { FrameStream } from './frames.ts';
 import { createSettler, takeBack } from './settle.ts';
 import { migrateAway } from './source.ts';
@@ -34,6 +36,11 @@ export function createMigration(context: VeContext, peers: Peers, begin: <T>(kin
     migrate(key, request, requestId) {
       const ve = findVe(store, key);
       context.engine();
+      if (request.as !== undefined) {
+        if (!request.copy) throw new VeldError('request.invalid', 'Only a copy gets another name.');
+        checkName(request.as);
+      }
+      if (request.copy) return begin('migrate', ve, requestId, (task) => copyAway(context, peers, ve.uuid, request, task));
       return begin('migrate', ve, requestId, (task) => migrateAway(context, peers, ve.uuid, request, task).finally(() => settler.look()));
     },
     takeBack(key, requestId) {

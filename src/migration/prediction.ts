@@ -24,9 +24,9 @@ export class Speed {
 
   /** Take the time of something that is sent. */
   async measure<T>(link: FrameStream, work: () => Promise<T>): Promise<T> {
-    const [sent, since] = [link.sent, performance.now()];
+    const [given, since] = [link.given, performance.now()];
     const result = await work();
-    const bytes = link.sent - sent;
+    const bytes = link.given - given;
     if (bytes >= ENOUGH) this.#rate = bytes / Math.max(1, performance.now() - since);
     return result;
   }

@@ -7,6 +7,7 @@ import { VeldError } from '../lib/errors.ts';
 import { resolveProperties } from '../spec/properties.ts';
 import type { VeRecord } from '../store/types.ts';
 import { arrivalRecord } from '../ve/arrive.ts';
+import { checkNotFreshCopy, copyRecord } from '../ve/arrive-copy.ts';
 import type { VeContext } from '../ve/context.ts';
 import { readRunState } from '../ve/run-folder.ts';
 import { checkSuspendable, obstaclesOf } from '../ve/suspend.ts';
@@ -20,7 +21,10 @@ export async function checkDeparture(context: VeContext, ve: VeRecord, dropSnaps
   if (!dropSnapshots) checkSnapshotsLeave(context, ve);
   const { init, between } = readRunState(context.settings, ve.number);
   if (between) throw new VeldError('ve.busy', `${ve.name} is rebooting just now.`);
-  if (!init) return ve.suspended ? 'suspended' : 'stopped';
+  if (!init) {
+    if (ve.suspended) checkNotFreshCopy(context, ve);
+    return ve.suspended ? 'suspended' : 'stopped';
+  }
   checkSuspendable(context, ve);
   const [obstacle, ...more] = await obstaclesOf(context, ve);
   if (obstacle && !['landlock', 'watch', 'queue'].includes(obstacle.kind)) { // those pass, most often: the dump waits for that
@@ -47,7 +51,7 @@ export function checkOffer(context: VeContext, offer: Offer): { ve: VeRecord; te
   const refuse = (message: string, hint?: string): never => { throw new VeldError('migration.refused', message, { ...hint !== undefined && { hint } }); };
   if (offer.protocol !== PROTOCOL) refuse(`That node speaks version ${PROTOCOL} of the migration protocol, and this one ${shownNumber(offer.protocol)}.`, 'Bring both nodes to the same version of Veld.');
   checkForm(offer);
-  const ve = arrivalRecord(context, offer.ve);
+  const ve = offer.copy ? copyRecord(context, offer.ve) : arrivalRecord(context, offer.ve);
   const notes: string[] = [];
   if (offer.needs) notes.push(...checkNeeds(context, offer.needs));
   notes.push(...checkSnapshotsCome(context, offer));
@@ -58,6 +62,7 @@ export function checkOffer(context: VeContext, offer: Offer): { ve: VeRecord; te
   const states = offer.snapshots.reduce((sum, { memory }) => sum + memory, offer.needs?.memory ?? 0);
   const wanted = offer.disk + states + (template ? 0 : offer.template.size) + LEFT.disk;
   if (bavail * bsize < wanted) refuse(`That node has ${mib(bavail * bsize)} of disk left for it, and it needs ${mib(wanted)}.`, 'Make room there.');
+  if (offer.copy) return { ve, template: template === undefined, notes: ve.addresses.length > 0 ? [...notes, `Addresses of the copy: ${ve.addresses.join(', ')}.`] : notes };
   if (ve.uidBase !== offer.ve.uidBase) notes.push('Its uids on the host become others.');
   const properties = resolveProperties(ve.properties);
   if (properties['network.mode'] === 'routed' && properties['network.publish'].length > 0) notes.push('Its published ports are those of the other node\'s addresses: connections that came by a port of this node end.');

@@ -18,6 +18,7 @@ import { EarlyImages } from './early-images.ts';
 import { checkAccept, readArrived } from './forms.ts';
 import { FrameStream, PATIENCE } from './frames.ts';
 import { MEMORY_ROUNDS, sendMemory, type MemorySent } from './memory-rounds.ts';
+import { ZSTD } from './packing.ts';
 import { checkMaxFreeze, expected, learn, Speed } from './prediction.ts';
 import { checkDeparture, needsOf } from './preflight.ts';
 import { refusal } from './refusal.ts';
@@ -47,6 +48,8 @@ export async function migrateAway(context: VeContext, peers: Peers, uuid: string
   const peer = peers.find(request.node);
   const kind = await checkDeparture(context, ve, request.dropSnapshots === true);
   const link = new FrameStream(await peers.open(peer));
+  const rate = request.bandwidth ?? context.settings.migration.bandwidth;
+  if (rate !== null) link.limit(rate);
   try {
     const along: Along = request.dropSnapshots ? { snapshots: [], layers: [] } : await snapshotsOf(context, ve, template);
     const offer = await offerOf(context, ve, template, along, kind, request.dryRun === true);
@@ -55,7 +58,8 @@ export async function migrateAway(context: VeContext, peers: Peers, uuid: string
     const reply = await link.receive<Accept | Refuse>('accept', 'refuse');
     if (reply.type === 'refuse') throw refusal(reply);
     const accept = checkAccept(reply);
-    const result = { node: peer.name, number: null, kind, notes: accept.notes, bytes: 0, took: 0, stood: null, expected: null, memoryRounds: 0, phases: null, trouble: null };
+    if (accept.compress) link.compress();
+    const result = { node: peer.name, number: null, kind, copy: null, notes: accept.notes, bytes: 0, uncompressed: 0, took: 0, stood: null, expected: null, memoryRounds: 0, phases: null, trouble: null };
     if (request.dryRun) return result;
     const stood = await carry({ context, peers, link, ve, template, along, offer, accept, peer, task, maxFreeze: request.maxFreeze ?? null });
     link.hurry(PATIENCE.idle);
@@ -65,13 +69,13 @@ export async function migrateAway(context: VeContext, peers: Peers, uuid: string
     task.progress(97, 'removing it here');
     await departed(context, ve, offer.id);
     context.events.emit('ve.departed', { ve: uuid, data: { name: ve.name, node: peer.name } });
-    return { ...result, number: arrived.number || null, bytes: link.sent, took: performance.now() - began, stood: running, ...stood && { expected: stood.expected, memoryRounds: stood.memoryRounds, phases: stood.phases }, trouble: arrived.trouble };
+    return { ...result, number: arrived.number || null, bytes: link.sent, uncompressed: link.given, took: performance.now() - began, stood: running, ...stood && { expected: stood.expected, memoryRounds: stood.memoryRounds, phases: stood.phases }, trouble: arrived.trouble };
   } finally {
     link.close();
   }
 }
 
-async function offerOf(context: VeContext, ve: VeRecord, { layers, ...template }: TemplateRecord, along: Along, kind: Kind, dryRun: boolean): Promise<Offer> {
+export async function offerOf(context: VeContext, ve: VeRecord, { layers, ...template }: TemplateRecord, along: Along, kind: Kind, dryRun: boolean): Promise<Offer> {
   const { store, volumes } = context;
   const own = ve.layers.slice(layers.length);
   const sizes = await Promise.all([...own, ...along.layers].map(({ id }) => volumes.layerUsage(id)));
@@ -81,7 +85,7 @@ async function offerOf(context: VeContext, ve: VeRecord, { layers, ...template }
     ve: { uuid, name, template: ve.template, properties, addresses, mac, uidBase, createdAt, guestDirty, resolvers: resolversOf(context, ve) },
     needs: needsOf(context, ve, kind), template, templateLayers: layers.length, layers: own.map((layer) => ({ uidBase: layer.uidBase })),
     snapshots: along.snapshots, snapshotLayers: along.layers.map((layer) => ({ uidBase: layer.uidBase })),
-    diskBase: upperOf(volumes, ve).base, disk: await volumes.usage(uuid) + sizes.reduce((sum, size) => sum + size, 0),
+    diskBase: upperOf(volumes, ve).base, disk: await volumes.usage(uuid) + sizes.reduce((sum, size) => sum + size, 0), compress: [ZSTD],
   };
 }
 
@@ -160,7 +164,7 @@ async function carryRunning(journey: Journey, path: string, copies: string, sent
   checkMaxFreeze(ve, standing, maxFreeze, memory.changing);
   // Begun now, or the VE would wait for it.
   const last = prepareLastRound(path);
-  const before = link.sent;
+  const before = link.given;
   const { dir } = context.states.folder(ve.uuid);
   const early = new EarlyImages(link, dir);
   const phases: StandingPhases = { dump: 0, disk: 0, state: 0, restore: 0 };
@@ -193,7 +197,7 @@ async function carryRunning(journey: Journey, path: string, copies: string, sent
       throw error;
     }
     await give(journey, away);
-    return { since: away.since, expected: standing, left: link.sent - before, speed, memoryRounds: memory.rounds, phases };
+    return { since: away.since, expected: standing, left: link.given - before, speed, memoryRounds: memory.rounds, phases };
   } finally {
     await early.end().catch(() => {});
     last.cancel();
@@ -206,7 +210,7 @@ function standsOn(dir: string, { rounds }: MemorySent): number {
   return existsSync(join(dir, 'images', PARENT)) ? rounds : 0;
 }
 
-async function prepared(link: FrameStream): Promise<void> {
+export async function prepared(link: FrameStream): Promise<void> {
   const reply = await link.receive<Prepared | Refuse>('prepared', 'refuse');
   if (reply.type === 'refuse') throw refusal(reply);
 }
@@ -242,6 +246,6 @@ async function give({ context, peers, link, ve, offer, peer, task }: Journey, aw
   throw new VeldError('migration.undecided', `${peer.name} was about to take ${ve.name} when it was lost: it may run there. Here it stands still, and all of it is kept.`);
 }
 
-function mib(bytes: number): string {
+export function mib(bytes: number): string {
   return `${(bytes / (1 << 20)).toFixed(bytes < 10 << 20 ? 1 : 0)} MiB`;
 }

@@ -13,6 +13,7 @@ import { fingerprintOf } from '../templates/tree.ts';
 import { reload, updateVe, type VeContext } from '../ve/context.ts';
 import { forgetRecord, insertNew } from '../ve/create.ts';
 import { removeVe } from '../ve/destroy.ts';
+import { bringCopy } from '../ve/arrive-copy.ts';
 import { dropUnusedLayers } from '../ve/layers.ts';
 import { bringBack } from '../ve/resume.ts';
 import { makeTemplate } from '../ve/template-verbs.ts';
@@ -20,6 +21,7 @@ import { upperOf } from './disk-rounds.ts';
 import { isId } from './forms.ts';
 import { PATIENCE, type FrameStream } from './frames.ts';
 import { mayTake, targetAnswer } from './handover.ts';
+import { ZSTD } from './packing.ts';
 import { checkOffer } from './preflight.ts';
 import { NAMES, removal } from './removal.ts';
 import { refuse } from './refusal.ts';
@@ -94,7 +96,7 @@ export function createReceiver(context: VeContext, begin: (kind: string, ve: VeR
   const take = async (link: FrameStream, offer: Offer, peer: Peer): Promise<void> => {
     await giveUpEarlier(offer, peer);
     const { ve, template, notes } = checkOffer(context, offer);
-    const accept: Accept = { type: 'accept', template, notes };
+    const accept: Accept = { type: 'accept', template, notes, compress: offer.compress?.includes(ZSTD) ? ZSTD : null };
     if (offer.dryRun) return link.send(accept);
     if ([...sessions.values()].filter(({ node }) => node === peer.id).length >= SESSIONS) {
       throw new VeldError('daemon.overloaded', `That node takes ${SESSIONS} VEs at a time from this one.`, { hint: 'Wait until some of them are there, then try again.' });
@@ -162,7 +164,7 @@ async function arrive(context: VeContext, link: FrameStream, offer: Offer, accep
     faultPoint('migrate-in.grant');
     if (!mayTake(grant.type === 'grant', link.failure === undefined)) throw new VeldError('migration.link', 'The connection to the other node broke.');
     store.transaction(() => {
-      store.setHandover({ id: offer.id, role: 'target', ve: uuid, node: peer.id, epoch: offer.epoch, kind: offer.kind, at: new Date().toISOString() });
+      if (!offer.copy) store.setHandover({ id: offer.id, role: 'target', ve: uuid, node: peer.id, epoch: offer.epoch, kind: offer.kind, at: new Date().toISOString() });
       updateVe(store, uuid, { ready: true, ...state });
     });
     taken = true;
@@ -173,6 +175,7 @@ async function arrive(context: VeContext, link: FrameStream, offer: Offer, accep
   let trouble: string | null = null;
   try {
     link.send(accept);
+    if (accept.compress) link.compress();
     const template = accept.template ? await receiveTemplate(context, link, offer, task) : store.findTemplate(offer.ve.template);
     if (!template) throw new VeldError('template.not_found', 'The template was deleted meanwhile.');
     for (const { uidBase } of [...offer.layers, ...offer.snapshotLayers]) made.push(await receiveLayer(context, link, uidBase, offer.disk, task));
@@ -182,10 +185,13 @@ async function arrive(context: VeContext, link: FrameStream, offer: Offer, accep
     const { synced } = await receiveDisk(context, link, offer, reload(store, uuid), made, offer.kind === 'running' ? memory : undefined, task);
     const state = memory && await checkState(offer, await memory.takeState(link));
     const ve = reload(store, uuid);
-    if (state) context.states.derive(state, ve, { closeTcp: false, moved: true, flush: offer.kind === 'suspended' });
+    if (state && !offer.copy) context.states.derive(state, ve, { closeTcp: false, moved: true, flush: offer.kind === 'suspended' });
     const suspended = state ? { at: new Date().toISOString(), engine: offer.needs!.engine } : null;
     updateVe(store, uuid, { suspended });
-    if (offer.kind === 'running') {
+    if (offer.copy) {
+      await bringCopy(context, reload(store, uuid), state, offer.kind === 'running', task);
+      await own({});
+    } else if (offer.kind === 'running') {
       await bringBack(context, uuid, task, {
         part: true,
         gate: async () => {
@@ -207,7 +213,7 @@ async function arrive(context: VeContext, link: FrameStream, offer: Offer, accep
   faultPoint('migrate-in.arrived');
   link.send({ type: 'arrived', number: ve.number, addresses: ve.addresses, trouble } as Arrived);
   if (offer.kind === 'running') void announce(context, ve);
-  events.emit('ve.arrived', { ve: uuid, data: { name: ve.name, number: ve.number, node: peer.name } });
+  events.emit(offer.copy ? 've.created' : 've.arrived', { ve: uuid, data: { name: ve.name, number: ve.number, node: peer.name } });
   await rm(incoming, { recursive: true, force: true });
   return { node: peer.name, number: ve.number, kind: offer.kind, trouble };
 }
@@ -294,10 +300,12 @@ async function receiveLayer({ store, volumes }: VeContext, link: FrameStream, ui
  * @param memory takes what comes of the memory between them
  * @returns `synced` settles when it is on the disk
  */
-async function receiveDisk({ store, volumes }: VeContext, link: FrameStream, { diskBase, disk, ve: { uuid } }: Offer, ve: VeRecord, made: LayerRef[], memory: MemoryReceived | undefined, task: Task): Promise<{ synced: Promise<void> }> {
+async function receiveDisk({ store, volumes }: VeContext, link: FrameStream, { diskBase, disk, copy }: Offer, ve: VeRecord, made: LayerRef[], memory: MemoryReceived | undefined, task: Task): Promise<{ synced: Promise<void> }> {
+  const { uuid } = ve;
   await volumes.createVolume(uuid, ve.uidBase);
   const upper = upperOf(volumes, ve);
-  const staged = upper.base === diskBase ? undefined : volumes.stageLayer();
+  // (The upper of a copy stays empty: what is its own is laid into it.)
+  const staged = upper.base === diskBase && !copy ? undefined : volumes.stageLayer();
   const target = staged?.path ?? upper.path;
   try {
     for (let [last, round] = [false, 1]; !last; round++) {

@@ -61,6 +61,8 @@ export interface Offer extends Message {
   epoch: number;
   /** Only look whether it could come. */
   dryRun: boolean;
+  /** Another VE is made of it, which has the name in `ve`, and it goes on where it is: there is no hand-over. */
+  copy?: boolean;
   kind: Kind;
   ve: Arrival;
   /** What its processes need of a host; null for a VE at rest. */
@@ -76,6 +78,8 @@ export interface Offer extends Message {
   diskBase: number;
   /** Bytes in its upper and layers, about. */
   disk: number;
+  /** How bulk data may be compressed, where that pays. */
+  compress?: string[];
 }
 
 export interface Accept extends Message {
@@ -84,6 +88,8 @@ export interface Accept extends Message {
   template: boolean;
   /** What will be otherwise there, in sentences. */
   notes: string[];
+  /** Which of the offered ways of compressing it can read, if any. */
+  compress?: string | null;
 }
 
 export interface Refuse extends Message {
@@ -196,6 +202,12 @@ export interface MigrateRequest {
   dropSnapshots?: boolean;
   /** Not when it would stand for longer than this, in milliseconds. */
   maxFreeze?: number;
+  /** Bytes per second that are sent at most; default: as the settings say. */
+  bandwidth?: number;
+  /** Make a copy there, and let it go on here. */
+  copy?: boolean;
+  /** Name of the copy; default: that of the VE. */
+  as?: string;
 }
 
 /** What a VE stands for, in milliseconds: its processes are written, the rest of its disk and they are sent, and they are brought back there, up to the hand-over. */
@@ -211,9 +223,12 @@ export interface MigrateResult {
   /** Its number there. */
   number: number | null;
   kind: Kind;
+  /** Name of the copy that was made; null for a VE that has moved. */
+  copy: string | null;
   notes: string[];
-  /** Bytes that were sent, and in milliseconds how long all of it took, and for how long the VE stood; null for one that did not run. */
+  /** Bytes that were sent, what these were before some of them were compressed, and in milliseconds how long all of it took, and for how long the VE stood; null for one that did not run, and of a copy. */
   bytes: number;
+  uncompressed: number;
   took: number;
   stood: number | null;
   /** For how long it was expected to, in milliseconds; and in how many rounds its memory went before. */

@@ -157,6 +157,12 @@ function readBytes(input: unknown): unknown {
   return part % scale === 0 ? Number(found[1]) * unit + part / scale : REFUSED;
 }
 
+/** An amount of bytes as properties take it: `512M`, `1.5GiB`, `4096`. @returns undefined for what is none */
+export function parseBytes(text: string): number | undefined {
+  const bytes = within(readBytes(text.trim()), 0, Number.MAX_SAFE_INTEGER);
+  return typeof bytes === 'number' ? bytes : undefined;
+}
+
 function within(value: unknown, min: number, max: number): unknown {
   return typeof value === 'number' && Number.isSafeInteger(value) && value >= min && value <= max ? value + 0 : REFUSED;
 }

@@ -27,9 +27,9 @@ export interface Arrival {
   resolvers: string;
 }
 
-const UUID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/;
+export const UUID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/;
 /** Unicast: the lowest bit of the first octet is clear (IEEE 802). */
-const MAC = /^[0-9a-f][02468ace](:[0-9a-f]{2}){5}$/;
+export const MAC = /^[0-9a-f][02468ace](:[0-9a-f]{2}){5}$/;
 
 /**
  * The record that a VE would have here; it is not in the store yet, and what it stands on is for the caller to say.

@@ -107,7 +107,7 @@ interface SeedFile {
 }
 
 /** A template that has a key of its own keeps it. */
-const HOST_KEY = '/etc/ssh/ssh_host_ed25519_key';
+export const HOST_KEY = '/etc/ssh/ssh_host_ed25519_key';
 
 /** The identity files of a new VE: they can be laid into the fresh upper, nobody else has touched it. */
 async function seedFiles(context: VeContext, ve: VeRecord, template: TemplateRecord, anew: boolean): Promise<SeedFile[]> {
@@ -149,6 +149,6 @@ export function forgetRecord(context: VeContext, uuid: string): void {
 }
 
 /** A locally administered, unicast address (IEEE 802: second bit of the first octet set, first bit clear). */
-function randomMac(): string {
+export function randomMac(): string {
   return ['02', ...randomBytes(5).toString('hex').match(/../g)!].join(':');
 }

@@ -21,6 +21,7 @@ import { writeRestoreFiles } from './criu-files.ts';
 import { superviseCriu } from './criu-supervision.ts';
 import { proveHealth } from './health.ts';
 import { updateGuestFiles } from './identity-files.ts';
+import { personalise } from './personalise.ts';
 import { shutGate } from './restore-gate.ts';
 import { mark, readRunState, runFolder } from './run-folder.ts';
 
@@ -39,7 +40,10 @@ export async function resumeVe(context: VeContext, uuid: string, task: Task): Pr
   await settled(context, ve.number);
   checkResumable(context, ve);
   task.phase('resume');
+  const { derived } = context.states.manifest(uuid);
   await bringBack(context, uuid, task);
+  // A copy that came from another node suspended: here it becomes another VE than its model.
+  if (derived && derived.moved !== true) await personalise(context, reload(context.store, uuid));
   context.events.emit('ve.resumed', { ve: uuid, data: { name: ve.name } });
 }
 
