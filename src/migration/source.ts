@@ -8,7 +8,6 @@ import { VeldError } from '../lib/errors.ts';
 import { faultPoint } from '../lib/faults.ts';
 import type { Task } from '../ops/types.ts';
 import type { Handover, TemplateRecord, VeRecord } from '../store/types.ts';
-import { OUTGOING } from '../ve/archive.ts';
 import { settled } from '../ve/clean-up.ts';
 import { reload, updateVe, type VeContext } from '../ve/context.ts';
 import { resolversOf } from '../ve/identity-files.ts';
@@ -140,7 +139,7 @@ async function carry(journey: Journey): Promise<Stood | null> {
     await give(journey, undefined);
     return null;
   }
-  const copies = join(context.settings.stateDir, OUTGOING, offer.id);
+  const copies = join(context.settings.stateDir, 'outgoing', offer.id);
   task.undo('copies', () => rm(copies, { recursive: true, force: true }));
   try {
     return await carryRunning(journey, path, copies, sent, disk);

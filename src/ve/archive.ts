@@ -173,10 +173,7 @@ function reserve(context: VeContext, request: RestoreRequest, contents: Contents
   return own && !context.store.listVes().some(({ uuid, mac }) => uuid !== ve.uuid && mac === contents.mac) ? updateVe(context.store, ve.uuid, { mac: contents.mac }) : ve;
 }
 
-/** Folder below the state folder for copies of the memory of VEs that are about to leave. */
-export const OUTGOING = 'outgoing';
-
 /** What an interrupted restore, or a migration, has left. */
 export function removeTransfers({ settings }: VeContext): void {
-  for (const name of ['incoming', OUTGOING]) rmSync(join(settings.stateDir, name), { recursive: true, force: true });
+  for (const folder of [join(settings.stateDir, 'incoming'), join(settings.stateDir, 'outgoing')]) rmSync(folder, { recursive: true, force: true });
 }
