@@ -97,7 +97,7 @@ test('signs of life alone, and data by drops, are no progress', async () => {
 const OFFER: Offer = {
   type: 'offer', protocol: 1, id: 'a'.repeat(32), epoch: 1, dryRun: false, kind: 'running',
   ve: { uuid: '8ff212a7-9901-41bb-83dc-579712c95f48', name: 'web', template: 'b'.repeat(64), properties: {}, addresses: [], mac: '02:00:5e:00:53:01', uidBase: 65_536, createdAt: '2026-01-01T00:00:00.000Z', guestDirty: false, resolvers: '' },
-  needs: { engine: 'e'.repeat(64), architecture: 'x64', processor: [], kernel: '6.1', memory: 1 },
+  needs: { engine: 'e'.repeat(64), architecture: 'x64', processor: [], kernel: '6.1', cgroups: 'v2', memory: 1 },
   template: { fingerprint: 'b'.repeat(64), name: 'test', os: 'debian', release: '12', architecture: 'amd64', size: 1, createdAt: '2026-01-01T00:00:00.000Z', source: { packages: ['a'] } },
   templateLayers: 1, layers: [{ uidBase: 65_536 }], diskBase: 0, disk: 1, copy: false, compress: ['zstd'], snapshotLayers: [{ uidBase: 65_536 }],
   snapshots: [{ id: 'c'.repeat(32), name: 'one', createdAt: '2026-01-01T00:00:00.000Z', properties: {}, layers: [0, 1], engine: 'e'.repeat(64), processor: ['sse'], memory: 1 }],

@@ -1,6 +1,7 @@
 /** Whether a VE can go to another node, and what of it would not be the same there: looked at by both. */
 import { freemem, release } from 'node:os';
 import { statfsSync } from 'node:fs';
+import { findHierarchies } from '../kernel/cgroup.ts';
 import { engineByFingerprint } from '../kernel/engine.ts';
 import { processorExtensions } from '../kernel/processor.ts';
 import { VeldError } from '../lib/errors.ts';
@@ -38,7 +39,7 @@ export function needsOf({ settings, engine, resources, states }: VeContext, ve: 
   if (kind === 'stopped') return null;
   const memory = kind === 'running' ? resources.usage(ve.number)?.memoryBytes ?? 0 : states.size(ve.uuid);
   const used = kind === 'running' ? engine() : engineByFingerprint(settings.stateDir, ve.suspended!.engine);
-  return { engine: used.fingerprint, architecture: process.arch, processor: processorExtensions(), kernel: release(), memory };
+  return { engine: used.fingerprint, architecture: process.arch, processor: processorExtensions(), kernel: release(), cgroups: findHierarchies().mode, memory };
 }
 
 /**
@@ -72,6 +73,10 @@ export function checkOffer(context: VeContext, offer: Offer): { ve: VeRecord; te
 
 function checkNeeds({ settings }: VeContext, needs: NonNullable<Offer['needs']>): string[] {
   if (needs.architecture !== process.arch) throw new VeldError('migration.refused', `That node is ${process.arch}, and its programs are for ${needs.architecture}.`, { hint: 'Stop it, and make it anew there.' });
+  const { mode } = findHierarchies();
+  if (needs.cgroups !== mode) {
+    throw new VeldError('migration.refused', `That node has its control groups as ${mode}, and this one as ${shown(needs.cgroups)}: its processes are in groups that there are not.`, { hint: 'Stop it first: at rest it can go there. Or boot both nodes alike (systemd.unified_cgroup_hierarchy, see kernel-command-line(7)).' });
+  }
   const here = new Set(processorExtensions());
   const missing = needs.processor.filter((name) => !here.has(name));
   if (missing.length > 0) {
@@ -89,6 +94,11 @@ function checkNeeds({ settings }: VeContext, needs: NonNullable<Offer['needs']>)
 /** RFC 1918 and RFC 4193. */
 function isPrivate(address: string): boolean {
   return /^(10\.|192\.168\.|172\.(1[6-9]|2\d|3[01])\.|f[cd])/i.test(address);
+}
+
+/** What another node calls its own. */
+function shown(mode: string): string {
+  return ['v1', 'v2', 'hybrid'].includes(mode) ? mode : 'something else';
 }
 
 function mib(bytes: number): string {

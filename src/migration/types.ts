@@ -66,7 +66,7 @@ export interface Offer extends Message {
   kind: Kind;
   ve: Arrival;
   /** What its processes need of a host; null for a VE at rest. */
-  needs: { engine: string; architecture: string; processor: string[]; kernel: string; memory: number } | null;
+  needs: { engine: string; architecture: string; processor: string[]; kernel: string; cgroups: string; memory: number } | null;
   template: Omit<TemplateRecord, 'layers'>;
   /** The template's layers in number, and the VE's own, lowest first. */
   templateLayers: number;

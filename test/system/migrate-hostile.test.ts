@@ -3,6 +3,7 @@ import assert from 'node:assert/strict';
 import { Readable } from 'node:stream';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { after, before, test } from 'node:test';
+import { findHierarchies } from '../../src/kernel/cgroup.ts';
 import { goodOffer, holdings, isWell, makeLiar, refusalTo, STRANGE_BASE, treeOf, zeros } from '../lib/liar.ts';
 import { makeNode } from '../lib/nodes.ts';
 import { assertSame } from '../lib/same.ts';
@@ -144,10 +145,10 @@ test('lies in an offer are refused, with the reason', async () => {
 });
 
 test('what a program would need of this host is no way to sizes without bound, or to files', async () => {
-  const needs = { engine: 'e'.repeat(64), architecture: process.arch, processor: [], kernel: 'x', memory: 1 };
+  const needs = { engine: 'e'.repeat(64), architecture: process.arch, processor: [], kernel: 'x', cgroups: findHierarchies().mode, memory: 1 };
   for (const [wrong, says] of [
     [{ memory: 'x' }, /stream/], [{ memory: -1 }, /stream/], [{ memory: 1e300 }, /stream/], [{ memory: 2 ** 49 }, /./], [{ engine: '../../x' }, /stream/], [{ engine: ['e'.repeat(64)] }, /stream/],
-    [{ processor: 'sse' }, /stream/], [{ processor: ['no-such'] }, /processor/], [{ architecture: 'vax' }, /vax/], [{}, /engine/],
+    [{ processor: 'sse' }, /stream/], [{ processor: ['no-such'] }, /processor/], [{ architecture: 'vax' }, /vax/], [{ cgroups: 'v9\u001b[2J' }, /control groups.*something else/], [{}, /engine/],
   ] as const) {
     const { code, message } = await refusalTo(liar, b, await goodOffer(b, { kind: 'running', needs: { ...needs, ...wrong } }));
     assert.match(`${code} ${message}`, says, JSON.stringify(wrong));
