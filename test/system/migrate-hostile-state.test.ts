@@ -80,7 +80,7 @@ async function changedState(change: (dir: string) => void | Promise<void>): Prom
 /** Bring the recorded VE to the target, up to the state. */
 async function bring(state: string, changes: Partial<Offer> = {}): Promise<FrameStream> {
   const link = await liar.open(b);
-  link.send({ ...recorded.offer, id: randomBytes(16).toString('hex'), ...changes });
+  link.send({ ...recorded.offer, compress: [], id: randomBytes(16).toString('hex'), ...changes });
   const reply = await link.receive<Accept | Refuse>('accept', 'refuse');
   if (reply.type === 'refuse') throw new Error(`${reply.error.code}: ${reply.error.message}`);
   for (const { message, names, tree } of recorded.trees) {
