@@ -95,7 +95,7 @@ async function bring(state: string, changes: Partial<Offer> = {}): Promise<Frame
 /** The same up to its disk. @param before done before each round of it */
 async function bringDisk(changes: Partial<Offer> = {}, before: (link: FrameStream) => Promise<void> = async () => {}): Promise<FrameStream> {
   const link = await liar.open(b);
-  link.send({ ...recorded.offer, id: randomBytes(16).toString('hex'), ...changes });
+  link.send({ ...recorded.offer, compress: [], id: randomBytes(16).toString('hex'), ...changes });
   const reply = await link.receive<Accept | Refuse>('accept', 'refuse');
   if (reply.type === 'refuse') throw new Error(`${reply.error.code}: ${reply.error.message}`);
   for (const { message, names, tree } of recorded.trees) {
