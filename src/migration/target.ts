@@ -85,9 +85,9 @@ export function createReceiver(context: VeContext, begin: (kind: string, ve: VeR
   };
 
   /** Whoever offers a VE anew has given up what it had begun with it, also where nothing was heard of that: a link may be dead for long before that is seen. */
-  const giveUpEarlier = async ({ ve, epoch, dryRun }: Offer, peer: Peer): Promise<void> => {
-    for (const session of dryRun ? [] : [...sessions.values()]) {
-      if (session.node !== peer.id || session.ve !== ve?.uuid || !(epoch >= session.epoch)) continue;
+  const giveUpEarlier = async ({ id, ve, epoch, dryRun }: Offer, peer: Peer): Promise<void> => {
+    for (const [earlier, session] of dryRun ? [] : [...sessions]) {
+      if (earlier === id || session.node !== peer.id || session.ve !== ve?.uuid || !(epoch >= session.epoch)) continue;
       session.link.close();
       await session.ended; // it may have taken it just before
     }

@@ -127,11 +127,8 @@ export function unpackTree(target: string, options: { uidBase: number; limits: S
     destroy(error, done) {
       box.kill();
       const why = error === null ? new VeldError('operation.cancelled', 'The stream was given up.') : toVeldError(error);
-      // Not before: whoever hears of it may remove what tar writes to.
-      whenGone(() => {
-        reject(why);
-        done(error === null ? null : why);
-      });
+      whenGone(() => reject(why)); // not before: whoever hears of it may remove what tar writes to
+      done(error === null ? null : why);
     },
   });
   input.on('error', () => {}); // `ended` tells

@@ -254,7 +254,15 @@ test('messages out of order, twice or after the end fail their session, and no o
   const { link, offer } = await accepted();
   assert.equal((await refusalTo(liar, b, offer)).code, 'migration.refused');
   assert.equal((await refusalTo(liar, b, { ...offer, ve: { ...offer.ve, uuid: crypto.randomUUID(), name: 'twin', mac: '02:00:5e:00:53:79' } })).code, 'migration.stream', 'an id twice');
-  link.close();
+  // Anew it ends what it had begun; what another node has begun with it stays.
+  const anew = { ...offer, id: 'f'.repeat(32) };
+  assert.equal((await refusalTo(other, b, anew)).code, 'migration.refused');
+  assert.equal((await refusalTo(liar, b, { ...anew, epoch: 0 })).code, 'migration.refused', 'an earlier one');
+  const again = await liar.open(b);
+  again.send(anew);
+  await again.receive('accept');
+  await assert.rejects(link.receive('done'), { code: 'migration.link' }, 'which ends that');
+  again.close();
   bystander.link.send({ type: 'round', bytes: 0, last: true } as TreeMessage);
   await bystander.link.sendBulk(treeOf([]));
   for (const word of ['done', 'prepared']) await bystander.link.receive(word);
