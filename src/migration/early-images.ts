@@ -71,7 +71,7 @@ export class EarlyImages {
   async #send({ path, size }: { path: string; size: number }): Promise<boolean> {
     const start = this.sent.get(path) ?? 0;
     this.#link.send({ type: 'part', path, size } as PartMessage);
-    const whole = await this.#link.sendBulk(createReadStream(join(this.#dir, path), { start, end: start + size - 1, highWaterMark: 1 << 20 }));
+    const whole = await this.#link.sendBulk(createReadStream(join(this.#dir, path), { start, end: start + size - 1, highWaterMark: 1 << 20 }), undefined, false);
     this.sent.set(path, start + size);
     return whole;
   }

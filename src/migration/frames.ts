@@ -130,10 +130,11 @@ export class FrameStream {
   /**
    * Send bulk data to its end, or until the other side says something: it does not want the rest.
    * @param each told how many bytes have gone
+   * @param judged whether what the wire takes of it tells something of the wire: not while the machine has something better to do
    * @returns whether it has gone to its end; else a message waits to be received
    * @throws VeldError `migration.link`; whatever the source throws, and the other side then knows that it is not whole
    */
-  async sendBulk(source: Readable, each: (bytes: number) => void = () => {}): Promise<boolean> {
+  async sendBulk(source: Readable, each: (bytes: number) => void = () => {}, judged = true): Promise<boolean> {
     this.#listen();
     this.#judge?.begin();
     const size = Math.min(OUR_PART, this.#throttle?.part ?? OUR_PART);
@@ -145,7 +146,7 @@ export class FrameStream {
         if (this.#throttle) waited += await this.#turn(this.#throttle.take(HEAD + body.length));
         if (this.#said) return false;
         if (!this.#frame(kind, body)) waited += await this.#drained();
-        this.#judge?.sent(body.length, waited, bytes);
+        if (judged) this.#judge?.sent(body.length, waited, bytes);
         this.sent += body.length;
         this.given += bytes;
         each(bytes);
