@@ -27,7 +27,7 @@ import { NAMES, removal } from './removal.ts';
 import { refuse } from './refusal.ts';
 import { MemoryReceived } from './memory-received.ts';
 import { receiveSnapshots } from './snapshots-here.ts';
-import { LEFT, type Accept, type Answer, type Arrived, type Ask, type BetweenMessage, type Grant, type Offer, type Peer, type TreeMessage } from './types.ts';
+import { LEFT, type Accept, type Answer, type Arrived, type Ask, type BetweenMessage, type Grant, type Kind, type Offer, type Peer, type TreeMessage } from './types.ts';
 
 /** VEs that one node may be bringing at a time, and connections for it that it may have open for that, and for questions. */
 const SESSIONS = 8;
@@ -55,6 +55,12 @@ interface Session {
   link: FrameStream;
   /** Settles when nothing of it can happen any more. */
   ended: Promise<unknown>;
+}
+
+/** What has become of it, as the result of the operation. */
+interface Arrival extends Pick<Arrived, 'number' | 'addresses' | 'trouble'> {
+  node: string;
+  kind: Kind;
 }
 
 export interface Receiver {
@@ -112,8 +118,12 @@ export function createReceiver(context: VeContext, begin: (kind: string, ve: VeR
     }
     const ended = operations.wait(operation.id);
     sessions.set(offer.id, { node: peer.id, ve: ve.uuid, epoch: offer.epoch, link, ended });
-    const { error } = await ended.finally(() => sessions.delete(offer.id));
-    if (error && !link.failure) link.send(refuse(new VeldError('migration.refused', error.message, { hint: error.hint })));
+    const { error, result } = await ended.finally(() => sessions.delete(offer.id));
+    if (link.failure) return;
+    if (error) return link.send(refuse(new VeldError('migration.refused', error.message, { hint: error.hint })));
+    // Not before it is free for what whoever hears of it wants next.
+    const { number, addresses, trouble } = result as Arrival;
+    link.send({ type: 'arrived', number, addresses, trouble } as Arrived);
   };
 
   return {
@@ -143,7 +153,7 @@ export function createReceiver(context: VeContext, begin: (kind: string, ve: VeR
   };
 }
 
-async function arrive(context: VeContext, link: FrameStream, offer: Offer, accept: Accept, reserved: VeRecord, peer: Peer, task: Task): Promise<unknown> {
+async function arrive(context: VeContext, link: FrameStream, offer: Offer, accept: Accept, reserved: VeRecord, peer: Peer, task: Task): Promise<Arrival> {
   const { store, network, events, settings } = context;
   const { uuid } = reserved;
   const incoming = join(settings.stateDir, 'incoming', offer.id);
@@ -211,11 +221,10 @@ async function arrive(context: VeContext, link: FrameStream, offer: Offer, accep
   }
   const ve = reload(store, uuid);
   faultPoint('migrate-in.arrived');
-  link.send({ type: 'arrived', number: ve.number, addresses: ve.addresses, trouble } as Arrived);
   if (offer.kind === 'running') void announce(context, ve);
   events.emit(offer.copy ? 've.created' : 've.arrived', { ve: uuid, data: { name: ve.name, number: ve.number, node: peer.name } });
   await rm(incoming, { recursive: true, force: true });
-  return { node: peer.name, number: ve.number, kind: offer.kind, trouble };
+  return { node: peer.name, number: ve.number, addresses: ve.addresses, kind: offer.kind, trouble };
 }
 
 /** How often, and after what time in milliseconds, the neighbours are told where it is: one word may be lost (RFC 5227, 2.3: two, apart by 2 s). */
