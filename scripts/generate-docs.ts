@@ -79,7 +79,9 @@ export const MIGRATION = join(import.meta.dirname, '../docs/explanation/migratio
 /** That page with the table as it is now. */
 export function migrationPage(): string {
   const [before, rest = ''] = readFileSync(MIGRATION, 'utf8').split(/(?<=<!-- Made by .* -->\n\n)/);
-  return before! + table(['What', 'Names', 'How', 'More'], belongings()) + rest.slice(rest.indexOf('\n<!-- Made until here. -->'));
+  const end = rest.indexOf('\n<!-- Made until here. -->');
+  if (end < 0) throw new Error(`${MIGRATION} has no place for the table of what belongs to a VE`);
+  return before! + table(['What', 'Names', 'How', 'More'], belongings()) + rest.slice(end);
 }
 
 if (import.meta.main) {
