@@ -169,7 +169,7 @@ test('a wire that breaks, or a cancel, in the middle: it goes on all the same, a
 const FAULTS: [where: 'source' | 'target', fault: string, there: boolean, full?: 'full'][] = [
   ['source', 'kill:migrate.kept', false],
   ['source', 'fail:migrate.kept', false, 'full'],
-  ['target', 'kill:migrate-in.prepared', false],
+  ['target', 'kill:migrate-in.prepared', false, 'full'],
   ['target', 'fail:migrate-in.prepared', false, 'full'],
   ['target', 'fail:migrate-in.grant', false, 'full'],
   ['target', 'kill:migrate-in.owned', true],

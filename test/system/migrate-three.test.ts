@@ -14,7 +14,7 @@ for (const node of nodes) await node.start();
 const [a, b, c] = nodes as [Instance, Instance, Instance];
 const nameOf = (node: Instance): string => node.settings.nodes.name;
 
-test('a VE goes round three nodes, twice, and back; its client stays connected', { timeout: 400_000 }, async () => {
+test('a VE goes round three nodes, to where it has been, and back; its client stays connected', { timeout: 400_000 }, async () => {
   await pair(a, b);
   await pair(b, c);
   await a.createRunning('web');
@@ -26,7 +26,7 @@ test('a VE goes round three nodes, twice, and back; its client stays connected',
   const stranger = await a.cli('migrate', 'web', 'gamma');
   assert.match(stranger.stderr, /node\.not_found|no node/i);
   await pair(c, a);
-  const way = [b, c, a, b, c, b, a];
+  const way = process.env.VELD_TEST_FULL === undefined ? [b, c, a, b, a] : [b, c, a, b, c, b, a, c, a];
   for (let [at, from] = [0, a]; at < way.length; at++) {
     const to = way[at]!;
     const { code, stderr } = await from.cli('migrate', 'web', nameOf(to));

@@ -27,5 +27,5 @@ export const WORKLOADS: readonly Workload[] = [
   processes(), memory(), connections(), inotify(), locks(), nftables(false), nftables(true),
 ];
 
-/** Those that an ordinary `./check` does, with few rounds: they share a template. */
-export const CHEAP: readonly string[] = ['nginx debian-12', 'nftables'];
+/** Those that an ordinary `./check` does, with few rounds. */
+export const CHEAP: readonly string[] = ['nginx debian-12'];
