@@ -121,7 +121,8 @@ test('a VE with much memory: it goes while the VE runs, and little is left for t
   for (const [from, to, name, killed] of [[one, two, 'two', true], [two, one, 'one', false]] as const) {
     const moved = await from.json<MigrateResult>(`migrate walker ${name}`);
     t.diagnostic(`${moved.memoryRounds} rounds, ${(moved.bytes / 2 ** 20).toFixed(0)} MiB, stood for ${Math.round(moved.stood!)} ms, expected were ${Math.round(moved.expected!)}`);
-    assert.ok(killed ? moved.memoryRounds === 0 : moved.memoryRounds >= 2);
+    // Killed: unless it was done before.
+    assert.ok(moved.memoryRounds >= 2 || (killed && moved.memoryRounds === 0), `${moved.memoryRounds} rounds`);
     assert.equal(await sum(to), 'same whole');
   }
 });
