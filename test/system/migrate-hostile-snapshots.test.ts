@@ -176,7 +176,7 @@ async function bring(change: (dir: string) => void, list: (files: StateFile[], i
   const { offer, trees } = recorded;
   const ids = offer.snapshots.map(() => randomBytes(16).toString('hex'));
   const link = await liar.open(b);
-  link.send({ ...offer, id: randomBytes(16).toString('hex'), snapshots: offer.snapshots.map((snapshot, i) => ({ ...snapshot, id: ids[i]!, ...i === 1 && snapshots })) } as Offer);
+  link.send({ ...offer, compress: [], id: randomBytes(16).toString('hex'), snapshots: offer.snapshots.map((snapshot, i) => ({ ...snapshot, id: ids[i]!, ...i === 1 && snapshots })) } as Offer);
   const reply = await link.receive<Accept | Refuse>('accept', 'refuse');
   if (reply.type === 'refuse') return `${reply.error.code} ${reply.error.message}`;
   for (const { message, tree } of trees.slice(0, -1)) {
