@@ -7,45 +7,31 @@ import { VeldError } from '../lib/errors.ts';
 import { faultPoint } from '../lib/faults.ts';
 import type { Task } from '../ops/types.ts';
 import type { SnapshotRecord } from '../store/types.ts';
-import { settled } from '../ve/clean-up.ts';
-import { reload, type VeContext } from '../ve/context.ts';
+import type { VeContext } from '../ve/context.ts';
 import { checkKeepable, createSnapshot, deleteSnapshot } from '../ve/snapshot.ts';
+import { agree, depart, mib, noResult, offerOf, prepared } from './departure.ts';
 import { sendTree, type DiskTask } from './disk-rounds.ts';
-import { checkAccept, readArrived } from './forms.ts';
-import { FrameStream, PATIENCE } from './frames.ts';
-import { checkDeparture } from './preflight.ts';
+import { readArrived } from './forms.ts';
+import { PATIENCE } from './frames.ts';
 import { refusal } from './refusal.ts';
-import { mib, offerOf, prepared } from './source.ts';
 import { sendState } from './state-files.ts';
-import type { Accept, Arrived, MigrateRequest, MigrateResult, Owned, Peers, Refuse } from './types.ts';
+import type { Arrived, MigrateRequest, MigrateResult, Owned, Peers, Refuse } from './types.ts';
 
 /** Make a copy of a VE on another node. @throws VeldError why there is none; `migration.link` also when the connection broke in the moment in which it was to be there */
 export async function copyAway(context: VeContext, peers: Peers, uuid: string, request: MigrateRequest, task: Task): Promise<MigrateResult> {
   const began = performance.now();
-  const { store, states, volumes } = context;
-  await settled(context, reload(store, uuid).number);
-  const ve = reload(store, uuid);
-  const template = store.findTemplate(ve.template);
-  if (!template) throw new VeldError('template.not_found', `The template of ${ve.name} is gone: there is nothing that a copy could stand on elsewhere.`);
-  task.progress(1, 'looking whether it can be copied');
-  const peer = peers.find(request.node);
-  const kind = await checkDeparture(context, ve, true);
-  checkKeepable(context, ve, kind !== 'stopped');
-  const link = new FrameStream(await peers.open(peer));
+  const { states, volumes } = context;
+  const departure = await depart(context, peers, uuid, request, true, task);
+  const { ve, template, peer, kind, link } = departure;
   const close = (): void => link.close();
   task.signal.addEventListener('abort', close);
-  const rate = request.bandwidth ?? context.settings.migration.bandwidth;
-  if (rate !== null) link.limit(rate);
   let snapshot: SnapshotRecord | undefined;
   try {
-    const offer = await offerOf(context, ve, template, { snapshots: [], layers: [] }, kind, request.dryRun === true);
+    checkKeepable(context, ve, kind !== 'stopped');
+    const offer = await offerOf(context, departure, { snapshots: [], layers: [] }, request.dryRun === true);
     const name = request.as ?? ve.name;
-    link.send({ ...offer, copy: true, ve: { ...offer.ve, name } } as typeof offer);
-    const reply = await link.receive<Accept | Refuse>('accept', 'refuse');
-    if (reply.type === 'refuse') throw refusal(reply);
-    const accept = checkAccept(reply);
-    if (accept.compress) link.compress();
-    const result = { node: peer.name, number: null, kind, copy: name, notes: accept.notes, bytes: 0, uncompressed: 0, took: 0, stood: null, expected: null, memoryRounds: 0, phases: null, trouble: null };
+    const accept = await agree(link, { ...offer, copy: true, ve: { ...offer.ve, name } });
+    const result = { ...noResult(departure, accept), copy: name };
     if (request.dryRun) return result;
 
     const disk = (what: string, from: number, to: number): DiskTask => ({

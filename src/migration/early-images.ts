@@ -1,19 +1,25 @@
 /**
  * The memory in a state on its way while criu still writes it: who waited for the end of that would have the VE stand for both, one after the other. criu writes these
- * images from front to back, and never again.
+ * images from front to back, and never again. Both sides: they come in parts, and what had come is void when criu begins anew.
  */
-import { createReadStream, readdirSync, rmSync, statSync, watch, type FSWatcher } from 'node:fs';
-import { join } from 'node:path';
+import { closeSync, createReadStream, mkdirSync, openSync, readdirSync, rmSync, statfsSync, statSync, watch, writeSync, type FSWatcher } from 'node:fs';
+import { dirname, join } from 'node:path';
+import { VeldError } from '../lib/errors.ts';
 import type { FrameStream } from './frames.ts';
-import type { AnewMessage, PartMessage } from './types.ts';
+import { LEFT, type AnewMessage, type PartMessage } from './types.ts';
 
 /** Images with nothing but memory. */
-export const PAGES = /^images\/pages-\d+\.img$/;
+const PAGES = /^images\/pages-\d+\.img$/;
 
 /** How much is worth a message of its own, in bytes, and how much goes in one at most. */
 const LEAST = 256 << 10;
 const MOST = 4 << 20;
 
+/** Most files of which parts are taken, and most parts. */
+const FILES = 20_000;
+const PARTS = 1_000_000;
+
+/** The side that sends. */
 export class EarlyImages {
   readonly #link: FrameStream;
   readonly #dir: string;
@@ -74,5 +80,60 @@ export class EarlyImages {
     const whole = await this.#link.sendBulk(createReadStream(join(this.#dir, path), { start, end: start + size - 1, highWaterMark: 1 << 20 }), undefined, false);
     this.sent.set(path, start + size);
     return whole;
+  }
+}
+
+/** The side that takes. */
+export class EarlyReceived {
+  readonly #dir: string;
+  readonly #limit: number;
+  #parts = 0;
+  #bytes = 0;
+  readonly #received = new Map<string, number>();
+
+  /** @param dir of the state, made when it is needed, in a folder that is there by then @param limit most bytes */
+  constructor(dir: string, limit: number) {
+    [this.#dir, this.#limit] = [dir, limit];
+  }
+
+  /** How much has come of each file, in bytes. */
+  get received(): ReadonlyMap<string, number> {
+    return this.#received;
+  }
+
+  /** @throws VeldError `migration.link`, `migration.stream`, `disk.full` */
+  async take(link: FrameStream, { path, size }: PartMessage): Promise<void> {
+    const wrong = (why: string): never => { throw new VeldError('migration.stream', `The other node has sent a part of an image that cannot be one: ${why}.`); };
+    if (typeof path !== 'string' || path.length > 100 || !PAGES.test(path) || !Number.isSafeInteger(size) || size < 0) wrong('a name or size that is none');
+    const there = this.#received.get(path) ?? 0;
+    this.#bytes += size;
+    if (++this.#parts > PARTS || this.#bytes > this.#limit || (there === 0 && this.#received.size >= FILES)) wrong('there are too many');
+    const file = join(this.#dir, path);
+    mkdirSync(dirname(file), { recursive: true, mode: 0o755 });
+    const { bavail, bsize } = statfsSync(this.#dir);
+    const full = (cause?: unknown): VeldError => new VeldError('disk.full', 'There is no space for its memory on that node.', { cause });
+    if (size + LEFT.disk > bavail * bsize) throw full();
+    const fd = openSync(file, there === 0 ? 'w' : 'a', 0o644);
+    try {
+      let left = size;
+      await link.receiveParts((chunk) => {
+        left -= chunk.length;
+        if (left < 0) wrong('more than it had announced');
+        for (let done = 0; done < chunk.length;) done += writeSync(fd, chunk, done);
+      });
+      if (left > 0) wrong('less than it had announced');
+    } catch (error) {
+      throw (error as NodeJS.ErrnoException).code === 'ENOSPC' ? full(error) : error;
+    } finally {
+      closeSync(fd);
+    }
+    this.#received.set(path, there + size);
+  }
+
+  /** What has come is void. */
+  forget(): void {
+    rmSync(this.#dir, { recursive: true, force: true });
+    this.#received.clear();
+    this.#bytes = 0;
   }
 }

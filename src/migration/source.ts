@@ -1,5 +1,4 @@
 /** The side that a VE leaves. Until it is granted everything can be undone here, and the VE runs on where it was. */
-import { randomBytes } from 'node:crypto';
 import { existsSync } from 'node:fs';
 import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -8,23 +7,19 @@ import { VeldError } from '../lib/errors.ts';
 import { faultPoint } from '../lib/faults.ts';
 import type { Task } from '../ops/types.ts';
 import type { Handover, TemplateRecord, VeRecord } from '../store/types.ts';
-import { settled } from '../ve/clean-up.ts';
-import { reload, updateVe, type VeContext } from '../ve/context.ts';
-import { resolversOf } from '../ve/identity-files.ts';
+import { updateVe, type VeContext } from '../ve/context.ts';
 import { finishSuspend, goOn, pause, paused, type Paused } from '../ve/suspend.ts';
+import { agree, depart, mib, noResult, offerOf, prepared } from './departure.ts';
 import { prepareLastRound, sendLastRound, sendRounds, sendTree, upperOf, type DiskTask } from './disk-rounds.ts';
 import { EarlyImages } from './early-images.ts';
-import { checkAccept, readArrived } from './forms.ts';
-import { FrameStream, PATIENCE } from './frames.ts';
+import { readArrived } from './forms.ts';
+import { PATIENCE, type FrameStream } from './frames.ts';
 import { MEMORY_ROUNDS, sendMemory, type MemorySent } from './memory-rounds.ts';
-import { ZSTD } from './packing.ts';
 import { checkMaxFreeze, expected, learn, Speed } from './prediction.ts';
-import { checkDeparture, needsOf } from './preflight.ts';
-import { refusal } from './refusal.ts';
 import { sendSnapshots, snapshotsOf, type Along } from './snapshots-away.ts';
 import { sendState, type SentFiles } from './state-files.ts';
 import { askOutcome, departed } from './settle.ts';
-import { PROTOCOL, type Accept, type Answer, type Arrived, type Kind, type MigrateRequest, type MigrateResult, type Offer, type Owned, type Peer, type Peers, type Prepared, type Refuse, type StandingPhases } from './types.ts';
+import type { Accept, Answer, Arrived, MigrateRequest, MigrateResult, Offer, Owned, Peer, Peers, Refuse, StandingPhases } from './types.ts';
 
 /** How long the target is asked, within the operation, what has become of a VE that was granted; milliseconds. */
 const ASKED = 20_000;
@@ -39,26 +34,15 @@ const STANDING_MIB = 20;
 /** Move a VE to another node. @throws VeldError why it stays here; `migration.undecided` when it is not known whose it is */
 export async function migrateAway(context: VeContext, peers: Peers, uuid: string, request: MigrateRequest, task: Task): Promise<MigrateResult> {
   const began = performance.now();
-  await settled(context, reload(context.store, uuid).number);
-  const ve = reload(context.store, uuid);
-  const template = context.store.findTemplate(ve.template);
-  if (!template) throw new VeldError('template.not_found', `The template of ${ve.name} is gone: there is nothing that it could stand on elsewhere.`);
-  task.progress(1, 'looking whether it can go');
-  const peer = peers.find(request.node);
-  const kind = await checkDeparture(context, ve, request.dropSnapshots === true);
-  const link = new FrameStream(await peers.open(peer));
-  const rate = request.bandwidth ?? context.settings.migration.bandwidth;
-  if (rate !== null) link.limit(rate);
+  const alone = request.dropSnapshots === true;
+  const departure = await depart(context, peers, uuid, request, alone, task);
+  const { ve, template, peer, link } = departure;
   try {
-    const along: Along = request.dropSnapshots ? { snapshots: [], layers: [] } : await snapshotsOf(context, ve, template);
-    const offer = await offerOf(context, ve, template, along, kind, request.dryRun === true);
+    const along: Along = alone ? { snapshots: [], layers: [] } : await snapshotsOf(context, ve, template);
+    const offer = await offerOf(context, departure, along, request.dryRun === true);
     faultPoint('migrate.offer');
-    link.send(offer);
-    const reply = await link.receive<Accept | Refuse>('accept', 'refuse');
-    if (reply.type === 'refuse') throw refusal(reply);
-    const accept = checkAccept(reply);
-    if (accept.compress) link.compress();
-    const result = { node: peer.name, number: null, kind, copy: null, notes: accept.notes, bytes: 0, uncompressed: 0, took: 0, stood: null, expected: null, memoryRounds: 0, phases: null, trouble: null };
+    const accept = await agree(link, offer);
+    const result = noResult(departure, accept);
     if (request.dryRun) return result;
     const stood = await carry({ context, peers, link, ve, template, along, offer, accept, peer, task, maxFreeze: request.maxFreeze ?? null });
     link.hurry(PATIENCE.idle);
@@ -72,25 +56,6 @@ export async function migrateAway(context: VeContext, peers: Peers, uuid: string
   } finally {
     link.close();
   }
-}
-
-export async function offerOf(context: VeContext, ve: VeRecord, { layers, ...template }: TemplateRecord, along: Along, kind: Kind, dryRun: boolean): Promise<Offer> {
-  const { store, volumes } = context;
-  const own = ve.layers.slice(layers.length);
-  const sizes = await Promise.all([...own, ...along.layers].map(({ id }) => volumes.layerUsage(id)));
-  const { uuid, name, properties, addresses, mac, uidBase, createdAt, guestDirty } = ve;
-  return {
-    type: 'offer', protocol: PROTOCOL, id: randomBytes(16).toString('hex'), epoch: epochOf(store.listHandovers(), uuid) + 1, dryRun, kind,
-    ve: { uuid, name, template: ve.template, properties, addresses, mac, uidBase, createdAt, guestDirty, resolvers: resolversOf(context, ve) },
-    needs: needsOf(context, ve, kind), template, templateLayers: layers.length, layers: own.map((layer) => ({ uidBase: layer.uidBase })),
-    snapshots: along.snapshots, snapshotLayers: along.layers.map((layer) => ({ uidBase: layer.uidBase })),
-    diskBase: upperOf(volumes, ve).base, disk: await volumes.usage(uuid) + sizes.reduce((sum, size) => sum + size, 0), compress: [ZSTD],
-  };
-}
-
-/** How often the VE has moved, as far as is known here. */
-function epochOf(handovers: readonly Handover[], uuid: string): number {
-  return handovers.filter(({ ve, role }) => ve === uuid && role === 'target').reduce((most, { epoch }) => Math.max(most, epoch), 0);
 }
 
 interface Journey {
@@ -209,11 +174,6 @@ function standsOn(dir: string, { rounds }: MemorySent): number {
   return existsSync(join(dir, 'images', PARENT)) ? rounds : 0;
 }
 
-export async function prepared(link: FrameStream): Promise<void> {
-  const reply = await link.receive<Prepared | Refuse>('prepared', 'refuse');
-  if (reply.type === 'refuse') throw refusal(reply);
-}
-
 /** Grant it, and hear whether it was taken. On return it is the other node's. */
 async function give({ context, peers, link, ve, offer, peer, task }: Journey, away: Paused | undefined): Promise<void> {
   const { store, states } = context;
@@ -243,8 +203,4 @@ async function give({ context, peers, link, ve, offer, peer, task }: Journey, aw
     await away.done();
   }
   throw new VeldError('migration.undecided', `${peer.name} was about to take ${ve.name} when it was lost: it may run there. Here it stands still, and all of it is kept.`);
-}
-
-export function mib(bytes: number): string {
-  return `${(bytes / (1 << 20)).toFixed(bytes < 10 << 20 ? 1 : 0)} MiB`;
 }

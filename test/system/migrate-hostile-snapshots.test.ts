@@ -3,11 +3,11 @@ import assert from 'node:assert/strict';
 import { randomBytes } from 'node:crypto';
 import { cpSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { Readable, Writable } from 'node:stream';
 import { after, before, test } from 'node:test';
 import { receiveFiles, stateContents, stateFiles } from '../../src/migration/state-files.ts';
 import { goodOffer, holdings as allHoldings, isWell, makeLiar, refusalTo, STRANGE_BASE, treeOf } from '../lib/liar.ts';
 import { makeNode } from '../lib/nodes.ts';
+import { playTree, recordTree, sayNo, type RecordedTree } from '../lib/recording.ts';
 import { assertSame } from '../lib/same.ts';
 import { until } from '../lib/wait.ts';
 import type { Instance } from '../lib/instance.ts';
@@ -31,14 +31,8 @@ await liar.pair(b);
 const holdings = (node: Instance): string[] => allHoldings(node).filter((name) => !name.includes('.trash'));
 
 /** What was sent, in order; the states of its snapshots lie in the scratch folder. */
-let recorded: { offer: Offer; trees: { message: TreeMessage; tree: Buffer }[] };
+let recorded: { offer: Offer; trees: RecordedTree[] };
 let was: { held: string[]; traces: string[]; pid: number | undefined };
-
-async function whole(link: FrameStream): Promise<Buffer> {
-  const parts: Buffer[] = [];
-  await link.receiveBulk(new Writable({ write: (chunk: Buffer, _encoding, done) => { parts.push(Buffer.from(chunk)); done(); } }));
-  return Buffer.concat(parts);
-}
 
 before(async () => {
   await a.createRunning('web');
@@ -49,11 +43,7 @@ before(async () => {
     const offer = await link.receive<Offer>('offer');
     const trees: typeof recorded.trees = [];
     link.send({ type: 'accept', template: false, notes: [] } as { type: string });
-    const tree = async (): Promise<void> => {
-      const message = await link.receive<TreeMessage>('layer', 'round');
-      trees.push({ message, tree: await whole(link) });
-      link.send({ type: 'done' });
-    };
+    const tree = async (): Promise<void> => void trees.push(await recordTree(link, await link.receive<TreeMessage>('layer', 'round')));
     for (const _ of [...offer.layers, ...offer.snapshotLayers]) await tree();
     for (const { id } of offer.snapshots) {
       const { files } = await link.receive<SnapshotMessage>('snapshot');
@@ -62,8 +52,7 @@ before(async () => {
     }
     await tree();
     recorded = { offer, trees };
-    link.send({ type: 'refuse', error: { code: 'migration.refused', message: 'no', hint: '' } } as { type: string });
-    await link.finish();
+    await sayNo(link);
   });
   assert.notEqual((await a.cli('migrate', 'web', 'liar')).code, 0);
   assert.equal(recorded.offer.snapshots.length, 2);
@@ -179,11 +168,7 @@ async function bring(change: (dir: string) => void, list: (files: StateFile[], i
   link.send({ ...offer, compress: [], id: randomBytes(16).toString('hex'), snapshots: offer.snapshots.map((snapshot, i) => ({ ...snapshot, id: ids[i]!, ...i === 1 && snapshots })) } as Offer);
   const reply = await link.receive<Accept | Refuse>('accept', 'refuse');
   if (reply.type === 'refuse') return `${reply.error.code} ${reply.error.message}`;
-  for (const { message, tree } of trees.slice(0, -1)) {
-    link.send(message);
-    await link.sendBulk(Readable.from([tree]));
-    await link.receive('done');
-  }
+  for (const tree of trees.slice(0, -1)) await playTree(link, tree);
   for (const [i, { id }] of offer.snapshots.entries()) {
     const dir = join(scratch, randomBytes(4).toString('hex'));
     cpSync(join(scratch, 'states', id), dir, { recursive: true });

@@ -7,13 +7,14 @@ import { randomBytes } from 'node:crypto';
 import { spawn } from 'node:child_process';
 import { cpSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, statSync, truncateSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { Readable, Writable } from 'node:stream';
+import { Readable } from 'node:stream';
 import { after, before, test } from 'node:test';
 import { MemoryReceived } from '../../src/migration/memory-received.ts';
 import { stateContents, stateFiles } from '../../src/migration/state-files.ts';
 import { cgroupsOf } from '../lib/leftovers.ts';
 import { holdings, isWell, makeLiar } from '../lib/liar.ts';
 import { makeNode } from '../lib/nodes.ts';
+import { playTree, recordTree, sayNo, type RecordedTree } from '../lib/recording.ts';
 import { assertSame } from '../lib/same.ts';
 import { until } from '../lib/wait.ts';
 import type { FrameStream } from '../../src/migration/frames.ts';
@@ -34,24 +35,14 @@ await liar.pair(a);
 await liar.pair(b);
 
 /** What was sent, in order. */
-interface Recording {
-  offer: Offer;
-  trees: { message: TreeMessage; names: Buffer; tree: Buffer }[];
-}
-let recorded: Recording;
+let recorded: { offer: Offer; trees: RecordedTree[] };
 let was: { held: string[]; traces: string[]; pid: number | undefined };
-
-async function whole(link: FrameStream): Promise<Buffer> {
-  const parts: Buffer[] = [];
-  await link.receiveBulk(new Writable({ write: (chunk: Buffer, _encoding, done) => { parts.push(Buffer.from(chunk)); done(); } }));
-  return Buffer.concat(parts);
-}
 
 before(async () => {
   await a.createRunning('web', { 'memory.limit': 512 << 20, 'pids.limit': 300 });
   await a.booted('web');
   liar.serve(async (link) => {
-    const recording: Recording = { offer: await link.receive<Offer>('offer'), trees: [] };
+    const recording: typeof recorded = { offer: await link.receive<Offer>('offer'), trees: [] };
     const memory = new MemoryReceived(scratch, 2 ** 32);
     link.send({ type: 'accept', template: false, notes: [] } as { type: string });
     for (let last = false; !last;) {
@@ -60,15 +51,12 @@ before(async () => {
         await memory.take(link, message);
         continue;
       }
-      const names = (message.removes ?? 0) > 0 ? await whole(link) : Buffer.alloc(0);
-      recording.trees.push({ message, names, tree: await whole(link) });
+      recording.trees.push(await recordTree(link, message));
       last = message.last === true;
-      link.send({ type: 'done' });
     }
     await memory.takeState(link);
     recorded = recording;
-    link.send({ type: 'refuse', error: { code: 'restore.failed', message: 'no', hint: '' } } as { type: string });
-    await link.finish();
+    await sayNo(link);
   });
   assert.notEqual((await a.cli('migrate', 'web', 'liar')).code, 0);
   await a.api.operate('DELETE', '/v1/ves/web?force=true');
@@ -98,13 +86,9 @@ async function bringDisk(changes: Partial<Offer> = {}, before: (link: FrameStrea
   link.send({ ...recorded.offer, compress: [], id: randomBytes(16).toString('hex'), ...changes });
   const reply = await link.receive<Accept | Refuse>('accept', 'refuse');
   if (reply.type === 'refuse') throw new Error(`${reply.error.code}: ${reply.error.message}`);
-  for (const { message, names, tree } of recorded.trees) {
-    if (message.type === 'round') await before(link);
-    link.send(message);
-    if (names.length > 0) await link.sendBulk(Readable.from([names]));
-    await link.sendBulk(Readable.from([tree])).catch(() => {});
-    const said = await link.receive<Done | Refuse>('done', 'refuse');
-    if (said.type === 'refuse') throw new Error(said.error.message);
+  for (const tree of recorded.trees) {
+    if (tree.message.type === 'round') await before(link);
+    await playTree(link, tree);
   }
   return link;
 }

@@ -1,0 +1,126 @@
+/** The trees of a VE at the side to which it comes: its template, its layers, and the rounds of its disk, each unpacked while it comes. */
+import { VeldError } from '../lib/errors.ts';
+import { faultPoint } from '../lib/faults.ts';
+import type { Task } from '../ops/types.ts';
+import { syncTree, unpackTree, type TreeUnpack } from '../storage/transfer.ts';
+import type { LayerRef, TemplateRecord, VeRecord } from '../store/types.ts';
+import { fingerprintOf } from '../templates/tree.ts';
+import { updateVe, type VeContext } from '../ve/context.ts';
+import { makeTemplate } from '../ve/template-verbs.ts';
+import { upperOf } from './disk-rounds.ts';
+import type { FrameStream } from './frames.ts';
+import type { MemoryReceived } from './memory-received.ts';
+import { NAMES, removal } from './removal.ts';
+import { LEFT, type BetweenMessage, type Offer, type TreeMessage } from './types.ts';
+
+/** Rounds of a disk; ours has fewer. */
+const ROUNDS = 32;
+
+/** What is allowed beyond what was announced, in bytes: a VE writes on. */
+export const MORE = 4 * 2 ** 30;
+const ENTRIES = 5_000_000;
+
+/** A tree, or a round of one, into a folder. @returns the message that came before it */
+async function receiveTree(link: FrameStream, type: TreeMessage['type'], target: string, base: number, bytes: number, task: Task, memory?: MemoryReceived): Promise<TreeMessage> {
+  const most = 2 * bytes + MORE;
+  // Begun before there is anything to unpack: nobody waits for it then.
+  const unpacker = unpackTree(target, { uidBase: base, limits: { entries: ENTRIES, bytes: most, leave: LEFT.disk, ...type === 'template' && { whole: most } }, signal: task.signal });
+  unpacker.ended.catch(() => {}); // whoever waits hears of it
+  try {
+    return await fill(link, type, target, unpacker, task.signal, memory);
+  } finally {
+    unpacker.cancel();
+    await unpacker.ended.catch(() => {}); // or it would write to what is removed
+  }
+}
+
+/** @param memory takes what comes of the memory before the tree */
+async function fill(link: FrameStream, type: TreeMessage['type'], target: string, unpacker: TreeUnpack, signal: AbortSignal, memory: MemoryReceived | undefined): Promise<TreeMessage> {
+  const next = (): Promise<TreeMessage | BetweenMessage> => link.receive<TreeMessage | BetweenMessage>(type, ...memory ? BETWEEN : []);
+  let message = await next();
+  for (; isBetween(message); message = await next()) await memory!.take(link, message);
+  const { removes = 0, last = false } = message;
+  if (!Number.isSafeInteger(removes) || removes < 0 || removes > NAMES || (removes > 0 && type !== 'round')) throw new VeldError('migration.stream', 'The other node wants more removed than it may.');
+  if (typeof last !== 'boolean') throw new VeldError('migration.stream', 'The other node does not say whether this is all.');
+  if (removes > 0) await link.receiveBulk(removal(target, removes, signal));
+  await link.receiveBulk(unpacker.input);
+  const { conflicts } = await unpacker.ended;
+  if (conflicts > 0 && (type !== 'round' || message.last)) throw new VeldError('migration.stream', `${conflicts} names of a tree that does not change could not be put where they belong.`);
+  return message;
+}
+
+/** @returns its record, which stays also when the VE does not */
+export async function receiveTemplate(context: VeContext, link: FrameStream, { ve, template: record }: Offer, task: Task): Promise<TemplateRecord> {
+  const { store } = context;
+  const fingerprint = ve.template;
+  const name = store.findTemplate(record.name) ? `${record.name}-${fingerprint.slice(0, 12)}` : record.name;
+  // It stays, also when the VE does not: its steps back are of this step alone.
+  const back: (() => void | Promise<void>)[] = [];
+  try {
+    await makeTemplate(context, async (staged) => {
+      await receiveTree(link, 'template', staged.path, 0, record.size, task);
+      if (await fingerprintOf(staged.path, task.signal) !== fingerprint) throw new VeldError('migration.stream', 'The template that came along is not what its fingerprint says.');
+      return { ...record, fingerprint, name };
+    }, { ...task, undo: (_name, step) => void back.push(step), phase() {}, commit() {} });
+  } catch (error) {
+    for (const step of back.toReversed()) await step();
+    throw error;
+  }
+  link.send({ type: 'done' });
+  return store.findTemplate(fingerprint)!;
+}
+
+export async function receiveLayer({ store, volumes }: VeContext, link: FrameStream, uidBase: number, bytes: number, task: Task): Promise<LayerRef> {
+  const staged = volumes.stageLayer();
+  try {
+    await receiveTree(link, 'layer', staged.path, uidBase, bytes, task);
+    const layer = await volumes.commitLayer(staged.id, uidBase);
+    store.insertLayer(layer);
+    link.send({ type: 'done' });
+    return { id: layer.id, uidBase: layer.uidBase };
+  } catch (error) {
+    await volumes.dropStaged(staged.id);
+    throw error;
+  }
+}
+
+/**
+ * The rounds of the disk. Where owners are written as they are there it becomes the upper of the VE; else a layer, which is mounted under the ids that the VE has here.
+ * @param memory takes what comes of the memory between them
+ * @returns `synced` settles when it is on the disk
+ */
+export async function receiveDisk({ store, volumes }: VeContext, link: FrameStream, { diskBase, disk, copy }: Offer, ve: VeRecord, made: LayerRef[], memory: MemoryReceived | undefined, task: Task): Promise<{ synced: Promise<void> }> {
+  const { uuid } = ve;
+  await volumes.createVolume(uuid, ve.uidBase);
+  const upper = upperOf(volumes, ve);
+  // (The upper of a copy stays empty: what is its own is laid into it.)
+  const staged = upper.base === diskBase && !copy ? undefined : volumes.stageLayer();
+  const target = staged?.path ?? upper.path;
+  try {
+    for (let [last, round] = [false, 1]; !last; round++) {
+      faultPoint('migrate-in.disk');
+      if (round > ROUNDS) throw new VeldError('migration.stream', `The other node sends the disk again and again: ${ROUNDS} times so far.`);
+      ({ last = false } = await receiveTree(link, 'round', target, diskBase, disk, task, memory));
+      if (last && staged) {
+        const layer = await volumes.commitLayer(staged.id, diskBase);
+        store.insertLayer(layer);
+        made.push({ id: layer.id, uidBase: layer.uidBase });
+        updateVe(store, uuid, { layers: [...ve.layers, { id: layer.id, uidBase: layer.uidBase }] });
+      }
+      link.send({ type: 'done' });
+    }
+  } catch (error) {
+    if (staged) await volumes.dropStaged(staged.id);
+    throw error;
+  }
+  // While its memory is under way.
+  const synced = staged ? Promise.resolve() : syncTree(target);
+  synced.catch(() => {}); // whoever waits hears of it
+  return { synced };
+}
+
+const BETWEEN: BetweenMessage['type'][] = ['memory', 'part', 'anew'];
+
+function isBetween(message: TreeMessage | BetweenMessage): message is BetweenMessage {
+  return (BETWEEN as string[]).includes(message.type);
+}
