@@ -4,15 +4,11 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, test } from 'node:test';
 import { mendImages } from './mend-images.ts';
-import { varint } from './protobuf.ts';
+import { image, message, number } from './testing/images.ts';
 
 const images = mkdtempSync(join(tmpdir(), 'veld-images-'));
 after(() => rmSync(images, { recursive: true }));
 
-const number = (field: number, value: number): Buffer => Buffer.concat([varint(BigInt(field << 3)), varint(BigInt(value))]);
-const message = (field: number, ...parts: Buffer[]): Buffer => Buffer.concat([varint(BigInt((field << 3) | 2)), varint(BigInt(Buffer.concat(parts).length)), ...parts]);
-/** Two magic numbers, and each message behind its length. */
-const image = (...messages: Buffer[]): Buffer => Buffer.concat([Buffer.alloc(8, 7), ...messages.flatMap((one) => [Buffer.from(Uint32Array.of(one.length).buffer), one])]);
 const regular = (id: number, flags: number, name = 'usr/bin/x', ...size: Buffer[]): Buffer => (
   Buffer.concat([number(1, 1), number(2, id), message(3, number(1, id), number(2, flags), number(3, 0), message(6, Buffer.from(name)), ...size)])
 );

@@ -21,14 +21,14 @@ export interface DiskTask {
   progress: (sent: number, total: number, round: number) => void;
 }
 
-/** Programs that wait for the last round, so that it does not wait for them. */
-export interface LastRound {
+/** Programs that wait for a round, so that it does not wait for them. */
+export interface PreparedRound {
   scan: PreparedScan;
   pack: TreePack;
   cancel(): void;
 }
 
-export function prepareLastRound(path: string): LastRound {
+export function prepareRound(path: string): PreparedRound {
   const [scan, pack] = [prepareScan(path), packTree(path)];
   pack.ended.catch(() => {}); // also when it is never used
   return {
@@ -73,10 +73,16 @@ export async function sendRounds(link: FrameStream, path: string, { signal, prog
   }
 }
 
-/** What has changed since, of a VE that stands. */
-export async function sendLastRound(link: FrameStream, have: Tree, { scan, pack }: LastRound): Promise<void> {
+/** What has changed since, of a VE that stands. @param have what the target has @param last whether that is all @returns what it has now */
+export async function sendRest(link: FrameStream, have: Tree, { scan, pack }: PreparedRound, last: boolean): Promise<Tree> {
   const now = await scan.run();
-  await send(link, { type: 'round', last: true }, now, treeChanges(have, now), pack, () => {});
+  await send(link, { type: 'round', last }, now, treeChanges(have, now), pack, () => {});
+  return now;
+}
+
+/** The target has all of it. */
+export async function sendNothing(link: FrameStream, { pack }: PreparedRound): Promise<void> {
+  await send(link, { type: 'round', last: true }, new Map(), { send: [], remove: [] }, pack, () => {});
 }
 
 async function send(link: FrameStream, message: Pick<TreeMessage, 'type' | 'last'>, tree: Tree, changes: TreeChanges, pack: TreePack, progress: (sent: number, total: number) => void): Promise<void> {

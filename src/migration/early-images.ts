@@ -2,7 +2,7 @@
  * The memory in a state on its way while criu still writes it: who waited for the end of that would have the VE stand for both, one after the other. criu writes these
  * images from front to back, and never again. Both sides: they come in parts, and what had come is void when criu begins anew.
  */
-import { closeSync, createReadStream, mkdirSync, openSync, readdirSync, rmSync, statfsSync, statSync, watch, writeSync, type FSWatcher } from 'node:fs';
+import { closeSync, createReadStream, existsSync, mkdirSync, openSync, readdirSync, rmSync, statfsSync, statSync, watch, writeSync, type FSWatcher } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { VeldError } from '../lib/errors.ts';
 import type { FrameStream } from './frames.ts';
@@ -10,6 +10,9 @@ import { LEFT, type AnewMessage, type PartMessage } from './types.ts';
 
 /** Images with nothing but memory. */
 const PAGES = /^images\/pages-\d+\.img$/;
+
+/** The image that criu opens when it has stopped the processes, and not before (cr_dump_tasks in criu/cr-dump.c: collect_pstree, then cr_glob_imgset_open). */
+const FIRST = 'files.img';
 
 /** How much is worth a message of its own, in bytes, and how much goes in one at most. */
 const LEAST = 256 << 10;
@@ -27,12 +30,13 @@ export class EarlyImages {
   #going: Promise<void> | undefined;
   /** Wakes who waits for criu to write more. */
   #more: () => void = () => {};
+  readonly #standing: () => Promise<void>;
   /** How much of each file has gone. */
   readonly sent = new Map<string, number>();
 
-  /** @param dir folder of the state */
-  constructor(link: FrameStream, dir: string) {
-    [this.#link, this.#dir] = [link, dir];
+  /** @param dir folder of the state @param standing done as soon as criu has stopped the processes, before anything of their memory goes */
+  constructor(link: FrameStream, dir: string, standing: () => Promise<void> = async () => {}) {
+    [this.#link, this.#dir, this.#standing] = [link, dir, standing];
   }
 
   /** criu is about to write; what it wrote before is void. To be called when there is a folder for it. @throws VeldError `migration.link` */
@@ -41,7 +45,7 @@ export class EarlyImages {
     if (this.sent.size > 0) this.#link.send({ type: 'anew' } satisfies AnewMessage);
     this.sent.clear();
     // Or what is there from before would be taken for what criu writes now.
-    for (const name of readdirSync(join(this.#dir, 'images'))) if (PAGES.test(`images/${name}`)) rmSync(join(this.#dir, 'images', name));
+    for (const name of readdirSync(join(this.#dir, 'images'))) if (PAGES.test(`images/${name}`) || name === FIRST) rmSync(join(this.#dir, 'images', name));
     this.#watcher = watch(join(this.#dir, 'images'), () => this.#more());
     this.#going = this.#follow();
     this.#going.catch(() => {}); // end() tells
@@ -56,8 +60,13 @@ export class EarlyImages {
   }
 
   async #follow(): Promise<void> {
+    let stands = false;
     while (this.#watcher) {
       const more = new Promise<void>((resolve) => { this.#more = resolve; });
+      if (!stands && existsSync(join(this.#dir, 'images', FIRST))) {
+        stands = true;
+        await this.#standing();
+      }
       const next = this.#next();
       if (!next) await more;
       else if (!await this.#send(next)) return;

@@ -10,10 +10,11 @@ import type { Handover, TemplateRecord, VeRecord } from '../store/types.ts';
 import { updateVe, type VeContext } from '../ve/context.ts';
 import { finishSuspend, goOn, pause, paused, type Paused } from '../ve/suspend.ts';
 import { agree, depart, mib, noResult, offerOf, prepared } from './departure.ts';
-import { prepareLastRound, sendLastRound, sendRounds, sendTree, upperOf, type DiskTask } from './disk-rounds.ts';
+import { sendRounds, sendTree, upperOf, type DiskTask } from './disk-rounds.ts';
 import { EarlyImages } from './early-images.ts';
 import { readArrived } from './forms.ts';
 import { PATIENCE, type FrameStream } from './frames.ts';
+import { LastDisk } from './last-disk.ts';
 import { MEMORY_ROUNDS, sendMemory, type MemorySent } from './memory-rounds.ts';
 import { checkMaxFreeze, expected, learn, Speed } from './prediction.ts';
 import { sendSnapshots, snapshotsOf, type Along } from './snapshots-away.ts';
@@ -127,18 +128,23 @@ async function carryRunning(journey: Journey, path: string, copies: string, sent
   const standing = expected(speed, memory.left);
   checkMaxFreeze(ve, standing, maxFreeze, memory.changing);
   // Begun now, or the VE would wait for it.
-  const last = prepareLastRound(path);
+  const last = new LastDisk(path, have);
   const before = link.given;
   const { dir } = context.states.folder(ve.uuid);
-  const early = new EarlyImages(link, dir);
+  const early = new EarlyImages(link, dir, () => last.standing(link));
   const phases: StandingPhases = { dump: 0, disk: 0, state: 0, restore: 0 };
   const took = (phase: keyof StandingPhases): void => {
     phases[phase] = performance.now() - away!.since - Object.values(phases).reduce((sum, one) => sum + one, 0);
   };
   link.hurry(STANDING + STANDING_MIB * (offer.needs!.memory / 2 ** 20));
+  const dumping = async (): Promise<void> => {
+    await early.end();
+    last.begin();
+    await early.begin();
+  };
   let away: Paused | undefined;
   try {
-    away = await pause(context, ve, task, `${ve.name} is being moved to another node.`, { dumping: () => early.begin(), ...memory.images !== undefined && { memory: memory.images } });
+    away = await pause(context, ve, task, `${ve.name} is being moved to another node.`, { dumping, ...memory.images !== undefined && { memory: memory.images } });
     // What was its processes cannot do anything any more: nobody waits until the kernel has put them away.
     const dead = paused(context, ve, away);
     dead.catch(() => {}); // whoever waits hears of it
@@ -147,7 +153,7 @@ async function carryRunning(journey: Journey, path: string, copies: string, sent
       // A cancel has come too late from here on: to take it back would take no less than to let it go.
       took('dump');
       await early.end();
-      await sendLastRound(link, have, last);
+      await last.finish(link, join(dir, 'images'));
       took('disk');
       faultPoint('migrate.state');
       await sendState(link, dir, undefined, { sent, memory: standsOn(dir, memory), early: early.sent });
