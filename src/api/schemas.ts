@@ -107,6 +107,7 @@ export const RenameBody = Type.Object({ name: newName }, { ...closed, title: 'Re
 export const SetBody = Type.Object({
   changes: PropertyChanges,
   nextStart: Type.Optional(Type.Boolean({ description: 'Accept properties that need a restart' })),
+  scope: Type.Optional(Type.Union([Type.Literal('both'), Type.Literal('live'), Type.Literal('config')], { description: 'live: limits of the running VE only, until it starts anew; config: only what is kept, for its next start; default both' })),
 }, { ...closed, title: 'SetRequest', examples: [{ changes: { 'memory.limit': '2G', 'cpu.limit': null } }] });
 
 const execFields = {

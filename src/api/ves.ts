@@ -78,11 +78,11 @@ export function veRoutes(app: Api, { deps }: RouteContext): void {
   app.patch('/v1/ves/:ve/properties', {
     schema: { summary: 'Change properties; null unsets', tags, params: schemas.VeParams, querystring: schemas.WaitQuery, body: schemas.SetBody,
       response: operationAnswers('ve.not_found', 've.busy', 'property.unknown', 'property.invalid', 'property.not_live', 'property.unsupported', 'address.taken',
-        'address.none_free') },
+        'address.none_free', 've.not_running') },
   }, (request, reply) => {
-    const { changes, nextStart } = request.body;
-    request.audit = { changes, nextStart };
-    return answerOperation(reply, operations, manager.set(request.params.ve, changes, { nextStart }, request.id), request.query.wait);
+    const { changes, ...options } = request.body;
+    request.audit = { changes, ...options };
+    return answerOperation(reply, operations, manager.set(request.params.ve, changes, options, request.id), request.query.wait);
   });
 
   app.get('/v1/usage', {

@@ -12,6 +12,7 @@ export function describeType(type: PropertyType): string {
     case 'bytes': return `a size such as 512M or 2G${type.unlimited ? ', or unlimited' : ''}`;
     case 'percent': return `${type.min}% to ${type.max}% of one CPU${type.unlimited ? ', or unlimited' : ''}`;
     case 'seconds': return `a duration such as 30s or 5m, ${type.min} to ${type.max} s`;
+    case 'ranges': return `${type.what} such as 0-3,8`;
     case 'choice': return type.choices.join(', ');
     case 'text': return type.patternHelp ?? `text of at most ${type.maxLength} characters`;
     case 'words': return type.formHelp === undefined ? 'a command line, quoted as in a shell' : `${type.formHelp}, several separated by spaces, quoted as in a shell`;

@@ -1,94 +1,34 @@
-/** Limits of a VE as lines in control files: planned (pure), written, read back, and taken back when one of them fails. */
-import { existsSync } from 'node:fs';
+/** Limits of a VE as lines in control files: planned by the resources (pure), written, read back, and taken back when one of them fails. */
 import { readControl, writeControl } from '../kernel/cgroup.ts';
 import { VeldError } from '../lib/errors.ts';
-import type { Properties } from '../spec/types.ts';
+import type { Host, LimitName, LimitWrite, Plan, Resource } from './control.ts';
+import { cpu } from './cpu.ts';
+import { cpuset } from './cpuset.ts';
+import { io, lineOf } from './io.ts';
+import { bytesOf, memory } from './memory.ts';
+import { pids } from './pids.ts';
 import type { VeGroups } from './types.ts';
 
-/** The properties that groups hold. */
-export const LIMITS = ['cpu.weight', 'cpu.limit', 'memory.limit', 'memory.swap', 'pids.limit'] as const;
-export type LimitName = (typeof LIMITS)[number];
-export type Limits = Pick<Properties, LimitName>;
+/** In the order in which they are written: what can be refused for what the VE holds comes late. */
+const RESOURCES: readonly Resource[] = [cpu, cpuset, io, pids, memory];
 
-/** Period over which cpu.limit is enforced, in microseconds: the kernel's default. */
-const PERIOD = 100_000;
 /** memory.*_in_bytes of v1 says PAGE_COUNTER_MAX * PAGE_SIZE where there is no limit; no limit in use comes near. */
 const V1_UNLIMITED = 2 ** 62;
 /** The kernel rounds limits to pages; 64 KiB is the largest page of a supported architecture. */
 const LARGEST_PAGE = 65_536;
 
-/** One line to write. */
-export interface LimitWrite {
-  property: LimitName;
-  group: string;
-  file: string;
-  value: string;
-}
-
-/** Controllers and their files, by version. The file must exist for the limit to be held. */
-const FILES: Record<LimitName, { controller: string; v1: string; v2: string; lacks: string }> = {
-  'cpu.weight': { controller: 'cpu', v1: 'cpu.shares', v2: 'cpu.weight', lacks: 'the cpu controller' },
-  'cpu.limit': { controller: 'cpu', v1: 'cpu.cfs_quota_us', v2: 'cpu.max', lacks: 'the cpu controller with CONFIG_CFS_BANDWIDTH' },
-  'memory.limit': { controller: 'memory', v1: 'memory.limit_in_bytes', v2: 'memory.max', lacks: 'the memory controller' },
-  'memory.swap': { controller: 'memory', v1: 'memory.memsw.limit_in_bytes', v2: 'memory.swap.max', lacks: 'swap accounting (swapaccount=1 on the kernel command line)' },
-  'pids.limit': { controller: 'pids', v1: 'pids.max', v2: 'pids.max', lacks: 'the pids controller' },
-};
-
 /** Where a limit is held: the file, or why there is none. */
-export function limitFile(groups: VeGroups, property: LimitName): { group: string; file: string; v1: boolean } | string {
-  const row = FILES[property];
-  const v1 = groups.v1[row.controller];
-  const place = v1 === undefined ? { group: groups.unified, file: row.v2, v1: false } : { group: v1, file: row.v1, v1: true };
-  return existsSync(`${place.group}/${place.file}`) ? place : `this host's control groups lack ${row.lacks}`;
+export function limitFile(groups: VeGroups, property: LimitName, host: Pick<Host, 'disk'>): ReturnType<Resource['place']> {
+  return RESOURCES.find(({ names }) => names.includes(property))!.place(groups, property, host);
 }
 
 /**
- * Lines that make `limits` true, in an order in which the kernel takes them.
- * @param current reads a control file as it is now (the order of v1's two memory limits depends on it)
- * @throws VeldError `property.unsupported` when the host has no file for a limit that is asked for
+ * The lines that hold the limits, in an order in which each can be written.
+ * @param changed only what belongs together with these properties; default all
+ * @throws VeldError `property.unsupported` for what this host cannot hold, `property.invalid` for what it has not
  */
-export function planLimits(groups: VeGroups, limits: Limits, current = readControl): LimitWrite[] {
-  const writes: LimitWrite[] = [];
-  const add = (property: LimitName, asked: boolean, value: (v1: boolean) => string): LimitWrite | undefined => {
-    const place = limitFile(groups, property);
-    if (typeof place !== 'string') return { property, group: place.group, file: place.file, value: value(place.v1) };
-    if (asked) throw new VeldError('property.unsupported', `${property} cannot be held: ${place}.`, { details: { property } });
-    return undefined;
-  };
-  const weight = limits['cpu.weight'];
-  const cpu = limits['cpu.limit'];
-  const memory = limits['memory.limit'];
-  const swap = limits['memory.swap'];
-  const pids = limits['pids.limit'];
-
-  writes.push(...[
-    // v1 counts from 1024 as v2 counts from 100; its bounds are MIN_SHARES and MAX_SHARES of kernel/sched.
-    add('cpu.weight', weight !== 100, (v1) => String(v1 ? Math.min(262_144, Math.max(2, Math.round((weight * 1024) / 100))) : weight)),
-    add('cpu.limit', cpu !== null, (v1) => {
-      const quota = cpu === null ? undefined : Math.round((cpu * PERIOD) / 100);
-      return v1 ? String(quota ?? -1) : `${quota ?? 'max'} ${PERIOD}`;
-    }),
-    add('pids.limit', pids !== null, () => String(pids ?? 'max')),
-  ].filter((write) => write !== undefined));
-
-  const limit = add('memory.limit', memory !== null, (v1) => String(memory ?? (v1 ? -1 : 'max')));
-  const v1Memory = groups.v1.memory !== undefined;
-  if (v1Memory && swap !== null && memory === null) {
-    throw new VeldError('property.unsupported', 'memory.swap needs a memory.limit here: cgroup v1 can only limit memory and swap together.',
-      { hint: 'Set memory.limit as well.', details: { property: 'memory.swap' } });
-  }
-  const both = add('memory.swap', swap !== null, (v1) => {
-    if (!v1) return String(swap ?? 'max');
-    return swap === null || memory === null ? '-1' : String(memory + swap);
-  });
-  if (limit && both && v1Memory) {
-    // memory <= memory+swap must hold after each write: raise the sum first, lower it last.
-    const raise = bytes(both.value) >= bytes(current(both.group, both.file) ?? '-1');
-    writes.push(...(raise ? [both, limit] : [limit, both]));
-  } else {
-    for (const write of [limit, both]) if (write) writes.push(write);
-  }
-  return writes;
+export function planLimits(groups: VeGroups, limits: Plan['limits'], host: Host, current: Plan['current'] = readControl, changed?: readonly string[]): LimitWrite[] {
+  return RESOURCES.filter(({ names }) => changed === undefined || names.some((name) => changed.includes(name))).flatMap((resource) => resource.plan({ groups, limits, host, current }));
 }
 
 /**
@@ -102,11 +42,11 @@ export function writeLimits(writes: readonly LimitWrite[]): void {
   try {
     for (const write of writes) {
       at = write;
-      const before = readControl(write.group, write.file);
+      const before = standing(write);
       if (before !== undefined && sameLimit(write, before)) continue;
       writeControl(write.group, write.file, write.value, write.property === 'memory.limit');
       if (before !== undefined) undo.unshift({ ...write, value: before });
-      const after = readControl(write.group, write.file) ?? '';
+      const after = standing(write) ?? '';
       if (!sameLimit(write, after)) {
         throw new VeldError('property.unsupported', `${write.property}: wrote ${write.value} to ${write.file}, the kernel keeps ${after}.`,
           { details: { ...write, kept: after } });
@@ -115,24 +55,30 @@ export function writeLimits(writes: readonly LimitWrite[]): void {
   } catch (error) {
     for (const write of undo) {
       try {
-        writeControl(write.group, write.file, bytes(write.value) >= V1_UNLIMITED ? '-1' : write.value);
+        writeControl(write.group, write.file, isBytes(write) && bytesOf(write.value) >= V1_UNLIMITED ? '-1' : write.value);
       } catch { /* the first error says more */ }
     }
     throw error instanceof VeldError ? error : refused(at as LimitWrite, error as NodeJS.ErrnoException);
   }
 }
 
+/** What stands there now, as it would be written. */
+function standing({ group, file, device, value }: LimitWrite): string | undefined {
+  const text = readControl(group, file);
+  return text === undefined || device === undefined ? text : lineOf(text, device, value);
+}
+
 /** Whether the kernel's text means what was written. */
 export function sameLimit(write: LimitWrite, kept: string): boolean {
   if (kept === write.value) return true;
-  if (!write.property.startsWith('memory.')) return false;
-  const wanted = bytes(write.value);
-  const got = bytes(kept);
+  if (!isBytes(write)) return false;
+  const wanted = bytesOf(write.value);
+  const got = bytesOf(kept);
   return (wanted >= V1_UNLIMITED && got >= V1_UNLIMITED) || Math.abs(wanted - got) < LARGEST_PAGE;
 }
 
-function bytes(text: string): number {
-  return text === 'max' || text === '-1' ? Number.POSITIVE_INFINITY : Number(text);
+function isBytes({ property }: LimitWrite): boolean {
+  return property.startsWith('memory.');
 }
 
 function refused(at: LimitWrite, error: NodeJS.ErrnoException): VeldError {

@@ -4,21 +4,29 @@ import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, statSync, wri
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
+import fc from 'fast-check';
 import { findHierarchies } from '../kernel/cgroup.ts';
 import { chooseLayout, directoriesOf } from './layout.ts';
+import type { Host, Limits } from './control.ts';
+import { chooseCpus } from './cpuset.ts';
+import { lineOf } from './io.ts';
 import { planLimits, sameLimit } from './limits.ts';
-import type { Limits } from './limits.ts';
 import { createResources } from './resources.ts';
 import type { Properties } from '../spec/types.ts';
 import type { VeGroups } from './types.ts';
 
-const FREE: Limits = { 'cpu.weight': 100, 'cpu.limit': null, 'memory.limit': null, 'memory.swap': null, 'pids.limit': null };
+const FREE: Limits = {
+  'cpu.weight': 100, 'cpu.limit': null, 'cpu.burst': 0, 'cpu.count': null, 'cpu.mask': null, 'cpu.nodes': null,
+  'memory.limit': null, 'memory.swap': null, 'pids.limit': null, 'io.priority': 4, 'io.limit': null, 'io.iops': null,
+};
+/** Eight CPUs on two nodes; to the first two a VE is bound. */
+const HOST: Host = { cpus: [0, 1, 2, 3, 4, 5, 6, 7], nodes: new Map([[0, [0, 1, 2, 3]], [1, [4, 5, 6, 7]]]), bound: (cpu) => (cpu < 2 ? 1 : 0), disk: { device: '8:0', name: 'sda' } };
 const MiB = 1 << 20;
 
 const hierarchies = findHierarchies();
 const real = { skip: process.getuid?.() !== 0 || hierarchies.unified === undefined };
 const instance = 'rtest';
-const resources = createResources({ instance });
+const resources = createResources({ instance, disks: tmpdir() });
 const folder = mkdtempSync(join(tmpdir(), 'veld-resources-'));
 
 before(() => { if (!real.skip) resources.setup(); });
@@ -39,33 +47,75 @@ function fakeGroups(name: string, v1: boolean): VeGroups {
   const directory = join(folder, name);
   mkdirSync(directory);
   const files = v1
-    ? ['cpu.shares', 'cpu.cfs_quota_us', 'memory.limit_in_bytes', 'memory.memsw.limit_in_bytes', 'pids.max']
-    : ['cpu.weight', 'cpu.max', 'memory.max', 'memory.swap.max', 'pids.max'];
+    ? ['cpu.shares', 'cpu.cfs_quota_us', 'cpu.cfs_burst_us', 'cpuset.cpus', 'cpuset.mems', 'blkio.throttle.read_bps_device', 'blkio.throttle.read_iops_device', 'memory.limit_in_bytes', 'memory.memsw.limit_in_bytes', 'pids.max']
+    : ['cpu.weight', 'cpu.max', 'cpu.max.burst', 'cpuset.cpus', 'cpuset.mems', 'io.max', 'memory.max', 'memory.swap.max', 'pids.max'];
   for (const file of files) writeFileSync(join(directory, file), '');
-  return { unified: directory, v1: v1 ? { cpu: directory, memory: directory, pids: directory } : {}, path: `/${name}` };
+  return { unified: directory, v1: v1 ? { cpu: directory, cpuset: directory, blkio: directory, memory: directory, pids: directory } : {}, path: `/${name}` };
 }
 
 test('lines for cgroup v2', () => {
-  const plan = planLimits(fakeGroups('two', false), { 'cpu.weight': 7, 'cpu.limit': 150, 'memory.limit': 64 * MiB, 'memory.swap': 0, 'pids.limit': 50 });
-  assert.deepEqual(plan.map((w) => `${w.file}=${w.value}`),
-    ['cpu.weight=7', 'cpu.max=150000 100000', 'pids.max=50', `memory.max=${64 * MiB}`, 'memory.swap.max=0']);
-  assert.deepEqual(planLimits({ unified: join(folder, 'two'), v1: {}, path: '' }, FREE).map((w) => w.value), ['100', 'max 100000', 'max', 'max', 'max']);
+  const groups = fakeGroups('two', false);
+  const plan = planLimits(groups, { ...FREE, 'cpu.weight': 7, 'cpu.limit': 150, 'cpu.burst': 50, 'cpu.mask': '2-3', 'cpu.nodes': '0', 'memory.limit': 64 * MiB, 'memory.swap': 0, 'pids.limit': 50, 'io.limit': MiB }, HOST);
+  assert.deepEqual(plan.map((w) => `${w.file}=${w.value}`), [
+    'cpu.weight=7', 'cpu.max=150000 100000', 'cpu.max.burst=50000', 'cpuset.cpus=2-3', 'cpuset.mems=0',
+    `io.max=8:0 rbps=${MiB} wbps=${MiB}`, 'io.max=8:0 riops=max wiops=max', 'pids.max=50', `memory.max=${64 * MiB}`, 'memory.swap.max=0',
+  ]);
+  assert.deepEqual(planLimits(groups, FREE, HOST).map((w) => w.value), ['100', 'max 100000', '0', '', '', '8:0 rbps=max wbps=max', '8:0 riops=max wiops=max', 'max', 'max', 'max']);
 });
 
 test('lines for cgroup v1: weights scale, the sum of memory and swap is never below memory', () => {
   const groups = fakeGroups('one', true);
-  const order = (now: string, over: Partial<Limits>): string[] => planLimits(groups, { ...FREE, ...over }, () => now).slice(3).map((w) => w.value);
-  assert.deepEqual(planLimits(groups, { ...FREE, 'cpu.weight': 1 }).map((w) => w.value), ['10', '-1', 'max', '-1', '-1']);
+  const order = (now: string, over: Partial<Limits>): string[] => planLimits(groups, { ...FREE, ...over }, HOST, () => now).slice(-2).map((w) => w.value);
+  assert.deepEqual(planLimits(groups, { ...FREE, 'cpu.weight': 1 }, HOST, (_, file) => (file.startsWith('cpuset') ? '0-7' : '0')).map((w) => w.value), ['10', '-1', '0', '0-7', '0-7', '8:0 0', '8:0 0', '8:0 0', '8:0 0', 'max', '-1', '-1']);
   assert.deepEqual(order('300', { 'memory.limit': 200, 'memory.swap': 50 }), ['200', '250'], 'lowering: memory first');
   assert.deepEqual(order('100', { 'memory.limit': 200, 'memory.swap': 50 }), ['250', '200'], 'raising: the sum first');
-  assert.throws(() => planLimits(groups, { ...FREE, 'memory.swap': 5 }), { code: 'property.unsupported' });
+  assert.throws(() => planLimits(groups, { ...FREE, 'memory.swap': 5 }, HOST), { code: 'property.unsupported' });
+});
+
+test('a burst is never more than the quota, after each line', () => {
+  const groups = fakeGroups('burst', false);
+  const files = (now: string, limit: number, burst: number): string[] => planLimits(groups, { ...FREE, 'cpu.limit': limit, 'cpu.burst': burst }, HOST, () => now).slice(1, 3).map((w) => w.file);
+  assert.deepEqual(files('100000', 50, 50), ['cpu.max.burst', 'cpu.max'], 'lowered');
+  assert.deepEqual(files('10000', 200, 150), ['cpu.max', 'cpu.max.burst'], 'raised');
+  for (const over of [{ 'cpu.burst': 1 }, { 'cpu.limit': 50, 'cpu.burst': 51 }]) assert.throws(() => planLimits(groups, { ...FREE, ...over }, HOST), { code: 'property.invalid', message: /cpu\.limit/ });
+});
+
+test('CPUs: those that are there, those of the nodes, as many as are asked for', () => {
+  const groups = fakeGroups('set', false);
+  const set = (over: Partial<Limits>, now = ''): string => planLimits(groups, { ...FREE, ...over }, HOST, () => now).find((w) => w.file === 'cpuset.cpus')!.value;
+  assert.equal(set({ 'cpu.nodes': '1' }), '4-7');
+  assert.equal(set({ 'cpu.nodes': '1', 'cpu.mask': '0-5' }), '4-5');
+  assert.equal(set({ 'cpu.count': 2 }), '2-3', 'where no other VE is bound');
+  assert.equal(set({ 'cpu.count': 2 }, '0-1'), '0-1', 'it stays where it is');
+  assert.equal(set({ 'cpu.count': 3, 'cpu.mask': '0,1,7' }), '0-1,7');
+  for (const [over, says] of [[{ 'cpu.count': 9 }, /9 CPUs are more/], [{ 'cpu.count': 3, 'cpu.mask': '1-2' }, /cpu\.mask and cpu\.nodes leave it: 2/], [{ 'cpu.mask': '7-9' }, /no CPU 8-9/], [{ 'cpu.nodes': '2' }, /no NUMA node 2/], [{ 'cpu.nodes': '1', 'cpu.mask': '0' }, /None of the CPUs/]] as const) {
+    assert.throws(() => planLimits(groups, { ...FREE, ...over }, HOST), { code: 'property.invalid', message: says });
+  }
+});
+
+test('CPUs that are chosen: as many, of those allowed, and those it has are the last to go', () => {
+  fc.assert(fc.property(fc.uniqueArray(fc.nat(15), { minLength: 1 }), fc.uniqueArray(fc.nat(15)), fc.nat(), fc.func(fc.nat(3)), (allowed, now, n, bound) => {
+    const count = 1 + n % allowed.length;
+    const chosen = chooseCpus(count, allowed, now, bound);
+    assert.equal(new Set(chosen).size, count);
+    assert.ok(chosen.every((cpu) => allowed.includes(cpu)));
+    assert.deepEqual(chooseCpus(count, allowed, chosen, bound), chosen, 'to ask again changes nothing');
+  }));
+});
+
+test('a file with a line for each disk: the one of ours, and what is not said', () => {
+  const v2 = '8:16 rbps=1 wbps=2 riops=3 wiops=4\n8:0 rbps=5 wbps=max riops=7 wiops=8';
+  assert.equal(lineOf(v2, '8:0', '8:0 rbps=9 wbps=9'), '8:0 rbps=5 wbps=max');
+  assert.equal(lineOf(v2, '8:32', '8:32 riops=9 wiops=9'), '8:32 riops=max wiops=max');
+  assert.equal(lineOf('8:16 100\n8:0 200', '8:0', '8:0 1'), '8:0 200');
+  assert.equal(lineOf('', '8:0', '8:0 1'), '8:0 0');
 });
 
 test('a limit without its controller is refused in words, its default is not', () => {
   const groups = { unified: mkdtempSync(join(folder, 'none')), v1: {}, path: '' };
-  assert.deepEqual(planLimits(groups, FREE), []);
-  for (const [name, value] of Object.entries({ 'cpu.weight': 99, 'cpu.limit': 10, 'memory.limit': MiB, 'memory.swap': 0, 'pids.limit': 9 })) {
-    assert.throws(() => planLimits(groups, { ...FREE, [name]: value }), { code: 'property.unsupported', message: new RegExp(`^${name} cannot be held`) });
+  assert.deepEqual(planLimits(groups, FREE, HOST), []);
+  for (const [name, value] of Object.entries({ 'cpu.weight': 99, 'cpu.limit': 10, 'cpu.count': 2, 'cpu.mask': '1', 'cpu.nodes': '0', 'memory.limit': MiB, 'memory.swap': 0, 'pids.limit': 9, 'io.priority': 5, 'io.limit': MiB, 'io.iops': 100 })) {
+    assert.throws(() => planLimits(groups, { ...FREE, [name]: value }, HOST), { code: 'property.unsupported', message: new RegExp(`^${name} cannot be held`) });
   }
 });
 

@@ -3,9 +3,12 @@ import { chownSync, existsSync, readdirSync, statSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { findHierarchies, freezeGroup, groupPids, hastenMoves, killGroup, makeGroup, readControl, readKey, removeGroup, thawGroup, writeControl } from '../kernel/cgroup.ts';
 import type { CgroupHierarchies } from '../kernel/cgroup.ts';
+import { diskOf, numaNodes, onlineCpus } from '../kernel/topology.ts';
 import { VeldError } from '../lib/errors.ts';
 import { MONITORS, chooseLayout, directoriesOf, groupsOf, makeGroups, setupBase } from './layout.ts';
-import { LIMITS, limitFile, planLimits, writeLimits } from './limits.ts';
+import { LIMITS, type Host } from './control.ts';
+import { limitFile, planLimits, writeLimits } from './limits.ts';
+import { parseRanges } from '../spec/ranges.ts';
 import type { Properties } from '../spec/types.ts';
 import type { ResourceManager, Usage, VeGroups } from './types.ts';
 
@@ -23,6 +26,8 @@ export interface ResourcesOptions {
   instance: string;
   /** Default `/run/veld`, or `/run/veld-INSTANCE`. */
   runDir?: string;
+  /** Folder with the disks of the VEs: what lies there is what io limits speak of. */
+  disks?: string;
   /** Replaced in tests. */
   hierarchies?: CgroupHierarchies;
 }
@@ -49,9 +54,33 @@ export function createResources(options: ResourcesOptions): ResourceManager {
     return found;
   };
 
-  const apply = (number: number, properties: Properties): void => {
+  const disk = options.disks === undefined ? 'nobody has said where the disks of VEs lie' : diskOf(options.disks);
+
+  /** What cpuset files say of the CPUs of the VEs' groups, which may be less than the host has. */
+  const cpusOf = (found: VeGroups): number[] => {
+    const text = found.v1.cpuset === undefined ? readControl(found.unified, 'cpuset.cpus.effective') : readControl(found.v1.cpuset, 'cpuset.cpus');
+    return parseRanges(text ?? '') ?? [];
+  };
+
+  /** @param number of the VE whose limits are planned */
+  const hostFor = (number: number): Host => {
+    const own = cpusOf(base);
+    const cpus = own.length > 0 ? own : parseRanges(onlineCpus()) ?? [];
+    const near = (text: string): number[] => (parseRanges(text) ?? []).filter((cpu) => cpus.includes(cpu));
+    const nodes = new Map([...numaNodes()].map(([node, text]) => [node, near(text)]));
+    let bound: Map<number, number> | undefined;
+    return {
+      cpus, nodes: nodes.size > 0 ? nodes : new Map([[0, cpus]]), disk,
+      bound(cpu) {
+        bound ??= countBound(list().filter((one) => one !== number).map((one) => cpusOf(groups(one))).filter((set) => set.length < cpus.length));
+        return bound.get(cpu) ?? 0;
+      },
+    };
+  };
+
+  const apply = (number: number, properties: Properties, changed?: readonly string[]): void => {
     const found = existing(number);
-    writeLimits(planLimits(found, properties));
+    writeLimits(planLimits(found, properties, hostFor(number), readControl, changed));
   };
 
   const list = (): number[] => {
@@ -106,13 +135,17 @@ export function createResources(options: ResourcesOptions): ResourceManager {
 
     apply,
 
+    check(properties) {
+      const monitors = groupsOf(layout, MONITORS); // has what a VE's group has
+      if (existsSync(monitors.unified)) planLimits(monitors, properties, hostFor(0));
+    },
+
     support() {
       const answer: Record<string, true | string> = {};
       const monitors = groupsOf(layout, MONITORS); // has what a VE's group has
       for (const name of LIMITS) {
-        const place = limitFile(monitors, name);
-        const controller = name.split('.')[0] as string;
-        answer[name] = typeof place !== 'string' ? true : refusedControllers[controller] ?? place;
+        const place = limitFile(monitors, name, { disk });
+        answer[name] = typeof place !== 'string' ? true : refusedControllers[CONTROLLER_OF[name] ?? name.split('.')[0]!] ?? place;
       }
       return answer;
     },
@@ -161,6 +194,16 @@ export function createResources(options: ResourcesOptions): ResourceManager {
 
     list,
   };
+}
+
+/** Controllers whose name is not the first word of the property's. */
+const CONTROLLER_OF: Readonly<Record<string, string>> = { 'cpu.count': 'cpuset', 'cpu.mask': 'cpuset', 'cpu.nodes': 'cpuset' };
+
+/** @returns how many of these sets have each CPU */
+function countBound(sets: readonly (readonly number[])[]): Map<number, number> {
+  const counts = new Map<number, number>();
+  for (const cpu of sets.flat()) counts.set(cpu, (counts.get(cpu) ?? 0) + 1);
+  return counts;
 }
 
 /** Give a group to the VE's root: these four and never more, or the VE could edit its limits. */

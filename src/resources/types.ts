@@ -38,8 +38,14 @@ export interface ResourceManager {
   expectMoves(milliseconds?: number): void;
   /** Make the VE's groups, apply the limits, delegate the cgroup2 directory to the VE's root (the four delegation files only). Idempotent. */
   create(number: number, uidBase: number, properties: Properties): void;
-  /** Apply limits to existing groups. Throws `property.unsupported` when the kernel cannot hold one. */
-  apply(number: number, properties: Properties): void;
+  /**
+   * Apply limits to existing groups: all of them or none.
+   * @param changed only the limits that belong together with these properties; default all
+   * @throws VeldError `property.unsupported` when the kernel cannot hold one, `property.invalid` for what the host has not, `property.not_live` when the VE holds more
+   */
+  apply(number: number, properties: Properties, changed?: readonly string[]): void;
+  /** See whether this host could hold such limits. @throws VeldError `property.unsupported`, `property.invalid` for what it has not */
+  check(properties: Properties): void;
   /** Which properties this host can hold, and why not. */
   support(): Record<string, true | string>;
   usage(number: number): Usage | undefined;

@@ -60,6 +60,7 @@ function inputs({ name, type, default: standard }: PropertyRow): fc.Arbitrary<un
     case 'seconds': return fc.integer({ min: type.min, max: type.max });
     case 'bytes': return fc.oneof(...open, fc.maxSafeNat().filter((n) => n >= type.min), fc.integer({ min: 16, max: 4096 }).map((n) => `${n}G`));
     case 'choice': return fc.constantFrom(...type.choices);
+    case 'ranges': return fc.oneof(...open, fc.array(fc.tuple(fc.nat(type.max - 9), fc.nat(9)).map(([first, more]) => (more === 0 ? `${first}` : `${first}-${first + more}`)), { minLength: 1, maxLength: 4 }).map((parts) => parts.join(',')));
     case 'text': return name === 'network.mac' ? fc.oneof(...open, mac) : type.pattern ? fc.oneof(...open, domain.map((name) => (type.pattern!.test('/') ? `/${name}` : name)).filter((name) => name.length <= type.maxLength)) : fc.string({ maxLength: 200 }).filter((text) => !/[\p{Cc}\p{Cs}]/u.test(text));
     case 'words': {
       const word = fc.string({ unit: fc.constantFrom('a', 'Z', '0', ' ', "'", '"', '\\', '$', '\n', '\t', '=', '/', 'ü', 'auto', 'none', '-'), maxLength: 12 });

@@ -56,6 +56,7 @@ function plainSchema({ type }: PropertyRow): JsonSchema {
     case 'percent':
     case 'seconds': return { type: 'integer', minimum: type.min, maximum: type.max };
     case 'bytes': return { type: 'integer', minimum: type.min, maximum: Number.MAX_SAFE_INTEGER };
+    case 'ranges': return { type: 'string', maxLength: MAX_INPUT, pattern: '^[0-9]+(-[0-9]+)?(,[0-9]+(-[0-9]+)?)*$' };
     case 'choice': return { type: 'string', enum: [...type.choices] };
     case 'text': return { type: 'string', maxLength: type.maxLength, ...(type.pattern && { pattern: type.pattern.source }) };
     case 'words': return { type: 'array', items: { type: 'string', maxLength: type.maxLength, ...(type.form && { pattern: type.form.source }) }, maxItems: type.maxItems };

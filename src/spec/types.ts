@@ -12,6 +12,8 @@ export type PropertyType =
   | { kind: 'percent'; min: number; max: number; unlimited: boolean }
   /** Whole seconds; accepts 30s, 5m. */
   | { kind: 'seconds'; min: number; max: number }
+  /** Numbers and ranges of them as the kernel writes CPUs: `0-3,8`; kept as the shortest such text. */
+  | { kind: 'ranges'; max: number; what: string }
   | { kind: 'choice'; choices: readonly string[] }
   | { kind: 'text'; maxLength: number; pattern?: RegExp; patternHelp?: string }
   /** A list of texts, or one text that is split into words as a shell does, without expansions. `form` and its name for people check each. */
@@ -49,11 +51,24 @@ export interface Properties {
   'cpu.weight': number;
   /** Percent of one CPU; null, here and below: unlimited. */
   'cpu.limit': number | null;
+  /** Percent of one CPU in a period of 100 ms. */
+  'cpu.burst': number;
+  /** Null, here and in the two below: all that VEs may use. */
+  'cpu.count': number | null;
+  /** As the kernel writes CPUs: `0-3,8`. */
+  'cpu.mask': string | null;
+  'cpu.nodes': string | null;
   /** Bytes. */
   'memory.limit': number | null;
   /** Bytes, on top of memory.limit. */
   'memory.swap': number | null;
   'pids.limit': number | null;
+  /** 0 to 7. */
+  'io.priority': number;
+  /** Bytes a second. */
+  'io.limit': number | null;
+  /** Operations a second. */
+  'io.iops': number | null;
   'network.mode': 'routed' | 'bridge' | 'none';
   /** Empty: none. */
   'network.bridge': string;

@@ -3,6 +3,7 @@ import { VeldError } from '../lib/errors.ts';
 import { canonicalAddress, canonicalCidr, canonicalDomain, canonicalGateway, canonicalPrefix, canonicalResolver } from './addresses.ts';
 import { canonicalInterface, INTERFACE_HELP, INTERFACE_TEXT_MAX } from './interfaces.ts';
 import { canonicalPublish } from './ports.ts';
+import { formatRanges, parseRanges } from './ranges.ts';
 import { canonicalRule } from './rules.ts';
 import type { ListItem, PropertyRow, PropertyType } from './types.ts';
 import { formatWords, splitWords } from './words.ts';
@@ -60,6 +61,7 @@ export function describeType(row: PropertyRow): string {
     case 'bytes': return `an amount of bytes such as 512M or 1GiB (K, M, G, T, P are powers of 1024)${type.min > 0 ? `, at least ${formatBytes(type.min)}` : ''}${rest}`;
     case 'percent': return `percent of one CPU such as 150%, from ${type.min}% to ${type.max}%${rest}`;
     case 'seconds': return `a time such as 30s or 5m, from ${formatSeconds(type.min)} to ${formatSeconds(type.max)}`;
+    case 'ranges': return `${type.what} such as 0-3,8, from 0 to ${type.max}${auto}`;
     case 'choice': return `one of ${type.choices.join(', ')}`;
     case 'text': return `${type.patternHelp ?? 'one line of text'}, at most ${type.maxLength} characters${auto}`;
     case 'words': return `at most ${type.maxItems} ${type.formHelp ?? 'words of a command line'}, quoted as in a shell, of at most ${type.maxLength} characters each${auto || ', or none'}`;
@@ -122,6 +124,7 @@ function read(row: PropertyRow, given: unknown): unknown {
     case 'bytes': return within(readBytes(input), type.min, Number.MAX_SAFE_INTEGER);
     case 'percent': return within(readNumber(input, /^(\d{1,16})%?$/, () => 1), type.min, type.max);
     case 'seconds': return within(readNumber(input, /^(\d{1,16})([smhd]?)$/, (unit) => SECOND_UNITS[unit] ?? 1), type.min, type.max);
+    case 'ranges': return readRanges(input, type.max);
     case 'choice': return typeof input === 'string' && type.choices.includes(input) ? input : REFUSED;
     case 'text': return readText(input, type);
     case 'words': return readWords(input, type, auto);
@@ -165,6 +168,11 @@ export function parseBytes(text: string): number | undefined {
 
 function within(value: unknown, min: number, max: number): unknown {
   return typeof value === 'number' && Number.isSafeInteger(value) && value >= min && value <= max ? value + 0 : REFUSED;
+}
+
+function readRanges(input: unknown, max: number): unknown {
+  const numbers = typeof input === 'number' ? parseRanges(String(input), max) : typeof input === 'string' ? parseRanges(input, max) : undefined;
+  return numbers === undefined || numbers.length === 0 ? REFUSED : formatRanges(numbers);
 }
 
 function readText(input: unknown, type: PropertyType & { kind: 'text' }): unknown {

@@ -46,6 +46,7 @@ export function arrivalRecord(context: VeContext, { uuid, name, template, proper
   if (ves.some((ve) => ve.mac === mac)) throw new VeldError('migration.refused', `Another VE on that node has the link-layer address ${mac} of ${name}.`);
   const others = otherInstances(context.settings.instance).flatMap(({ uids }) => (uids ? [{ start: uids.base, count: uids.count }] : []));
   const set = parseProperties(properties);
+  context.resources.check(resolveProperties(set));
   const ve: VeRecord = {
     uuid, name, template, mac, number: nextNumber(store), layers: [], properties: set, addresses: [], createdAt,
     uidBase: isRangeFree(store, uidBase, others) ? uidBase : allocateRange(store), desired: 'stopped', ready: false, guestDirty, lastExit: null, suspended: null, deployed: null,

@@ -28,6 +28,7 @@ export function reserveVe(context: VeContext, request: CreateRequest, layers?: r
   const { store, network } = context;
   const name = checkName(request.name);
   const set = parseProperties(request.properties ?? {});
+  context.resources.check(resolveProperties(set));
   const template = store.findTemplate(request.template);
   if (!template && !layers) throw new VeldError('template.not_found', `There is no template ${JSON.stringify(request.template)}.`);
   return store.transaction(() => {

@@ -219,7 +219,7 @@ export function createVeManager(context: VeContext): RunningVeManager {
 
     set(key, changes, options, requestId) {
       const ve = findVe(store, key);
-      const parsed = checkChanges(context, ve, changes, options.nextStart === true);
+      const parsed = checkChanges(context, ve, changes, options);
       return begin('set', ve, requestId, (task) => setProperties(context, ve.uuid, parsed, task));
     },
 

@@ -1,6 +1,7 @@
 /** `set` and `rename`: change what a VE is, while it runs where the property allows it. */
 import { VeldError } from '../lib/errors.ts';
 import type { Task } from '../ops/types.ts';
+import { LIMITS } from '../resources/control.ts';
 import { checkName } from '../spec/names.ts';
 import { findProperty, parseProperty, resolveProperties } from '../spec/properties.ts';
 import type { VeRecord } from '../store/types.ts';
@@ -11,6 +12,7 @@ import { reload, updateVe, type VeContext } from './context.ts';
 import { announceInterfaces } from './guest-network.ts';
 import { updateGuestFiles } from './identity-files.ts';
 import { readRunState } from './run-folder.ts';
+import type { SetOptions, SetScope } from './types.ts';
 
 /** Properties that are files in the VE. */
 const IN_GUEST_FILES = ['hostname', 'network.mode', 'network.addresses', 'network.dns', 'network.search', 'network.interfaces'];
@@ -18,22 +20,27 @@ const IN_GUEST_FILES = ['hostname', 'network.mode', 'network.addresses', 'networ
 export interface ParsedChanges {
   /** Canonical values; undefined unsets. */
   values: Record<string, unknown>;
+  scope: SetScope;
 }
 
 /**
  * Check changes against the table and the state of the VE, before an operation begins.
  * @param changes by name; null unsets (the default holds again)
- * @throws VeldError `property.*`, `port.taken`
+ * @throws VeldError `property.*`, `port.taken`, `ve.not_running`
  */
-export function checkChanges(context: VeContext, ve: VeRecord, changes: Record<string, unknown>, nextStart: boolean): ParsedChanges {
+export function checkChanges(context: VeContext, ve: VeRecord, changes: Record<string, unknown>, { nextStart = false, scope = 'both' }: SetOptions): ParsedChanges {
   const values: Record<string, unknown> = {};
   const running = readRunState(context.settings, ve.number).init !== undefined;
+  if (scope === 'live' && !running) throw new VeldError('ve.not_running', `${ve.name} does not run: there is nothing that could change now.`, { hint: 'Leave --live-only out.' });
   const support = context.resources.support();
   for (const [name, input] of Object.entries(changes)) {
     const row = findProperty(name);
     values[name] = input === null ? undefined : parseProperty(name, input);
     if (row.change === 'create') throw new VeldError('property.not_live', `${name} is fixed when the VE is made.`, { hint: 'Make a new VE.' });
-    if (running && row.change === 'restart' && !nextStart && values[name] !== ve.properties[name]) {
+    if (scope === 'live' && !(LIMITS as readonly string[]).includes(name)) {
+      throw new VeldError('property.not_live', `${name} cannot change in the running VE alone: only limits can.`, { hint: `These: ${LIMITS.join(', ')}.` });
+    }
+    if (running && row.change === 'restart' && !nextStart && scope !== 'config' && values[name] !== ve.properties[name]) {
       throw new VeldError('property.not_live', `${name} cannot change while ${ve.name} runs.`);
     }
     const held = support[name];
@@ -41,8 +48,10 @@ export function checkChanges(context: VeContext, ve: VeRecord, changes: Record<s
       throw new VeldError('property.unsupported', `${name} cannot be held on this host: ${held}.`);
     }
   }
-  checkPorts(context, ve, merged(ve.properties, values));
-  return { values };
+  const properties = merged(ve.properties, values);
+  context.resources.check(resolveProperties(properties));
+  checkPorts(context, ve, properties);
+  return { values, scope };
 }
 
 function merged(properties: Readonly<Record<string, unknown>>, values: Record<string, unknown>): Record<string, unknown> {
@@ -56,15 +65,20 @@ function checkPorts(context: VeContext, ve: VeRecord, properties: Record<string,
 }
 
 /** Change properties: all of them or none. */
-export async function setProperties(context: VeContext, uuid: string, { values }: ParsedChanges, task: Task): Promise<void> {
+export async function setProperties(context: VeContext, uuid: string, { values, scope }: ParsedChanges, task: Task): Promise<void> {
   await settled(context, reload(context.store, uuid).number); // it may be rebooting itself just now
   const before = reload(context.store, uuid);
   const properties = merged(before.properties, values);
+  if (scope === 'live') {
+    context.resources.apply(before.number, resolveProperties(properties), Object.keys(values));
+    context.events.emit('ve.changed', { ve: uuid, data: { name: before.name, properties: Object.keys(values) } });
+    return;
+  }
   checkPorts(context, before, properties); // again: from here to the record nobody comes between
   const network = Object.keys(values).some((name) => name.startsWith('network.'));
   const others = network ? context.store.listVes().filter((other) => other.uuid !== uuid) : [];
   const addresses = network ? context.network.assign({ ...before, properties }, others, before) : before.addresses;
-  await change(context, before, { properties, addresses }, Object.keys(values), task);
+  await change(context, before, { properties, addresses }, Object.keys(values), task, scope);
   context.events.emit('ve.changed', { ve: uuid, data: { name: before.name, properties: Object.keys(values) } });
 }
 
@@ -83,23 +97,23 @@ export function checkNewName(context: VeContext, ve: VeRecord, name: string): vo
 }
 
 /** Write the record, then make the running VE follow; on failure both go back. */
-async function change(context: VeContext, before: VeRecord, fields: Partial<VeRecord>, names: string[], task: Task): Promise<void> {
+async function change(context: VeContext, before: VeRecord, fields: Partial<VeRecord>, names: string[], task: Task, scope: SetScope = 'both'): Promise<void> {
   const { init } = readRunState(context.settings, before.number);
   // What needs a restart waits for it in the files, too.
   const inFiles = names.filter((name) => IN_GUEST_FILES.includes(name));
-  const now = inFiles.some((name) => findProperty(name).change === 'live');
+  const now = scope === 'both' && inFiles.some((name) => findProperty(name).change === 'live');
   task.phase('change', { before });
   task.undo('record', () => context.store.updateVe(before));
   const after = updateVe(context.store, before.uuid, { ...fields, ...(inFiles.length > 0 && (!init || !now) && { guestDirty: true }) });
-  if (!init) return;
-  task.undo('running', () => follow(context, after, before, init, now));
-  await follow(context, before, after, init, now);
+  if (!init || scope === 'config') return;
+  task.undo('running', () => follow(context, after, before, init, now, names));
+  await follow(context, before, after, init, now, names);
 }
 
-/** Make a running VE, and its next boot, what its record says. */
-export async function follow(context: VeContext, before: VeRecord, after: VeRecord, init: ProcessId, inFiles: boolean): Promise<void> {
+/** Make a running VE, and its next boot, what its record says. @param names only the limits among these properties; default all */
+export async function follow(context: VeContext, before: VeRecord, after: VeRecord, init: ProcessId, inFiles: boolean, names?: readonly string[]): Promise<void> {
   const properties = resolveProperties(after.properties);
-  context.resources.apply(after.number, properties);
+  context.resources.apply(after.number, properties, names);
   if (linksOf(context, before) !== linksOf(context, after)) {
     if (!isAlive(init)) throw new VeldError('ve.not_running', `${after.name} has just ended.`);
     await context.network.relink(before, after, init.pid);

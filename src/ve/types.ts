@@ -224,6 +224,16 @@ export type TemplateView = TemplateRecord & {
   spares: number;
 };
 
+/** Where a change is made: in the VE that runs and in what is kept of it, or in one of the two. */
+export type SetScope = 'both' | 'live' | 'config';
+
+export interface SetOptions {
+  /** Accept properties that need a restart. */
+  nextStart?: boolean;
+  /** Default both. */
+  scope?: SetScope;
+}
+
 /** `task` answers at once with the operation's record; wait for it through the operations. */
 export interface VeManager {
   list(): VeView[];
@@ -264,8 +274,8 @@ export interface VeManager {
   thaw(key: string, requestId: string | null): OperationRecord;
   destroy(key: string, options: { force?: boolean }, requestId: string | null): OperationRecord;
   rename(key: string, name: string, requestId: string | null): OperationRecord;
-  /** `null` as a value unsets. @param nextStart accept properties that need a restart */
-  set(key: string, changes: Record<string, unknown>, options: { nextStart?: boolean }, requestId: string | null): OperationRecord;
+  /** `null` as a value unsets. */
+  set(key: string, changes: Record<string, unknown>, options: SetOptions, requestId: string | null): OperationRecord;
   exec(key: string, request: ExecRequest): Promise<ExecSession>;
   shell(key: string, request: ShellRequest): Promise<ExecSession>;
   console(key: string, request: ConsoleRequest): Promise<ExecSession>;
