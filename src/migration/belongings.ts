@@ -107,6 +107,8 @@ export const PROPERTY_WAYS: Record<PropertyName, Way> = {
   'network.dns': AS_IT_IS,
   'network.search': AS_IT_IS,
   'network.mtu': AS_IT_IS,
+  'network.rate.in': AS_IT_IS,
+  'network.rate.out': AS_IT_IS,
   'network.publish': ['sent', 'must be free there'],
   'network.allow': AS_IT_IS,
   'network.deny': AS_IT_IS,

@@ -12,6 +12,7 @@ import { interfacesOf } from './interfaces.ts';
 import { linkLocal, parseIp } from './ip.ts';
 import type { Names } from './names.ts';
 import type { PlanContext } from './plan.ts';
+import { RATE_MAPS, RATE_RULE } from './rates.ts';
 
 /** One element: the set, and the element in nft's language. */
 export interface PortElement {
@@ -66,8 +67,10 @@ table bridge ${names.table} {
 
   chain prerouting {
     type filter hook prerouting priority -310; policy accept;
+    ${RATE_RULE}
     iifname "${names.linkPrefix}*" jump from_ve
   }
+${RATE_MAPS}
   chain from_ve {
     iifname @open accept
     iifname . ether saddr != @ports counter name forged drop

@@ -14,6 +14,7 @@ import type { Names } from './names.ts';
 import type { PlanContext } from './plan.ts';
 import type { Pool } from './pools.ts';
 import { HAIRPIN_RULE, PUBLISH_CHAINS, elementLines, publishElements, publishMaps } from './publish.ts';
+import { RATE_MAPS, RATE_RULE, rateLines } from './rates.ts';
 import { RULE_MAPS, ruleLines } from './rules.ts';
 
 /** One element: packets of this source may come in by this link. */
@@ -57,12 +58,12 @@ export function sourcesOf(ve: VeRecord, context: PlanContext): Source[] {
   ].map((address) => ({ link, mac, address })));
 }
 
-/** What a VE has in the table besides its sources: published ports and rules. Lines of nft; those that remove may be used when nothing is there. */
+/** What a VE has in the tables besides its sources and ports: published ports, rules and rates. Lines of nft; those that remove may be used when nothing is there. */
 export function ownLines(ve: VeRecord, context: PlanContext): { add: string; remove: string } {
   const elements = publishElements(ve, context);
-  const rules = ruleLines(ve, context);
+  const [rules, rates] = [ruleLines(ve, context), rateLines(ve, context)];
   const add = elementLines('add', context.names, elements);
-  return { add: add + rules.add, remove: add + elementLines('delete', context.names, elements) + rules.remove };
+  return { add: add + rules.add + rates.add, remove: add + elementLines('delete', context.names, elements) + rules.remove + rates.remove };
 }
 
 /**
@@ -101,8 +102,10 @@ ${RULE_MAPS}
 
   chain prerouting {
     type filter hook prerouting priority -310; policy accept;
+    ${RATE_RULE}
     iifname ${ve} jump from_ve
   }
+${RATE_MAPS}
   chain from_ve {
     meta nfproto ipv4 iifname . ether saddr . ip saddr @sources4 goto from_ve_checked
     meta nfproto ipv6 iifname . ether saddr . ip6 saddr @sources6 goto from_ve_checked

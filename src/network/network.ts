@@ -27,6 +27,7 @@ import { createAllocator, parsePools } from './pools.ts';
 import { addProxies, proxied, removeProxies } from './proxies.ts';
 import { checkPublish, forgetPublished, publishElements, publishedOf } from './publish.ts';
 import { checkReady } from './ready.ts';
+import { rateLines } from './rates.ts';
 import { relinkInterfaces } from './relink.ts';
 import type { NetworkManager } from './types.ts';
 import { networkWarnings } from './warnings.ts';
@@ -102,7 +103,7 @@ export function createNetwork(settings: Settings, records: () => readonly VeReco
     const sources = uniqueSources([...ves === undefined ? before : [], ...guests.flatMap((ve) => sourcesOf(ve, context))]);
     const { veToVe, veToHost, domain } = settings.network;
     const table = tableScript({ names, pools, uplinks, veToVe, veToHost, resolver: domain !== '' }, sources, guests, context);
-    await nftApply(table + bridgeTableScript(names, guests.flatMap((ve) => portsOf(ve, context))));
+    await nftApply([table, bridgeTableScript(names, guests.flatMap((ve) => portsOf(ve, context))), ...guests.map((ve) => rateLines(ve, context).add)].join(''));
     const now = proxied(sources.map(({ address }) => address), pools);
     await addProxies(now, uplinks);
     await removeProxies(proxied((listed ?? []).map(({ address }) => address), pools).filter((address) => !now.includes(address)));

@@ -89,6 +89,21 @@ export const NETWORK_PROPERTIES: readonly PropertyRow[] = [
     help: 'Largest packet of eth0; `auto` is 1500, on a bridge what the bridge has.',
   },
   {
+    name: 'network.rate.in',
+    type: { kind: 'rate', min: 8000, unlimited: true },
+    default: null,
+    change: 'live',
+    help: 'Most that the VE receives by all its interfaces of a kind, in bits a second: `10mbit`. What it did not use of the last second it may have at once.',
+    vzctl: { option: 'rate', key: 'RATE' },
+  },
+  {
+    name: 'network.rate.out',
+    type: { kind: 'rate', min: 8000, unlimited: true },
+    default: null,
+    change: 'live',
+    help: 'Most that the VE sends, likewise.',
+  },
+  {
     name: 'network.publish',
     type: { kind: 'list', item: 'publish', maxItems: 64 },
     default: [],

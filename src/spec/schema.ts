@@ -55,6 +55,7 @@ function plainSchema({ type }: PropertyRow): JsonSchema {
     case 'integer':
     case 'percent':
     case 'seconds': return { type: 'integer', minimum: type.min, maximum: type.max };
+    case 'rate':
     case 'bytes': return { type: 'integer', minimum: type.min, maximum: Number.MAX_SAFE_INTEGER };
     case 'ranges': return { type: 'string', maxLength: MAX_INPUT, pattern: '^[0-9]+(-[0-9]+)?(,[0-9]+(-[0-9]+)?)*$' };
     case 'choice': return { type: 'string', enum: [...type.choices] };

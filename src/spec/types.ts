@@ -10,6 +10,8 @@ export type PropertyType =
   | { kind: 'bytes'; min: number; unlimited: boolean }
   /** Percent of one CPU; accepts 150%, `unlimited` (null). */
   | { kind: 'percent'; min: number; max: number; unlimited: boolean }
+  /** Bits a second; accepts 10mbit, 1.5gbit, `unlimited` (null). */
+  | { kind: 'rate'; min: number; unlimited: boolean }
   /** Whole seconds; accepts 30s, 5m. */
   | { kind: 'seconds'; min: number; max: number }
   /** Numbers and ranges of them as the kernel writes CPUs: `0-3,8`; kept as the shortest such text. */
@@ -85,6 +87,9 @@ export interface Properties {
   'network.search': string[];
   /** Null: 1500, on a bridge the bridge's. */
   'network.mtu': number | null;
+  /** Bits a second, to the VE and from it. */
+  'network.rate.in': number | null;
+  'network.rate.out': number | null;
   'network.publish': string[];
   'network.allow': string[];
   'network.deny': string[];

@@ -14,6 +14,8 @@ const MAX_TEXT = 8192;
 const MAX_WORDS = 65_536;
 /** 1024 to the power of the index. */
 const BYTE_UNITS = ['', 'K', 'M', 'G', 'T', 'P'];
+/** 1000 to the power of the index. */
+const BIT_UNITS = ['', 'k', 'm', 'g', 't'];
 const SECOND_UNITS: Record<string, number> = { s: 1, m: 60, h: 3600, d: 86_400 };
 const BOOLEANS: Record<string, boolean> = { on: true, yes: true, true: true, off: false, no: false, false: false };
 /** Control characters, line separators, halves of surrogate pairs, and marks that turn the direction of text around. */
@@ -43,6 +45,7 @@ export function formatValue(row: PropertyRow, value: unknown): string {
     case 'boolean': return value === true ? 'on' : 'off';
     case 'bytes': return formatBytes(value as number);
     case 'percent': return `${value as number}%`;
+    case 'rate': return formatBits(value as number);
     case 'seconds': return formatSeconds(value as number);
     case 'words': return (value as string[]).length === 0 ? 'none' : formatWords(value as string[]);
     case 'list': return (value as string[]).length === 0 ? 'none' : (value as string[]).join(type.item === 'interface' ? ' ' : ',');
@@ -60,6 +63,7 @@ export function describeType(row: PropertyRow): string {
     case 'integer': return `a whole number${type.unit === undefined ? '' : ` of ${type.unit}`} from ${type.min} to ${type.max}${rest}${auto}`;
     case 'bytes': return `an amount of bytes such as 512M or 1GiB (K, M, G, T, P are powers of 1024)${type.min > 0 ? `, at least ${formatBytes(type.min)}` : ''}${rest}`;
     case 'percent': return `percent of one CPU such as 150%, from ${type.min}% to ${type.max}%${rest}`;
+    case 'rate': return `bits a second such as 500kbit, 10mbit or 1.5gbit (powers of 1000), at least ${formatBits(type.min)}${rest}`;
     case 'seconds': return `a time such as 30s or 5m, from ${formatSeconds(type.min)} to ${formatSeconds(type.max)}`;
     case 'ranges': return `${type.what} such as 0-3,8, from 0 to ${type.max}${auto}`;
     case 'choice': return `one of ${type.choices.join(', ')}`;
@@ -123,6 +127,7 @@ function read(row: PropertyRow, given: unknown): unknown {
     case 'integer': return within(readNumber(input, /^(\d{1,16})$/, () => 1), type.min, type.max);
     case 'bytes': return within(readBytes(input), type.min, Number.MAX_SAFE_INTEGER);
     case 'percent': return within(readNumber(input, /^(\d{1,16})%?$/, () => 1), type.min, type.max);
+    case 'rate': return within(readBits(input), type.min, Number.MAX_SAFE_INTEGER);
     case 'seconds': return within(readNumber(input, /^(\d{1,16})([smhd]?)$/, (unit) => SECOND_UNITS[unit] ?? 1), type.min, type.max);
     case 'ranges': return readRanges(input, type.max);
     case 'choice': return typeof input === 'string' && type.choices.includes(input) ? input : REFUSED;
@@ -158,6 +163,23 @@ function readBytes(input: unknown): unknown {
   const scale = 10 ** (found[2] ?? '').length;
   const part = Number(found[2] ?? '0') * unit;
   return part % scale === 0 ? Number(found[1]) * unit + part / scale : REFUSED;
+}
+
+/** As tc(8) and ip(8) say rates: `10mbit`. `10M` is refused: some mean bytes by it. */
+function readBits(input: unknown): unknown {
+  if (typeof input === 'number') return input;
+  if (typeof input !== 'string') return REFUSED;
+  const found = /^(\d{1,16})(?:\.(\d{1,6}))?([kmgt]?)bit(?:\/s|ps)?$/i.exec(input);
+  if (found === null) return REFUSED;
+  const [unit, scale] = [1000 ** BIT_UNITS.indexOf(found[3]!.toLowerCase()), 10 ** (found[2] ?? '').length];
+  const part = Number(found[2] ?? '0') * unit;
+  return part % scale === 0 ? Number(found[1]) * unit + part / scale : REFUSED;
+}
+
+function formatBits(bits: number): string {
+  let unit = BIT_UNITS.length - 1;
+  while (bits % 1000 ** unit !== 0) unit--;
+  return `${bits / 1000 ** unit}${BIT_UNITS[unit]}bit`;
 }
 
 /** An amount of bytes as properties take it: `512M`, `1.5GiB`, `4096`. @returns undefined for what is none */

@@ -1,6 +1,7 @@
 /** Limits of a VE: each is filled from inside, refused as the kernel refuses it, and raised while the VE runs; its neighbour notices nothing. */
 import assert from 'node:assert/strict';
 import { existsSync, readFileSync } from 'node:fs';
+import { connect } from 'node:net';
 import { after, test } from 'node:test';
 import { cgroupsOf } from '../lib/leftovers.ts';
 import { fileInstance } from '../lib/instance.ts';
@@ -131,6 +132,38 @@ test('priority of the disk: set, or refused with what the disk lacks', async () 
   const { code, stderr } = await veld.cli('set', 'web', 'io.priority=7');
   if (code === 0) await set('--unset', 'io.priority');
   else assert.match(stderr, /io\.priority cannot be held on this host: .*bfq/);
+});
+
+/** Sends so many bytes for `get N`, and takes as many for `put N`, one connection after the other. */
+const TRANSFER = `use IO::Socket; $s = IO::Socket::INET->new(Listen => 5, LocalPort => 7300, ReuseAddr => 1) or die;
+while ($c = $s->accept) { $c->autoflush(1); ($w, $n) = split " ", <$c>; if ($w eq "get") { print $c "x" x 65536 for 1 .. $n >> 16 } else { $n -= sysread $c, $b, 65536 while $n > 0; print $c "done" } close $c }`;
+
+test('network: what it sends and what it receives is held to its rate, each by itself', { timeout: 120_000 }, async (t) => {
+  await sh(`systemd-run --quiet --unit=transfer perl -e '${TRANSFER}'`);
+  const [address] = (await veld.show('web')).addresses;
+  const SIZE = 4 << 20;
+  const transfer = (what: 'get' | 'put'): Promise<number> => new Promise((resolve, reject) => {
+    const since = performance.now();
+    const socket = connect(7300, address);
+    let came = 0;
+    socket.on('error', reject).on('data', (chunk: Buffer) => { came += chunk.length; }).on('close', () => {
+      if (came < (what === 'get' ? SIZE : 4)) reject(new Error(`${came} bytes came`));
+      else resolve(performance.now() - since);
+    });
+    socket.write(`${what} ${SIZE}\n`);
+    if (what === 'put') socket.write(Buffer.alloc(SIZE));
+  });
+  await until('the server', () => transfer('get').then(() => true, () => false));
+  for (const [direction, slow, quick] of [['out', 'get', 'put'], ['in', 'put', 'get']] as const) {
+    await set(`network.rate.${direction}=8mbit`);
+    const [held, free] = [await transfer(slow), await transfer(quick)];
+    t.diagnostic(`${direction} at 8 Mbit/s: 4 MiB in ${Math.round(held)} ms; the other way in ${Math.round(free)} ms`);
+    // A second's worth goes at once.
+    assert.ok(held > 2500, `${held} ms`);
+    assert.ok(free < held, `${free} ms the other way`);
+    await set('--unset', `network.rate.${direction}`);
+    assert.ok(await transfer(slow) < held, 'without');
+  }
 });
 
 test('of the running VE alone, and of its record alone', async () => {
