@@ -92,8 +92,25 @@ export function everydayTests(host: Host): void {
     await host.exec('demo', 'timeout', '4', 'sh', '-c', 'while :; do :; done');
     assert.ok((await used()) - before < 2_000_000, 'the loop took more CPU than the limit allows');
     assert.ok(Number(/nr_throttled (\d+)/.exec(await host.control(demo, 'cpu.stat'))?.[1]) > 10);
-    await host.set('demo', { 'cpu.limit': null });
+    await host.set('demo', { 'cpu.burst': '10%' });
+    assert.equal(await host.control(demo, 'cpu.max.burst'), '10000');
+    await host.set('demo', { 'cpu.limit': null, 'cpu.burst': null });
     assert.equal(await host.control(demo, 'cpu.max'), 'max 100000');
+
+    await host.set('demo', { 'cpu.count': 1 });
+    assert.match(await host.control(demo, 'cpuset.cpus'), /^\d$/);
+    assert.equal(await host.said('demo', 'sh', '-c', 'nproc; grep -c ^processor /proc/cpuinfo'), '1\n1');
+    await host.set('demo', { 'cpu.count': null });
+    assert.equal(await host.control(demo, 'cpuset.cpus'), '');
+
+    // What goes through the page cache, too, is the VE's own here.
+    await host.set('demo', { 'io.limit': '4M' });
+    assert.match(await host.control(demo, 'io.max'), /rbps=4194304 wbps=4194304/);
+    const since = performance.now();
+    await host.said('demo', 'sh', '-c', 'dd if=/dev/urandom of=/root/io bs=1M count=12 conv=fsync 2>/dev/null; rm /root/io');
+    assert.ok(performance.now() - since > 1500, '12 MiB at 4 MiB a second');
+    await host.set('demo', { 'io.limit': null });
+    assert.doesNotMatch(await host.control(demo, 'io.max'), /wbps=\d/);
 
     assert.notEqual((await host.exec('demo', 'perl', '-e', '$x = "x" x (400 << 20)')).exitCode, 0);
     assert.match(await host.control(demo, 'memory.events'), /oom_kill [1-9]/);
