@@ -2,11 +2,12 @@
  * The memory in a state on its way while criu still writes it: who waited for the end of that would have the VE stand for both, one after the other. criu writes these
  * images from front to back, and never again. Both sides: they come in parts, and what had come is void when criu begins anew.
  */
-import { closeSync, createReadStream, existsSync, mkdirSync, openSync, readdirSync, rmSync, statfsSync, statSync, watch, writeSync, type FSWatcher } from 'node:fs';
+import { closeSync, createReadStream, existsSync, mkdirSync, openSync, readdirSync, rmSync, statfsSync, statSync, watch, type FSWatcher } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { VeldError } from '../lib/errors.ts';
 import type { FrameStream } from './frames.ts';
 import { LEFT, type AnewMessage, type PartMessage } from './types.ts';
+import { WriteBehind } from './write-behind.ts';
 
 /** Images with nothing but memory. */
 const PAGES = /^images\/pages-\d+\.img$/;
@@ -123,17 +124,20 @@ export class EarlyReceived {
     const full = (cause?: unknown): VeldError => new VeldError('disk.full', 'There is no space for its memory on that node.', { cause });
     if (size + LEFT.disk > bavail * bsize) throw full();
     const fd = openSync(file, there === 0 ? 'w' : 'a', 0o644);
+    const behind = new WriteBehind();
     try {
       let left = size;
-      await link.receiveParts((chunk) => {
+      await link.receiveParts(async (chunk) => {
         left -= chunk.length;
         if (left < 0) wrong('more than it had announced');
-        for (let done = 0; done < chunk.length;) done += writeSync(fd, chunk, done);
+        await behind.write(fd, chunk);
       });
+      await behind.end();
       if (left > 0) wrong('less than it had announced');
     } catch (error) {
       throw (error as NodeJS.ErrnoException).code === 'ENOSPC' ? full(error) : error;
     } finally {
+      await behind.end().catch(() => {}); // said above, or what else went wrong is
       closeSync(fd);
     }
     this.#received.set(path, there + size);

@@ -2,7 +2,7 @@
  * The state of a VE's processes on its way: one message with the names and sizes of its files, then their contents, one after the other, as bulk data. (No tar and no box
  * as for disks: these are files of Veld and criu, all of them root's, in folders that no VE can reach.)
  */
-import { closeSync, createReadStream, openSync, readFileSync, writeSync } from 'node:fs';
+import { closeSync, createReadStream, openSync, readFileSync } from 'node:fs';
 import { link as linkFile, lstat, mkdir, readdir, stat, statfs } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { Readable } from 'node:stream';
@@ -11,6 +11,7 @@ import { VeldError } from '../lib/errors.ts';
 import type { FrameStream } from './frames.ts';
 import { refusal } from './refusal.ts';
 import { LEFT, type Done, type FilesMessage, type Refuse, type SnapshotMessage, type StateFile, type StateMessage } from './types.ts';
+import { WriteBehind } from './write-behind.ts';
 
 /** What a name may be made of: criu's and Veld's own are. */
 const NAME = /^(?!\.{1,2}$)[\w.@+-]{1,120}$/;
@@ -134,14 +135,16 @@ export async function receiveFiles(link: FrameStream, files: FilesMessage['files
   const rest = files.filter(({ same }) => same === undefined).values();
   /** The file that is being filled, and how much of it is to come. */
   const current = { fd: -1, left: 0 };
-  const close = (): void => {
-    if (current.fd >= 0) closeSync(current.fd);
+  const behind = new WriteBehind();
+  const close = async (): Promise<void> => {
+    const { fd } = current;
     current.fd = -1;
+    if (fd >= 0) await behind.end().finally(() => closeSync(fd));
   };
   /** Go on to the next file that is not empty. @returns whether there is one */
-  const next = (): boolean => {
+  const next = async (): Promise<boolean> => {
     for (const { path, size } of rest) {
-      close();
+      await close();
       const there = early.get(path);
       current.fd = openSync(join(folder, path), there === undefined ? 'wx' : 'a', 0o644);
       current.left = size - (there ?? 0);
@@ -150,23 +153,23 @@ export async function receiveFiles(link: FrameStream, files: FilesMessage['files
     return false;
   };
   try {
-    // Into the page cache, a part at a time: whoever went to another thread for that would wait longer than it takes.
-    await link.receiveParts((chunk) => {
+    await link.receiveParts(async (chunk) => {
       for (let at = 0; at < chunk.length;) {
-        if (current.left === 0 && !next()) throw new VeldError('migration.stream', 'The other node has sent more than it had announced.');
+        if (current.left === 0 && !await next()) throw new VeldError('migration.stream', 'The other node has sent more than it had announced.');
         const part = chunk.subarray(at, at + current.left);
-        for (let done = 0; done < part.length;) done += writeSync(current.fd, part, done);
+        await behind.write(current.fd, part);
         at += part.length;
         current.left -= part.length;
       }
     });
-    if (current.left > 0 || next()) throw new VeldError('migration.stream', 'The other node has sent less than it had announced.');
+    if (current.left > 0 || await next()) throw new VeldError('migration.stream', 'The other node has sent less than it had announced.');
+    await close();
     for (const { path, size, same } of files) if (same !== undefined) await linkEarlier(join(earlier!, same), join(folder, path), size);
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code === 'ENOSPC') throw new VeldError('disk.full', 'There is no space for its memory on that node.', { cause: error });
     throw error;
   } finally {
-    close();
+    await close().catch(() => {}); // said above, or what else went wrong is
   }
 }
 
