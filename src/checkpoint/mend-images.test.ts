@@ -9,8 +9,8 @@ import { image, message, number } from './testing/images.ts';
 const images = mkdtempSync(join(tmpdir(), 'veld-images-'));
 after(() => rmSync(images, { recursive: true }));
 
-const regular = (id: number, flags: number, name = 'usr/bin/x', ...size: Buffer[]): Buffer => (
-  Buffer.concat([number(1, 1), number(2, id), message(3, number(1, id), number(2, flags), number(3, 0), message(6, Buffer.from(name)), ...size)])
+const regular = (id: number, flags: number, name: string | Buffer = 'usr/bin/x', ...size: Buffer[]): Buffer => (
+  Buffer.concat([number(1, 1), number(2, id), message(3, number(1, id), number(2, flags), number(3, 0), message(6, Buffer.from(name as string)), ...size)])
 );
 
 const O_PATH = 0o10000000;
@@ -34,4 +34,12 @@ test('files of lxcfs have no size that could change', () => {
   writeFileSync(file, image(regular(1, 0, 'proc/stat', number(8, 1182)), regular(2, 0, 'srv/proc/stat', number(8, 1182))));
   mendImages({ images });
   assert.deepEqual(readFileSync(file), image(regular(1, 0, 'proc/stat'), regular(2, 0, 'srv/proc/stat', number(8, 1182))));
+});
+
+test('a name that is not UTF-8 stays what it is', () => {
+  const file = join(images, 'files.img');
+  const before = image(regular(1, 0, Buffer.from([0x73, 0x72, 0x76, 0x2f, 0xff, 0xfe]), number(8, 3)));
+  writeFileSync(file, before);
+  mendImages({ images });
+  assert.deepEqual(readFileSync(file), before);
 });

@@ -39,7 +39,7 @@ export function changeMessage(message: Uint8Array, changes: Changes): Buffer {
       if (change === 'left out') continue;
       if (change && !('number' in change)) {
         const content = bytes.subarray(start, at);
-        const changed = 'text' in change ? Buffer.from(change.text(content.toString('utf8'))) : changeMessage(content, change.message);
+        const changed = 'text' in change ? changeText(content, change.text) : changeMessage(content, change.message);
         parts.push(bytes.subarray(from, afterKey), varint(BigInt(changed.length)), changed);
         continue;
       }
@@ -50,6 +50,13 @@ export function changeMessage(message: Uint8Array, changes: Changes): Buffer {
     parts.push(bytes.subarray(from, at));
   }
   return Buffer.concat(parts);
+}
+
+/** A text that stays the same stays so to the byte: names of files need not be UTF-8. */
+function changeText(content: Buffer, change: (text: string) => string): Buffer {
+  const text = content.toString('utf8');
+  const changed = change(text);
+  return changed === text ? content : Buffer.from(changed);
 }
 
 function readVarint(bytes: Buffer, from: number): [value: bigint, after: number] {
