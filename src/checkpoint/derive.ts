@@ -4,7 +4,7 @@
  * Images of criu (criu.org, "Images"): two magic numbers of 32 bits, then messages, each behind its length in 32 bits, little endian. Which fields
  * hold ids of the host: images/userns.proto and images/cgroup.proto of criu; everything else counts as the VE itself does.
  */
-import { readdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
+import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { VeldError } from '../lib/errors.ts';
 import { linkImages } from './parent.ts';
@@ -32,20 +32,6 @@ export function deriveImages(from: StateFolder, to: StateFolder, uids: { from: n
   linkImages(from.images, to.images, (name) => (moved || !LEFT_OUT.test(name)) && !name.endsWith('.log') && !anew.has(name));
   for (const { name, changes } of changed) writeFileSync(join(to.images, name), changeImage(readFileSync(join(from.images, name)), changes, name), { mode: 0o644 });
   linkImages(from.runtime, to.runtime);
-}
-
-/**
- * Take out of a state what criu would write into files of the VE's groups: libexec/veld-groups knows better, and criu 4.2 fails on
- * cgroup.subtree_control, whose empty content it takes for a controller.
- */
-export function dropGroupProperties(state: StateFolder): void {
-  // cgroup_entry: controllers = 2; cg_controller_entry: dirs = 2; cgroup_dir_entry: children = 2, properties = 3
-  const folder: Record<number, Changes[number]> = { 3: 'left out' };
-  folder[2] = { message: folder };
-  const file = join(state.images, 'cgroup.img');
-  // A new file: snapshots have this one, too.
-  writeFileSync(`${file}.new`, changeImage(readFileSync(file), { 2: { message: { 2: { message: folder } } } }, 'cgroup.img'), { mode: 0o644 });
-  renameSync(`${file}.new`, file);
 }
 
 function changesOf(name: string, shift: (id: number) => number): Changes | undefined {

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
-import { changeMessage, varint, type Changes } from './protobuf.ts';
+import { changeMessage, textsOf, varint, type Changes } from './protobuf.ts';
 
 /** A field: key, then content. */
 const number = (field: number, value: number): Buffer => Buffer.concat([varint(BigInt(field << 3)), varint(BigInt(value))]);
@@ -34,6 +34,15 @@ test('what is left out is gone, and nothing else', () => {
   const inner = Buffer.concat([number(1, 5), bytes(3, Buffer.from('x')), bytes(3, Buffer.from('y'))]);
   const message = Buffer.concat([bytes(1, inner), bytes(3, Buffer.from('stays')), number(4, 7)]);
   assert.ok(changeMessage(message, { 1: { message: { 3: 'left out' } }, 4: 'left out' }).equals(Buffer.concat([bytes(1, number(1, 5)), bytes(3, Buffer.from('stays'))])));
+});
+
+test('messages are kept or left out by what is in them, and what is no text stays as it is', () => {
+  const raw = Buffer.from([0xff, 0x2f, 0xfe]);
+  const named = (name: string | Buffer): Buffer => bytes(2, Buffer.concat([number(3, 9), bytes(1, Buffer.from(name as string))]));
+  const message = Buffer.concat([named('a'), named('b'), named(raw), number(1, 1)]);
+  assert.deepEqual(textsOf(message.subarray(2, 2 + message[1]!), 1), ['a']);
+  const changed = changeMessage(message, { 2: { message: { 1: { text: (text) => text.replace('b', 'longer') } }, keep: (inner) => !textsOf(inner, 1).includes('a') } });
+  assert.ok(changed.equals(Buffer.concat([named('longer'), named(raw), number(1, 1)])));
 });
 
 test('what is no message is refused', () => {

@@ -3,8 +3,11 @@
  * the byte. Format: protobuf.dev, "Encoding".
  */
 
-/** What becomes of a field: a number or string by a function (a number without an answer is left out), a message by the fields in it, each by its number; or nothing. */
-export type Change = { number: (value: number) => number | undefined } | { text: (value: string) => string } | { message: Changes } | 'left out';
+/**
+ * What becomes of a field: a number or string by a function (a number without an answer is left out), a message by the fields in it, each by its number
+ * (where `keep` does not want it, it is left out); or nothing.
+ */
+export type Change = { number: (value: number) => number | undefined } | { text: (value: string) => string } | { message: Changes; keep?: (message: Buffer) => boolean } | 'left out';
 export type Changes = Readonly<Record<number, Change>>;
 
 const VARINT = 0, FIXED64 = 1, BYTES = 2, FIXED32 = 5;
@@ -39,6 +42,7 @@ export function changeMessage(message: Uint8Array, changes: Changes): Buffer {
       if (change === 'left out') continue;
       if (change && !('number' in change)) {
         const content = bytes.subarray(start, at);
+        if ('keep' in change && !change.keep?.(content)) continue;
         const changed = 'text' in change ? changeText(content, change.text) : changeMessage(content, change.message);
         parts.push(bytes.subarray(from, afterKey), varint(BigInt(changed.length)), changed);
         continue;
@@ -57,6 +61,13 @@ function changeText(content: Buffer, change: (text: string) => string): Buffer {
   const text = content.toString('utf8');
   const changed = change(text);
   return changed === text ? content : Buffer.from(changed);
+}
+
+/** The strings that a field of a message holds, in their order. @throws RangeError for what is not a message */
+export function textsOf(message: Uint8Array, field: number): string[] {
+  const found: string[] = [];
+  changeMessage(message, { [field]: { text: (text) => (found.push(text), text) } });
+  return found;
 }
 
 function readVarint(bytes: Buffer, from: number): [value: bigint, after: number] {

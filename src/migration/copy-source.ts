@@ -56,9 +56,9 @@ export async function copyAway(context: VeContext, peers: Peers, uuid: string, r
     });
     if (owned.type === 'refuse') throw refusal(owned);
     link.hurry(PATIENCE.idle);
-    const arrived = await link.receive<Arrived>('arrived').then(readArrived).catch((error: unknown) => ({ number: 0, trouble: `It was not heard of again: ${(error as Error).message}` }));
+    const arrived = await link.receive<Arrived>('arrived').then(readArrived).catch((error: unknown) => ({ number: 0, notes: [], trouble: `It was not heard of again: ${(error as Error).message}` }));
     context.events.emit('ve.copied', { ve: uuid, data: { name: ve.name, copy: name, node: peer.name } });
-    return { ...result, number: arrived.number || null, bytes: link.sent, uncompressed: link.given, took: performance.now() - began, trouble: arrived.trouble };
+    return { ...result, notes: [...result.notes, ...arrived.notes], number: arrived.number || null, bytes: link.sent, uncompressed: link.given, took: performance.now() - began, trouble: arrived.trouble };
   } finally {
     task.signal.removeEventListener('abort', close);
     link.close();

@@ -85,12 +85,16 @@ function checkTemplate({ template, ve }: Offer): void {
 /** @throws VeldError `migration.stream` */
 export function checkAccept({ template, notes, compress }: Accept): Accept {
   if (typeof template !== 'boolean' || !isTexts(notes)) throw none('an answer to an offer');
-  return { type: 'accept', template, notes: notes.slice(0, NOTES).map((note) => plain(note)), compress: compress === ZSTD ? ZSTD : null };
+  return { type: 'accept', template, notes: shownNotes(notes), compress: compress === ZSTD ? ZSTD : null };
 }
 
 /** It is there, whatever is wrong with what it says: that is left out. */
-export function readArrived({ number, trouble }: Arrived): Pick<Arrived, 'number' | 'trouble'> {
-  return { number: isCount(number) ? number : 0, trouble: trouble === null ? null : plain(trouble) || 'It did not say in words what went wrong.' };
+export function readArrived({ number, trouble, notes }: Arrived): Pick<Arrived, 'number' | 'trouble'> & { notes: string[] } {
+  return { number: isCount(number) ? number : 0, trouble: trouble === null ? null : plain(trouble) || 'It did not say in words what went wrong.', notes: isTexts(notes) ? shownNotes(notes) : [] };
+}
+
+function shownNotes(notes: readonly string[]): string[] {
+  return notes.slice(0, NOTES).map((note) => plain(note));
 }
 
 function none(what: string): VeldError {

@@ -73,10 +73,6 @@ export function checkOffer(context: VeContext, offer: Offer): { ve: VeRecord; te
 
 function checkNeeds({ settings }: VeContext, needs: NonNullable<Offer['needs']>): string[] {
   if (needs.architecture !== process.arch) throw new VeldError('migration.refused', `That node is ${process.arch}, and its programs are for ${needs.architecture}.`, { hint: 'Stop it, and make it anew there.' });
-  const { mode } = findHierarchies();
-  if (needs.cgroups !== mode) {
-    throw new VeldError('migration.refused', `That node has its control groups as ${mode}, and this one as ${shown(needs.cgroups)}: its processes are in groups that there are not.`, { hint: 'Stop it first: at rest it can go there. Or boot both nodes alike (systemd.unified_cgroup_hierarchy, see kernel-command-line(7)).' });
-  }
   const here = new Set(processorExtensions());
   const missing = needs.processor.filter((name) => !here.has(name));
   if (missing.length > 0) {
@@ -88,17 +84,16 @@ function checkNeeds({ settings }: VeContext, needs: NonNullable<Offer['needs']>)
     throw new VeldError('migration.refused', `The engine ${needs.engine.slice(0, 12)}, which alone can read its state, is not on that node.`, { hint: 'Build the same engine there: `./quickstart` on both nodes from the same release of Debian.', cause: error });
   }
   if (freemem() < needs.memory + LEFT.memory) throw new VeldError('migration.refused', `That node has ${mib(freemem())} of memory left, and it uses ${mib(needs.memory)}.`, { hint: 'Make room there.' });
-  return needs.kernel === release() ? [] : [`The other node's kernel is ${release()}, this one's ${needs.kernel}.`];
+  return [
+    ...needs.kernel === release() ? [] : [`The other node's kernel is ${release()}, this one's ${needs.kernel}.`],
+    // What a VE has for itself from a host with cgroup v2 no other can hold. What it was that it had it tells when it is there.
+    ...needs.cgroups === 'v2' && findHierarchies().mode !== 'v2' ? ['That node has the controllers of control groups on cgroup v1, where a VE gets none: limits that it has set for its own services (MemoryMax=, TasksMax= ...) are not held there, until it is on a node with cgroup v2 again. Its own limits are.'] : [],
+  ];
 }
 
 /** RFC 1918 and RFC 4193. */
 function isPrivate(address: string): boolean {
   return /^(10\.|192\.168\.|172\.(1[6-9]|2\d|3[01])\.|f[cd])/i.test(address);
-}
-
-/** What another node calls its own. */
-function shown(mode: string): string {
-  return ['v1', 'v2', 'hybrid'].includes(mode) ? mode : 'something else';
 }
 
 function mib(bytes: number): string {

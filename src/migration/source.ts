@@ -47,13 +47,13 @@ export async function migrateAway(context: VeContext, peers: Peers, uuid: string
     if (request.dryRun) return result;
     const stood = await carry({ context, peers, link, ve, template, along, offer, accept, peer, task, maxFreeze: request.maxFreeze ?? null });
     link.hurry(PATIENCE.idle);
-    const arrived = await link.receive<Arrived>('arrived').then(readArrived).catch((error: unknown) => ({ number: 0, trouble: `It was not heard of again: ${(error as Error).message}` }));
+    const arrived = await link.receive<Arrived>('arrived').then(readArrived).catch((error: unknown) => ({ number: 0, notes: [], trouble: `It was not heard of again: ${(error as Error).message}` }));
     const running = stood && performance.now() - stood.since;
     if (stood) learn(stood.speed, stood.left, running!);
     task.progress(97, 'removing it here');
     await departed(context, ve, offer.id);
     context.events.emit('ve.departed', { ve: uuid, data: { name: ve.name, node: peer.name } });
-    return { ...result, number: arrived.number || null, bytes: link.sent, uncompressed: link.given, took: performance.now() - began, stood: running, ...stood && { expected: stood.expected, memoryRounds: stood.memoryRounds, phases: stood.phases }, trouble: arrived.trouble };
+    return { ...result, notes: [...result.notes, ...arrived.notes], number: arrived.number || null, bytes: link.sent, uncompressed: link.given, took: performance.now() - began, stood: running, ...stood && { expected: stood.expected, memoryRounds: stood.memoryRounds, phases: stood.phases }, trouble: arrived.trouble };
   } finally {
     link.close();
   }

@@ -14,6 +14,7 @@ import { removeVe } from '../ve/destroy.ts';
 import { bringCopy } from '../ve/arrive-copy.ts';
 import { dropUnusedLayers } from '../ve/layers.ts';
 import { bringBack } from '../ve/resume.ts';
+import { unheldIn } from '../ve/run-folder.ts';
 import { isId } from './forms.ts';
 import { PATIENCE, type FrameStream } from './frames.ts';
 import { mayTake, targetAnswer } from './handover.ts';
@@ -47,7 +48,7 @@ interface Session {
 }
 
 /** What has become of it, as the result of the operation. */
-interface Arrival extends Pick<Arrived, 'number' | 'addresses' | 'trouble'> {
+interface Arrival extends Pick<Arrived, 'number' | 'addresses' | 'trouble' | 'notes'> {
   node: string;
   kind: Kind;
 }
@@ -111,8 +112,8 @@ export function createReceiver(context: VeContext, begin: (kind: string, ve: VeR
     if (link.failure) return;
     if (error) return link.send(refuse(new VeldError('migration.refused', error.message, { hint: error.hint })));
     // Not before it is free for what whoever hears of it wants next.
-    const { number, addresses, trouble } = result as Arrival;
-    link.send({ type: 'arrived', number, addresses, trouble } as Arrived);
+    const there = result as Arrival;
+    link.send({ type: 'arrived', number: there.number, addresses: there.addresses, trouble: there.trouble, notes: there.notes } as Arrived);
   };
 
   return {
@@ -213,7 +214,8 @@ async function arrive(context: VeContext, link: FrameStream, offer: Offer, accep
   if (offer.kind === 'running') void announce(context, ve);
   events.emit(offer.copy ? 've.created' : 've.arrived', { ve: uuid, data: { name: ve.name, number: ve.number, node: peer.name } });
   await rm(incoming, { recursive: true, force: true });
-  return { node: peer.name, number: ve.number, addresses: ve.addresses, kind: offer.kind, trouble };
+  const unheld = offer.kind === 'running' ? unheldIn(settings, ve.number) : undefined;
+  return { node: peer.name, number: ve.number, addresses: ve.addresses, kind: offer.kind, trouble, notes: unheld === undefined ? [] : [`Not held there, because that node has the controllers on cgroup v1: ${unheld}.`] };
 }
 
 /** How often, and after what time in milliseconds, the neighbours are told where it is: one word may be lost (RFC 5227, 2.3: two, apart by 2 s). */

@@ -180,6 +180,8 @@ export interface Arrived extends Message {
   addresses: string[];
   /** What went wrong afterwards, if anything did: it is there all the same. */
   trouble: string | null;
+  /** What is otherwise there, in sentences, besides what was said before. */
+  notes?: string[];
 }
 
 /** What became of a migration: asked by a source that has granted it, and lost the connection. */

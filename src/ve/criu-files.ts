@@ -2,15 +2,16 @@
 import { copyFileSync, cpSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { release } from 'node:os';
 import { join } from 'node:path';
+import { readControl, words } from '../kernel/cgroup.ts';
 import { criuCacheFolder, criuConfig, CRIU_CACHE, hasGzip, prepareCriuCache, prepareCriuTools } from '../kernel/criu.ts';
 import { engineByFingerprint, type Engine } from '../kernel/engine.ts';
 import { helperProgram } from '../kernel/helper-program.ts';
 import { lxcfsSource, parseMountTable, type MountLine } from '../kernel/lxcfs-mounts.ts';
 import type { ProcessId } from '../kernel/process.ts';
 import { processorExtensions } from '../kernel/processor.ts';
-import { dropGroupProperties } from '../checkpoint/derive.ts';
 import { dumpOptions, memoryOptions, restoreOptions } from '../checkpoint/criu-options.ts';
 import { externalMounts } from '../checkpoint/external-mounts.ts';
+import { fitGroups } from '../checkpoint/groups.ts';
 import { mendImages } from '../checkpoint/mend-images.ts';
 import type { Manifest, StateFolder } from '../checkpoint/types.ts';
 import { WATCHED_IMAGE, watchedImage } from '../checkpoint/watches.ts';
@@ -90,7 +91,8 @@ export async function writeRestoreFiles({ settings, resources, lxcfs }: VeContex
   const folder = runFolder(settings, ve.number);
   const used = engineByFingerprint(settings.stateDir, engine);
   if (derived) adoptRuntime(folder, state);
-  dropGroupProperties(state);
+  const groups = resources.groups(ve.number);
+  fitGroups(state, words(readControl(groups.unified, 'cgroup.controllers')));
   const known = join(settings.runDir, 'crun', runtimeId(settings, ve.number));
   rmSync(known, { recursive: true, force: true });
   cpSync(state.runtime, known, { recursive: true });
@@ -104,7 +106,7 @@ export async function writeRestoreFiles({ settings, resources, lxcfs }: VeContex
   const initLine = ownInit ? fstabLine(used.catatonit, init, 'none', 'bind,ro') : '';
   putFile(folder, 'fstab.restore', readFileSync(join(folder, 'fstab'), 'utf8') + initLine + await cacheLine(used, settings));
   putFile(folder, 'restore.conf', criuConfig(restoreOptions({
-    state, group: resources.groups(ve.number).path, mounts, work: folder, closeTcp: derived?.closeTcp ?? false, sources: { lxcfs: lxcfs(), empty: emptyFolder(settings), init },
+    state, group: groups.path, mounts, work: folder, closeTcp: derived?.closeTcp ?? false, sources: { lxcfs: lxcfs(), empty: emptyFolder(settings), init },
   })));
   for (const name of ['given-up', 'keeper'] as const) mark(settings, ve.number, name, false);
   mark(settings, ve.number, 'console-lent', consoleKeeper !== undefined);

@@ -23,7 +23,7 @@ import { proveHealth } from './health.ts';
 import { updateGuestFiles } from './identity-files.ts';
 import { personalise } from './personalise.ts';
 import { shutGate } from './restore-gate.ts';
-import { mark, readRunState, runFolder } from './run-folder.ts';
+import { mark, readRunState, runFolder, unheldIn } from './run-folder.ts';
 
 /** @throws VeldError `ve.not_suspended`, `ve.running`, `checkpoint.unusable`, `engine.missing` */
 export function checkResumable({ settings, states }: VeContext, ve: VeRecord): void {
@@ -125,6 +125,8 @@ async function afterRestore(context: VeContext, ve: VeRecord, init: ProcessId, p
     await updateGuestFiles(context, ve, properties, init);
     updateVe(context.store, ve.uuid, { guestDirty: false });
   }
+  const unheld = unheldIn(context.settings, ve.number);
+  if (unheld !== undefined) context.log.warn({ ve: ve.uuid, name: ve.name, unheld }, 'limits that a VE has set for groups of its own are not held on this host, which has the controllers on cgroup v1');
   const folder = runFolder(context.settings, ve.number);
   // None is left alone when another fails.
   const results = await Promise.allSettled([run('flock', [join(folder, 'opening'), 'test', '-s', join(folder, 'opened')], { allow: true }), silentAddresses(context, ve, manifest), prove(context, ve, init)]);

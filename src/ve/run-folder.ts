@@ -4,12 +4,13 @@
  *
  * Written here: `env` (shell variables), `config.template` and `config.plain` (with and without lxcfs), `fstab` and `fstab.root` (the VE's mounts, see fstab(5)), `links.batch`, `host.batch`,
  * `guest.batch`, `guest6.batch`, `guest.sysctls` (see NetworkPlan), `hold` (create, but let the daemon start), `stopping` (a reboot is not wanted).
- * Left by the scripts: `init` (`PID STARTTIME`), `tracked` (of a VE that goes on after a live snapshot: `ID SECONDS`, see {@link takeTrackedSince}), `old-init` (of one that goes on at once: what was its init, which may be dying still), `exited` (`CODE EPOCHSECONDS`), `config.json` (of this boot).
+ * Left by the scripts: `init` (`PID STARTTIME`), `tracked` (of a VE that goes on after a live snapshot: `ID SECONDS`, see {@link takeTrackedSince}), `unheld` (see {@link unheldIn}), `old-init` (of one that goes on at once: what was its init, which may be dying still), `exited` (`CODE EPOCHSECONDS`), `config.json` (of this boot).
  */
 import { chmodSync, closeSync, existsSync, linkSync, mkdirSync, openSync, readFileSync, readdirSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { readIfExists } from '../lib/files.ts';
 import type { Settings } from '../lib/settings.ts';
+import { unheldLimits } from '../checkpoint/groups.ts';
 import type { Engine } from '../kernel/engine.ts';
 import { isAlive, type ProcessId } from '../kernel/process.ts';
 import type { VeRecord } from '../store/types.ts';
@@ -216,6 +217,11 @@ export function takeTrackedSince(settings: Settings, number: number): { snapshot
   const [, snapshot, since] = /^([0-9a-f]{32}) (\d+\.\d\d)$/.exec((readIfExists(file) ?? '').trim()) ?? [];
   rmSync(file, { force: true });
   return snapshot !== undefined && since !== undefined ? { snapshot, since: Math.round(Number(since) * 100) } : undefined;
+}
+
+/** Which limits of a running VE's own groups, with which it has come back, this host cannot hold, in words; undefined when there are none. */
+export function unheldIn(settings: Settings, number: number): string | undefined {
+  return unheldLimits(readIfExists(join(runFolder(settings, number), 'unheld')) ?? '');
 }
 
 /** Set or clear a marker file. `given-up` and `keeper`, of an attempt to bring the VE back, are set by the scripts. */
