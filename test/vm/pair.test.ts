@@ -1,4 +1,4 @@
-/** Two hosts side by side, joined by a wire: what anything between nodes stands on. One is Debian 12, the other Debian 13. */
+/** Two hosts side by side, joined by a wire: what anything between nodes stands on. One is Debian 12 with its controllers on cgroup v1, the other Debian 13 with cgroup v2. */
 import assert from 'node:assert/strict';
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -10,8 +10,8 @@ import { until } from '../lib/wait.ts';
 import { PATIENCE, hostOf, hostOptions, quickstart } from './host.ts';
 import { joinedPair } from './machine.ts';
 
-const [one, two] = (await joinedPair(await hostOptions({ suite: 'bookworm', memory: 1536 }), await hostOptions({ suite: 'trixie', memory: 1536 })))
-  .map((machine, i) => hostOf(machine, { suite: i === 0 ? 'bookworm' : 'trixie' })) as [ReturnType<typeof hostOf>, ReturnType<typeof hostOf>];
+const [one, two] = (await joinedPair(await hostOptions({ suite: 'bookworm', memory: 1536, append: 'systemd.unified_cgroup_hierarchy=0' }), await hostOptions({ suite: 'trixie', memory: 1536 })))
+  .map((machine, i) => hostOf(machine, i === 0 ? { suite: 'bookworm', hybrid: true } : { suite: 'trixie' })) as [ReturnType<typeof hostOf>, ReturnType<typeof hostOf>];
 const work = mkdtempSync(join(tmpdir(), 'veld-pair-'));
 after(() => rmSync(work, { recursive: true, force: true }));
 
@@ -27,6 +27,7 @@ async function joinWire(): Promise<void> {
 
 test('the machines reach each other, and differ', async () => {
   await joinWire();
+  assert.deepEqual(await Promise.all([one, two].map(({ machine }) => machine.ask('stat -fc %T /sys/fs/cgroup'))), ['tmpfs', 'cgroup2fs']);
   for (const [i, { host }] of NODES.entries()) assert.match(await host.machine.ask(`ping -c 3 -W 20 ${NODES[1 - i]!.address}`), / 0% packet loss/);
   assert.notEqual(await one.machine.ask('cat /etc/machine-id'), await two.machine.ask('cat /etc/machine-id'));
   assert.deepEqual(await Promise.all([one, two].map(({ machine }) => machine.ask('hostname'))), ['one', 'two']);
@@ -89,6 +90,55 @@ test('a VE moves from one kernel to the other and back: its client stays connect
     assert.equal(await to.said('walker', 'sh', '-c', look), was);
     assert.equal(await to.said('walker', 'systemctl', 'is-system-running'), 'running');
   }
+});
+
+test('a VE of the node with cgroup v2 goes where the controllers are on v1, and back: its limits are held, and what its services have set for themselves waits', async (t) => {
+  const MIB = 2 ** 20;
+  const unit = (name: string, memory: number): Promise<string> => two.said('other', 'systemd-run', '--quiet', `--unit=${name}`, '-p', `MemoryMax=${memory}M`, 'sleep', 'infinity');
+  const held = (name: string): string[] => ['sh', '-c', `cat /sys/fs/cgroup/system.slice/${name}.service/memory.max 2>&1`];
+  // Of the older template, which has come with the other VE: programs of the newer one use what only the newer kernel has.
+  await two.api.operate('POST', '/v1/ves', { name: 'other', template: one.template, start: true, properties: { 'memory.limit': '300M', 'pids.limit': '500' } });
+  await two.booted('other');
+  await unit('limited', 64);
+  assert.equal(await two.said('other', ...held('limited')), String(64 * MIB));
+  await two.veld('snapshot create other before --live');
+  const look = ['sh', '-c', 'systemctl show -P MainPID limited ssh; systemctl show -P InvocationID limited'];
+  const was = await two.said('other', ...look);
+
+  assert.match(await two.veld('migrate --dry-run other one'), /controllers of control groups on cgroup v1/);
+  const there = await two.json<MigrateResult>('migrate other one');
+  t.diagnostic(there.notes.join('\n'));
+  assert.match(there.notes.join('\n'), /^Not held there, .* memory\.max of system\.slice\/limited\.service/m);
+  const { number } = await one.show('other');
+  const control = (controller: string, file: string): Promise<string> => one.machine.ask(`cat /sys/fs/cgroup/${controller}/veld-main/${number}/${file}`);
+  assert.equal(await control('memory', 'memory.limit_in_bytes'), String(300 * MIB));
+  assert.equal(await control('pids', 'pids.max'), '500');
+  // All of its processes, and not only those that come.
+  const sorted = (text: string): string[] => text.split('\n').toSorted();
+  assert.deepEqual(sorted(await control('memory', 'cgroup.procs')), sorted(await one.machine.ask(`find /sys/fs/cgroup/unified/veld-main/${number} -name cgroup.procs -exec cat {} +`)));
+  assert.equal(await one.said('other', ...look), was);
+  assert.match(await one.said('other', ...held('limited')), /No such file/);
+  assert.equal((await one.exec('other', 'systemd-run', '--wait', '--quiet', '-p', 'MemoryMax=32M', 'true')).exitCode, 0);
+  // A state of the other node's, and one that is made here of such a VE.
+  await one.veld('snapshot restore other before');
+  assert.equal(await one.said('other', ...look), was);
+  await one.api.operate('POST', '/v1/ves/other/suspend');
+  assert.match(await one.veld('migrate other two'), /other is on two/);
+  await two.api.operate('POST', '/v1/ves/other/resume');
+  assert.equal(await two.said('other', ...look), was);
+  assert.equal(await two.said('other', ...held('limited')), String(64 * MIB));
+  await unit('another', 16);
+  assert.equal(await two.said('other', ...held('another')), String(16 * MIB));
+  assert.equal(await two.control(await two.show('other'), 'memory.max'), String(300 * MIB));
+  // In a file, for one who has the key to both.
+  await two.veld('checkpoint other --file /srv/other.veld');
+  await two.machine.fetch('/srv/other.veld', work);
+  await two.machine.fetch('/var/lib/veld/checkpoint.key', work);
+  await one.machine.send([join(work, 'other.veld')], '/srv');
+  await one.machine.send([join(work, 'checkpoint.key')], '/var/lib/veld');
+  await one.veld('restore --file /srv/other.veld');
+  assert.equal(await one.said('other', ...look), was);
+  await Promise.all([one.destroy('other'), two.destroy('other')]);
 });
 
 /** MiB that a process holds, and how much of it it changes all the time, in MiB in each of its rounds. */
