@@ -6,16 +6,12 @@ import { dirname, join } from 'node:path';
 import { after, test } from 'node:test';
 import fc from 'fast-check';
 import { fitGroupImage, fitGroups, fitWatches, unheldLimits } from './groups.ts';
-import { varint } from './protobuf.ts';
+import { image, message, number } from './testing/images.ts';
 
 const work = mkdtempSync(join(tmpdir(), 'veld-groups-'));
 after(() => rmSync(work, { recursive: true }));
 
-const number = (field: number, value: number): Buffer => Buffer.concat([varint(BigInt(field << 3)), varint(BigInt(value))]);
-const bytes = (field: number, content: string | Uint8Array): Buffer => Buffer.concat([varint(BigInt((field << 3) | 2)), varint(BigInt(Buffer.from(content as string).length)), Buffer.from(content as string)]);
-const message = (field: number, ...parts: Buffer[]): Buffer => bytes(field, Buffer.concat(parts));
-/** Two magic numbers, and each message behind its length. */
-const image = (...messages: Buffer[]): Buffer => Buffer.concat([Buffer.alloc(8, 7), ...messages.flatMap((one) => [Buffer.from(Uint32Array.of(one.length).buffer), one])]);
+const bytes = (field: number, content: string | Uint8Array): Buffer => message(field, Buffer.from(content as string));
 
 // As criu 4.2 writes them (images/cgroup.proto).
 const member = (name: string, path: string): Buffer => message(2, bytes(1, name), bytes(2, path), number(3, 14));
