@@ -92,6 +92,7 @@ export const PROPERTY_WAYS: Record<PropertyName, Way> = {
   'cpu.nodes': ['sent', 'must be there'],
   'memory.limit': AS_IT_IS,
   'memory.swap': AS_IT_IS,
+  'memory.guarantee': AS_IT_IS,
   'pids.limit': AS_IT_IS,
   'io.priority': ['sent', 'its disk must know priorities'],
   'io.limit': AS_IT_IS,

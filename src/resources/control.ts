@@ -5,7 +5,7 @@ import type { VeGroups } from './types.ts';
 
 /** The properties that groups hold. */
 export const LIMITS = [
-  'cpu.weight', 'cpu.limit', 'cpu.burst', 'cpu.count', 'cpu.mask', 'cpu.nodes', 'memory.limit', 'memory.swap', 'pids.limit', 'io.priority', 'io.limit', 'io.iops',
+  'cpu.weight', 'cpu.limit', 'cpu.burst', 'cpu.count', 'cpu.mask', 'cpu.nodes', 'memory.limit', 'memory.swap', 'memory.guarantee', 'pids.limit', 'io.priority', 'io.limit', 'io.iops',
 ] as const;
 export type LimitName = (typeof LIMITS)[number];
 export type Limits = Pick<Properties, LimitName>;

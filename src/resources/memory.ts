@@ -1,10 +1,12 @@
-/** Memory and swap. Sources: Documentation/admin-guide/cgroup-v2.rst (memory.max, memory.swap.max) and cgroup-v1/memory.rst. */
+/** Memory and swap. Sources: Documentation/admin-guide/cgroup-v2.rst (memory.max, memory.swap.max, memory.low) and cgroup-v1/memory.rst. */
 import { VeldError } from '../lib/errors.ts';
+import { formatProperty } from '../spec/properties.ts';
 import { placeOf, type ControlFile, type Resource } from './control.ts';
 import { planned } from './planned.ts';
 
 const FILES: Record<string, ControlFile> = {
   'memory.limit': { controller: 'memory', v1: 'memory.limit_in_bytes', v2: 'memory.max', lacks: 'the memory controller' },
+  'memory.guarantee': { controller: 'memory', v1: 'memory.soft_limit_in_bytes', v2: 'memory.low', lacks: 'the memory controller' },
   'memory.swap': { controller: 'memory', v1: 'memory.memsw.limit_in_bytes', v2: 'memory.swap.max', lacks: 'swap accounting (swapaccount=1 on the kernel command line)' },
 };
 
@@ -14,11 +16,15 @@ export function bytesOf(text: string): number {
 }
 
 export const memory: Resource = {
-  names: ['memory.limit', 'memory.swap'],
+  names: ['memory.limit', 'memory.swap', 'memory.guarantee'],
   place: (groups, property) => placeOf(FILES[property]!, groups),
   plan(plan) {
     const { groups, limits, current } = plan;
-    const [memoryLimit, swap] = [limits['memory.limit'], limits['memory.swap']];
+    const [memoryLimit, swap, guarantee] = [limits['memory.limit'], limits['memory.swap'], limits['memory.guarantee']];
+    if (memoryLimit !== null && guarantee > Math.max(0, memoryLimit)) {
+      throw new VeldError('property.invalid', `memory.guarantee (${formatProperty('memory.guarantee', guarantee)}) is more than memory.limit (${formatProperty('memory.limit', memoryLimit)}).`,
+        { hint: 'Lower memory.guarantee, or raise memory.limit.', details: { property: 'memory.guarantee' } });
+    }
     const v1 = groups.v1.memory !== undefined;
     const [limit] = planned(memory, plan, 'memory.limit', memoryLimit !== null, () => String(memoryLimit ?? (v1 ? -1 : 'max')));
     if (v1 && swap !== null && memoryLimit === null) {
@@ -29,9 +35,11 @@ export const memory: Resource = {
       if (!v1) return String(swap ?? 'max');
       return swap === null || memoryLimit === null ? '-1' : String(memoryLimit + swap);
     });
-    if (!limit || !both || !v1) return [limit, both].filter((write) => write !== undefined);
+    // On v1 memory is taken back first from those who have more than this: from one without a guarantee, all.
+    const promised = planned(memory, plan, 'memory.guarantee', guarantee !== 0, () => String(guarantee));
+    if (!limit || !both || !v1) return [...[limit, both].filter((write) => write !== undefined), ...promised];
     // memory <= memory+swap must hold after each write: raise the sum first, lower it last.
     const raise = bytesOf(both.value) >= bytesOf(current(both.group, both.file) ?? '-1');
-    return raise ? [both, limit] : [limit, both];
+    return [...raise ? [both, limit] : [limit, both], ...promised];
   },
 };

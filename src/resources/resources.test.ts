@@ -9,6 +9,7 @@ import { findHierarchies } from '../kernel/cgroup.ts';
 import { chooseLayout, directoriesOf } from './layout.ts';
 import type { Host, Limits } from './control.ts';
 import { chooseCpus } from './cpuset.ts';
+import { promiseUpwards } from './guarantee.ts';
 import { lineOf } from './io.ts';
 import { planLimits, sameLimit } from './limits.ts';
 import { createResources } from './resources.ts';
@@ -17,7 +18,7 @@ import type { VeGroups } from './types.ts';
 
 const FREE: Limits = {
   'cpu.weight': 100, 'cpu.limit': null, 'cpu.burst': 0, 'cpu.count': null, 'cpu.mask': null, 'cpu.nodes': null,
-  'memory.limit': null, 'memory.swap': null, 'pids.limit': null, 'io.priority': 4, 'io.limit': null, 'io.iops': null,
+  'memory.limit': null, 'memory.swap': null, 'memory.guarantee': 0, 'pids.limit': null, 'io.priority': 4, 'io.limit': null, 'io.iops': null,
 };
 /** Eight CPUs on two nodes; to the first two a VE is bound. */
 const HOST: Host = { cpus: [0, 1, 2, 3, 4, 5, 6, 7], nodes: new Map([[0, [0, 1, 2, 3]], [1, [4, 5, 6, 7]]]), bound: (cpu) => (cpu < 2 ? 1 : 0), disk: { device: '8:0', name: 'sda' } };
@@ -47,8 +48,8 @@ function fakeGroups(name: string, v1: boolean): VeGroups {
   const directory = join(folder, name);
   mkdirSync(directory);
   const files = v1
-    ? ['cpu.shares', 'cpu.cfs_quota_us', 'cpu.cfs_burst_us', 'cpuset.cpus', 'cpuset.mems', 'blkio.throttle.read_bps_device', 'blkio.throttle.read_iops_device', 'memory.limit_in_bytes', 'memory.memsw.limit_in_bytes', 'pids.max']
-    : ['cpu.weight', 'cpu.max', 'cpu.max.burst', 'cpuset.cpus', 'cpuset.mems', 'io.max', 'memory.max', 'memory.swap.max', 'pids.max'];
+    ? ['cpu.shares', 'cpu.cfs_quota_us', 'cpu.cfs_burst_us', 'cpuset.cpus', 'cpuset.mems', 'blkio.throttle.read_bps_device', 'blkio.throttle.read_iops_device', 'memory.limit_in_bytes', 'memory.memsw.limit_in_bytes', 'memory.soft_limit_in_bytes', 'pids.max']
+    : ['cpu.weight', 'cpu.max', 'cpu.max.burst', 'cpuset.cpus', 'cpuset.mems', 'io.max', 'memory.max', 'memory.swap.max', 'memory.low', 'pids.max'];
   for (const file of files) writeFileSync(join(directory, file), '');
   return { unified: directory, v1: v1 ? { cpu: directory, cpuset: directory, blkio: directory, memory: directory, pids: directory } : {}, path: `/${name}` };
 }
@@ -58,18 +59,19 @@ test('lines for cgroup v2', () => {
   const plan = planLimits(groups, { ...FREE, 'cpu.weight': 7, 'cpu.limit': 150, 'cpu.burst': 50, 'cpu.mask': '2-3', 'cpu.nodes': '0', 'memory.limit': 64 * MiB, 'memory.swap': 0, 'pids.limit': 50, 'io.limit': MiB }, HOST);
   assert.deepEqual(plan.map((w) => `${w.file}=${w.value}`), [
     'cpu.weight=7', 'cpu.max=150000 100000', 'cpu.max.burst=50000', 'cpuset.cpus=2-3', 'cpuset.mems=0',
-    `io.max=8:0 rbps=${MiB} wbps=${MiB}`, 'io.max=8:0 riops=max wiops=max', 'pids.max=50', `memory.max=${64 * MiB}`, 'memory.swap.max=0',
+    `io.max=8:0 rbps=${MiB} wbps=${MiB}`, 'io.max=8:0 riops=max wiops=max', 'pids.max=50', `memory.max=${64 * MiB}`, 'memory.swap.max=0', 'memory.low=0',
   ]);
-  assert.deepEqual(planLimits(groups, FREE, HOST).map((w) => w.value), ['100', 'max 100000', '0', '', '', '8:0 rbps=max wbps=max', '8:0 riops=max wiops=max', 'max', 'max', 'max']);
+  assert.deepEqual(planLimits(groups, FREE, HOST).map((w) => w.value), ['100', 'max 100000', '0', '', '', '8:0 rbps=max wbps=max', '8:0 riops=max wiops=max', 'max', 'max', 'max', '0']);
 });
 
 test('lines for cgroup v1: weights scale, the sum of memory and swap is never below memory', () => {
   const groups = fakeGroups('one', true);
-  const order = (now: string, over: Partial<Limits>): string[] => planLimits(groups, { ...FREE, ...over }, HOST, () => now).slice(-2).map((w) => w.value);
-  assert.deepEqual(planLimits(groups, { ...FREE, 'cpu.weight': 1 }, HOST, (_, file) => (file.startsWith('cpuset') ? '0-7' : '0')).map((w) => w.value), ['10', '-1', '0', '0-7', '0-7', '8:0 0', '8:0 0', '8:0 0', '8:0 0', 'max', '-1', '-1']);
+  const order = (now: string, over: Partial<Limits>): string[] => planLimits(groups, { ...FREE, ...over }, HOST, () => now).slice(-3, -1).map((w) => w.value);
+  assert.deepEqual(planLimits(groups, { ...FREE, 'cpu.weight': 1 }, HOST, (_, file) => (file.startsWith('cpuset') ? '0-7' : '0')).map((w) => w.value), ['10', '-1', '0', '0-7', '0-7', '8:0 0', '8:0 0', '8:0 0', '8:0 0', 'max', '-1', '-1', '0']);
   assert.deepEqual(order('300', { 'memory.limit': 200, 'memory.swap': 50 }), ['200', '250'], 'lowering: memory first');
   assert.deepEqual(order('100', { 'memory.limit': 200, 'memory.swap': 50 }), ['250', '200'], 'raising: the sum first');
   assert.throws(() => planLimits(groups, { ...FREE, 'memory.swap': 5 }, HOST), { code: 'property.unsupported' });
+  assert.throws(() => planLimits(groups, { ...FREE, 'memory.limit': MiB, 'memory.guarantee': 2 * MiB }, HOST), { code: 'property.invalid', message: /\(2M\) is more than memory\.limit \(1M\)/ });
 });
 
 test('a burst is never more than the quota, after each line', () => {
@@ -114,7 +116,7 @@ test('a file with a line for each disk: the one of ours, and what is not said', 
 test('a limit without its controller is refused in words, its default is not', () => {
   const groups = { unified: mkdtempSync(join(folder, 'none')), v1: {}, path: '' };
   assert.deepEqual(planLimits(groups, FREE, HOST), []);
-  for (const [name, value] of Object.entries({ 'cpu.weight': 99, 'cpu.limit': 10, 'cpu.count': 2, 'cpu.mask': '1', 'cpu.nodes': '0', 'memory.limit': MiB, 'memory.swap': 0, 'pids.limit': 9, 'io.priority': 5, 'io.limit': MiB, 'io.iops': 100 })) {
+  for (const [name, value] of Object.entries({ 'cpu.weight': 99, 'cpu.limit': 10, 'cpu.count': 2, 'cpu.mask': '1', 'cpu.nodes': '0', 'memory.limit': MiB, 'memory.swap': 0, 'memory.guarantee': MiB, 'pids.limit': 9, 'io.priority': 5, 'io.limit': MiB, 'io.iops': 100 })) {
     assert.throws(() => planLimits(groups, { ...FREE, [name]: value }, HOST), { code: 'property.unsupported', message: new RegExp(`^${name} cannot be held`) });
   }
 });
@@ -141,6 +143,24 @@ test('v2 under systemd: the delegated unit, or what it wrote, else a group of ou
   assert.deepEqual(chooseLayout(v2, 'x', folder, true), { hierarchies: v2, base: '/told', delegated: true });
   writeFileSync(join(folder, 'cgroup-base'), '/told/../..\n');
   assert.equal(chooseLayout(v2, 'x', folder, true).delegated && chooseLayout(v2, 'x', folder, true).base, '/veld.slice/veld-x.slice/veld-x-ves.service');
+});
+
+test('what VEs are promised is promised to the groups above them', () => {
+  const root = join(folder, 'promises');
+  const put = (path: string, value: string): void => {
+    mkdirSync(join(root, path), { recursive: true });
+    writeFileSync(join(root, path, 'memory.low'), value);
+  };
+  const low = (path: string): string => readFileSync(join(root, path, 'memory.low'), 'utf8');
+  for (const [path, value] of [['slice', '0'], ['slice/other', '50'], ['slice/base', '0'], ['slice/base/101', '0'], ['slice/base/102', '30'], ['slice/base/monitors', '0']] as const) put(path, value);
+  promiseUpwards(join(root, 'slice/base'), root);
+  assert.deepEqual(['slice/base', 'slice'].map(low), ['30', '80']);
+  put('slice/base/101', '100');
+  promiseUpwards(join(root, 'slice/base'), root);
+  assert.deepEqual(['slice/base', 'slice'].map(low), ['130', '180']);
+  put('slice/base/102', 'max');
+  promiseUpwards(join(root, 'slice/base'), root);
+  assert.deepEqual(['slice/base', 'slice'].map(low), ['max', 'max']);
 });
 
 test('limits change live, both ways, in less than a millisecond, and are in the kernel', real, () => {

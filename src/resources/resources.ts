@@ -5,6 +5,7 @@ import { findHierarchies, freezeGroup, groupPids, hastenMoves, killGroup, makeGr
 import type { CgroupHierarchies } from '../kernel/cgroup.ts';
 import { diskOf, numaNodes, onlineCpus } from '../kernel/topology.ts';
 import { VeldError } from '../lib/errors.ts';
+import { promiseUpwards } from './guarantee.ts';
 import { MONITORS, chooseLayout, directoriesOf, groupsOf, makeGroups, setupBase } from './layout.ts';
 import { LIMITS, type Host } from './control.ts';
 import { limitFile, planLimits, writeLimits } from './limits.ts';
@@ -78,9 +79,15 @@ export function createResources(options: ResourcesOptions): ResourceManager {
     };
   };
 
+  /** @param some whether a VE has a guarantee; else there may be one that it had, of which groups above still tell */
+  const promise = (some: boolean): void => {
+    if (some || (readControl(base.unified, 'memory.low') ?? '0') !== '0') promiseUpwards(base.unified, layout.hierarchies.unified as string);
+  };
+
   const apply = (number: number, properties: Properties, changed?: readonly string[]): void => {
     const found = existing(number);
     writeLimits(planLimits(found, properties, hostFor(number), readControl, changed));
+    promise(properties['memory.guarantee'] > 0);
   };
 
   const list = (): number[] => {
@@ -94,6 +101,7 @@ export function createResources(options: ResourcesOptions): ResourceManager {
 
   const remove = async (number: number): Promise<void> => {
     for (const directory of directoriesOf(groups(number))) await removeGroup(directory);
+    promise(false);
   };
 
   return {

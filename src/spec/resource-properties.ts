@@ -75,6 +75,15 @@ export const RESOURCE_PROPERTIES: readonly PropertyRow[] = [
     needs: 'the memory controller with swap accounting',
   },
   {
+    name: 'memory.guarantee',
+    type: { kind: 'bytes', min: 0, unlimited: false },
+    default: 0,
+    change: 'live',
+    help: 'Memory that is not taken from the VE while others have some that is not guaranteed to them: its page cache and what could be swapped stay when the host runs short.',
+    vzctl: { option: 'memguarantee', key: 'MEMGUARANTEE' },
+    needs: 'the memory controller',
+  },
+  {
     name: 'pids.limit',
     // 4096 is about thirty times what a LAMP server runs, and a fork bomb of that size (16 KiB of kernel stack each, and a few
     // pages more) costs the host some 150 MB, not its life. Podman gives 2048, systemd-nspawn 16384. It changes live.

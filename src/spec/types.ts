@@ -64,6 +64,8 @@ export interface Properties {
   'memory.limit': number | null;
   /** Bytes, on top of memory.limit. */
   'memory.swap': number | null;
+  /** Bytes. */
+  'memory.guarantee': number;
   'pids.limit': number | null;
   /** 0 to 7. */
   'io.priority': number;

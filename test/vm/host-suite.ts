@@ -125,6 +125,32 @@ export function everydayTests(host: Host): void {
     assert.equal(await host.said('demo', 'systemctl', 'is-system-running'), 'running');
   });
 
+  test('guaranteed memory stays while another VE fills the host', async (t) => {
+    const MIB = 2 ** 20;
+    await host.api.operate('POST', '/v1/ves', { name: 'greedy', template, start: true });
+    await host.booted('greedy');
+    const demo = await host.show('demo');
+    const kept = async (): Promise<number> => Number(/^file (\d+)$/m.exec(await host.control(demo, 'memory.stat'))![1]) / MIB;
+    // Page cache that is not used any more goes first, when somebody wants memory: here one VE's is guaranteed, then none's.
+    await host.said('demo', 'sh', '-c', 'head -c 200M /dev/zero >/root/cached; sync /root/cached');
+    await host.said('greedy', 'sh', '-c', 'head -c 900M /dev/zero >/root/large; sync /root/large');
+    const press = async (): Promise<number> => {
+      await host.said('demo', 'sh', '-c', 'cat /root/cached >/dev/null');
+      await host.said('greedy', 'sh', '-c', 'for i in 1 2; do cat /root/large >/dev/null; done; perl -e \'$m = "x" x (450 << 20); sleep 3\'');
+      return kept();
+    };
+    await host.set('demo', { 'memory.guarantee': '400M' });
+    assert.equal(await host.control(demo, 'memory.low'), String(400 * MIB));
+    const promised = await press();
+    await host.set('demo', { 'memory.guarantee': null });
+    const bare = await press();
+    t.diagnostic(`of 200 MiB ${promised.toFixed(0)} were left with a guarantee, and ${bare.toFixed(0)} without`);
+    assert.ok(promised > 180, `${promised} MiB`);
+    assert.ok(bare < promised - 40, `${bare} MiB without`);
+    await host.said('demo', 'rm', '/root/cached');
+    await host.api.operate('DELETE', '/v1/ves/greedy?force=true');
+  });
+
   test('doctor says nothing false', async () => {
     const checks = await host.doctor();
     assert.deepEqual(checks.filter(({ status, id }) => status === 'fail' || (status === 'warn' && !TRUE_WARNINGS.has(id))), []);
