@@ -10,6 +10,8 @@ import { runDoctor, type DoctorCheck } from './jobs/doctor.ts';
 import { isLimitSeen } from './jobs/limit-seen.ts';
 import { createLxcfsKeeper } from './jobs/lxcfs-keeper.ts';
 import { mendNetwork } from './jobs/mend-network.ts';
+import { sampledVes } from './jobs/sampled-ves.ts';
+import { createSampler } from './jobs/sampler.ts';
 import { nameServersChanged } from './ve/name-servers.ts';
 import { currentEngine, engineManifest } from './kernel/engine.ts';
 import { raiseHostLimits, readHostLimits } from './kernel/host-limits.ts';
@@ -42,6 +44,7 @@ import { staleVes } from './ve/lxcfs-binds.ts';
 import type { VeContext } from './ve/context.ts';
 import { createMigration } from './migration/migration.ts';
 import { peersOf } from './migration/peers.ts';
+import { viewStats } from './ve/stats.ts';
 import { createVeManager, type RunningVeManager } from './ve/manager.ts';
 import { promisedRanges, uidBlock } from './ve/uid-ranges.ts';
 
@@ -206,6 +209,10 @@ async function open(settings: Settings, log: Logger, closers: Closers, stopping:
   closers.push(events.subscribe(({ type }) => { if (type === 'operation.ended') names.sync(); }));
   names.sync(); // what recovery has done to records
 
+  const sampler = createSampler({ ves: () => sampledVes(context), resources, events, log: log.child({ part: 'sampler' }), folder: join(stateDir, 'history'), alerts: settings.alerts });
+  sampler.start();
+  closers.push(() => sampler.close());
+
   const nodes = createNodes({
     settings, store, events, log: log.child({ part: 'nodes' }),
     own: { cgroup: () => Object.keys(resources.monitorGroups().v1).length > 0 ? 1 : 2, engine: () => engineFingerprint(stateDir), uids: { base: uids.base, count: uids.count * 65_536 } },
@@ -215,6 +222,7 @@ async function open(settings: Settings, log: Logger, closers: Closers, stopping:
   migration.start();
   const api = await buildApi({
     version: VERSION, instance, log: log.child({ part: 'api' }), manager, migration, operations, events, nodes, peerCredentials, stopping,
+    stats: { of: (key, span) => viewStats(manager.show(key), sampler, span), last: (uuid) => sampler.last(uuid) },
     doctor: async () => {
       const report = await runDoctor({
         stateDir,

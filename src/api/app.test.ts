@@ -6,6 +6,7 @@ import { Type, type TSchema } from '@fastify/type-provider-typebox';
 import { Compile } from 'typebox/compile';
 import { ERRORS, VeldError, type ErrorBody, type ErrorCode } from '../lib/errors.ts';
 import * as schemas from './schemas.ts';
+import { VeStatsSchema } from './stats.ts';
 import { openBench, type Bench } from './testing.ts';
 import type { OperationRecord } from '../store/types.ts';
 
@@ -88,6 +89,7 @@ test('requests that are not valid are refused, and the field is named', async ()
     [{ method: 'POST', url: '/v1/templates/import', payload: { file: 'etc/passwd', name: 'x' } }, /file/],
     [{ method: 'POST', url: '/v1/ves/valid/start', payload: { force: true } }, /force is not known/],
     ...['50M', 0, 65_535, 1e6 + 0.5, -1].map((bandwidth): [Inject, RegExp] => [{ method: 'POST', url: '/v1/ves/valid/migrate', payload: { node: 'b', bandwidth } }, /bandwidth/]),
+    [{ method: 'GET', url: '/v1/ves/valid/stats?history=1y' }, /history/],
     [{ method: 'GET', url: '/v1/events' }, /WebSocket/],
     [{ method: 'GET', url: `/v1/sessions/${'a'.repeat(43)}` }, /WebSocket/],
   ];
@@ -150,7 +152,7 @@ test('answers are what the document says', async () => {
   const checks: [string, TSchema][] = [
     ['/v1', schemas.About], ['/v1/ves', Type.Array(schemas.Ve)], ['/v1/ves?details=true', Type.Array(schemas.VeDetails)], ['/v1/ves/shape', schemas.VeDetails], ['/v1/usage', schemas.UsageSampleSchema], ['/v1/ves/shape/processes', schemas.VeProcessesSchema], ['/v1/templates', Type.Array(schemas.Template)],
     ['/v1/templates/debian-12', schemas.Template], ['/v1/operations', Type.Array(schemas.Operation)], [`/v1/operations/${String(started.body.id)}`, schemas.Operation],
-    ['/v1/properties', Type.Array(schemas.Property)], ['/v1/doctor', schemas.DoctorReportSchema], ['/v1/ves/shape/logs', schemas.ConsoleLog],
+    ['/v1/properties', Type.Array(schemas.Property)], ['/v1/doctor', schemas.DoctorReportSchema], ['/v1/ves/shape/logs', schemas.ConsoleLog], ['/v1/ves/shape/stats', VeStatsSchema], ['/v1/ves/shape/stats?history=1d', VeStatsSchema],
   ];
   for (const [url, schema] of checks) {
     const { status, body } = await ask({ method: 'GET', url });
@@ -227,6 +229,9 @@ test('metrics count requests by route and operations by end, and show VEs', asyn
   assert.match(text, /^veld_operations_total\{kind="start",state="succeeded"\} \d+$/m);
   assert.match(text, /^veld_ve_memory_bytes\{ve="measured",number="\d+"\} 2048$/m);
   assert.match(text, /^veld_ve_status\{ve="measured",number="\d+",status="running"\} 1$/m);
+  assert.match(text, /^veld_ve_swap_bytes\{ve="measured",number="\d+"\} 1$/m);
+  assert.match(text, /^veld_ve_limit_memory_bytes\{ve="measured",number="\d+"\} 1073741824$/m);
+  assert.doesNotMatch(text, /^veld_ve_disk_reads_total\{/m, 'what is not counted is left out');
   assert.match(text, /^process_resident_memory_bytes \d+$/m);
   for (const line of text.trim().split('\n')) assert.match(line, /^(# (HELP|TYPE) \w+ .+|\w+(\{(\w+="([^"\\\n]|\\.)*",?)+\})? -?[\d.e+-]+)$/);
 });

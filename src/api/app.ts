@@ -17,6 +17,7 @@ import { doorForNodes, passUpgrades } from './passing.ts';
 import { operationRoutes } from './operations.ts';
 import { createSessionTable } from './sessions.ts';
 import { streamRoutes } from './streams.ts';
+import { statsRoutes } from './stats.ts';
 import { systemRoutes } from './system.ts';
 import { templateRoutes } from './templates.ts';
 import { veRoutes } from './ves.ts';
@@ -83,7 +84,7 @@ export async function buildApi(deps: ApiDeps, parts: Partial<Pick<RouteContext, 
     done();
   });
 
-  const metrics = createMetrics({ manager: deps.manager, events: deps.events, version: deps.version, instance: deps.instance });
+  const metrics = createMetrics({ manager: deps.manager, stats: deps.stats, events: deps.events, version: deps.version, instance: deps.instance });
   const context: RouteContext = { deps, metrics, sessions: parts.sessions ?? createSessionTable(), remote: new WeakMap(), peerOf: watchPeers(app, deps) };
   app.addHook('onClose', (_app, done) => {
     metrics.close();
@@ -118,7 +119,7 @@ export async function buildApi(deps: ApiDeps, parts: Partial<Pick<RouteContext, 
     },
   });
 
-  for (const routes of [systemRoutes, veRoutes, checkpointRoutes, migrationRoutes, execRoutes, streamRoutes, templateRoutes, operationRoutes, eventRoutes, nodeRoutes]) {
+  for (const routes of [systemRoutes, veRoutes, statsRoutes, checkpointRoutes, migrationRoutes, execRoutes, streamRoutes, templateRoutes, operationRoutes, eventRoutes, nodeRoutes]) {
     await app.register((scope, _options, done) => {
       routes(scope, context);
       done();

@@ -1,7 +1,9 @@
 /** Numbers for `/metrics`, in the text format that Prometheus reads (version 0.0.4), written by hand. */
 import type { EventBus } from '../ops/events.ts';
 import type { OperationRecord } from '../store/types.ts';
+import type { Counter, Gauge } from '../resources/history/fields.ts';
 import type { VeManager, VeStatus, VeUsage } from '../ve/types.ts';
+import type { ApiStats } from './types.ts';
 
 /** Counters that the routes feed. */
 export interface Metrics {
@@ -33,7 +35,7 @@ function family(name: string, type: 'counter' | 'gauge', help: string, samples: 
  * Make the counters.
  * @param parts the manager is asked when the document is rendered; operations are counted as the bus tells of them
  */
-export function createMetrics(parts: { manager: Pick<VeManager, 'usage'>; events: Pick<EventBus, 'subscribe'>; version: string; instance: string }): Metrics {
+export function createMetrics(parts: { manager: Pick<VeManager, 'usage'>; stats: Pick<ApiStats, 'last'>; events: Pick<EventBus, 'subscribe'>; version: string; instance: string }): Metrics {
   const requests = new Map<string, { labels: Labels; count: number; seconds: number }>();
   const ended = new Map<string, { labels: Labels; count: number }>();
   const running = new Map<string, number>();
@@ -74,7 +76,7 @@ export function createMetrics(parts: { manager: Pick<VeManager, 'usage'>; events
         family('veld_exec_running', 'gauge', 'Commands that run through the API.', [[{}, metrics.runningCommands]]),
         family('veld_operations_running', 'gauge', 'Operations under way.', [...running].map(([kind, count]) => [{ kind }, count])),
         family('veld_operations_total', 'counter', 'Operations that ended since the daemon was started.', [...ended.values()].map(({ labels, count }) => [labels, count])),
-        renderVes(parts.manager),
+        renderVes(parts.manager, parts.stats),
       ].join('');
     },
     close: stop,
@@ -82,8 +84,35 @@ export function createMetrics(parts: { manager: Pick<VeManager, 'usage'>; events
   return metrics;
 }
 
+/** What the sampler reads once a second. Names are stable. */
+const SAMPLED: readonly (readonly [name: string, type: 'counter' | 'gauge', help: string, key: Gauge | Counter])[] = [
+  ['veld_ve_memory_cache_bytes', 'gauge', 'Of the memory charged to the VE: page cache of files.', 'cacheBytes'],
+  ['veld_ve_swap_bytes', 'gauge', 'Memory of the VE that is swapped out.', 'swapBytes'],
+  ['veld_ve_cpu_throttled_seconds_total', 'counter', 'Time for which the CPU limit held tasks of the VE back, each processor by itself.', 'throttledSeconds'],
+  ['veld_ve_cpu_periods_total', 'counter', 'Periods of the CPU limit in which the VE ran.', 'periods'],
+  ['veld_ve_cpu_throttled_periods_total', 'counter', 'Periods of the CPU limit in which it was used up.', 'throttledPeriods'],
+  ['veld_ve_disk_read_bytes_total', 'counter', 'Bytes read from disks.', 'diskReadBytes'],
+  ['veld_ve_disk_written_bytes_total', 'counter', 'Bytes written to disks.', 'diskWriteBytes'],
+  ['veld_ve_disk_reads_total', 'counter', 'Reads from disks.', 'diskReads'],
+  ['veld_ve_disk_writes_total', 'counter', 'Writes to disks.', 'diskWrites'],
+  ['veld_ve_pressure_cpu_waiting_seconds_total', 'counter', 'Time for which some task of the VE waited for a CPU.', 'cpuPressureSeconds'],
+  ['veld_ve_pressure_memory_waiting_seconds_total', 'counter', 'Time for which some task of the VE waited for memory.', 'memoryPressureSeconds'],
+  ['veld_ve_pressure_memory_stalled_seconds_total', 'counter', 'Time for which all tasks of the VE waited for memory.', 'memoryFullSeconds'],
+  ['veld_ve_pressure_io_waiting_seconds_total', 'counter', 'Time for which some task of the VE waited for a disk.', 'ioPressureSeconds'],
+  ['veld_ve_pressure_io_stalled_seconds_total', 'counter', 'Time for which all tasks of the VE waited for disks.', 'ioFullSeconds'],
+  ['veld_ve_oom_kills_total', 'counter', 'Processes that the kernel killed because the VE had no memory left.', 'oomKills'],
+];
+
+/** Values of VEs that have one. */
+function limited(ves: readonly VeUsage[], of: (ve: VeUsage) => number | null): (readonly [Labels, number])[] {
+  return ves.flatMap((ve) => {
+    const value = of(ve);
+    return value === null ? [] : [[{ ve: ve.name, number: ve.number }, value] as const];
+  });
+}
+
 /** Per VE: what the kernel counts, for those that run; its status as one 1 among zeros. */
-function renderVes(manager: Pick<VeManager, 'usage'>): string {
+function renderVes(manager: Pick<VeManager, 'usage'>, stats: Pick<ApiStats, 'last'>): string {
   const { ves } = manager.usage();
   const labels = (ve: VeUsage): Labels => ({ ve: ve.name, number: ve.number });
   const used = ves.flatMap((ve) => ve.usage ? [{ ve, usage: ve.usage }] : []);
@@ -98,5 +127,12 @@ function renderVes(manager: Pick<VeManager, 'usage'>): string {
     family('veld_ve_transmit_bytes_total', 'counter', 'Bytes that the VE sent.', moved.map(({ ve, traffic }) => [labels(ve), traffic.txBytes])),
     family('veld_ve_receive_packets_total', 'counter', 'Packets that the VE received.', moved.map(({ ve, traffic }) => [labels(ve), traffic.rxPackets])),
     family('veld_ve_transmit_packets_total', 'counter', 'Packets that the VE sent.', moved.map(({ ve, traffic }) => [labels(ve), traffic.txPackets])),
+    family('veld_ve_limit_cpu_ratio', 'gauge', 'cpu.limit of a VE that has one, 1 for one whole CPU.', limited(ves, ({ limits }) => limits.cpuPercent === null ? null : limits.cpuPercent / 100)),
+    family('veld_ve_limit_memory_bytes', 'gauge', 'memory.limit of a VE that has one.', limited(ves, ({ limits }) => limits.memoryBytes)),
+    family('veld_ve_limit_tasks', 'gauge', 'pids.limit of a VE that has one.', limited(ves, ({ limits }) => limits.tasks)),
+    ...SAMPLED.map(([name, type, help, key]) => family(name, type, help, used.flatMap(({ ve }) => {
+      const value = stats.last(ve.uuid)?.reading[key];
+      return value === undefined || Number.isNaN(value) ? [] : [[labels(ve), value] as const];
+    }))),
   ].join('');
 }

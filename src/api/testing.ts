@@ -13,6 +13,8 @@ import { checkName } from '../spec/names.ts';
 import { parseProperties, resolveProperties } from '../spec/properties.ts';
 import { openStore } from '../store/sqlite.ts';
 import { buildApi } from './app.ts';
+import { COUNTERS, GAUGES, pointOf, type Reading } from '../resources/history/fields.ts';
+import { viewStats } from '../ve/stats.ts';
 import { createSessionTable } from './sessions.ts';
 import { listenOnSocket } from './socket.ts';
 import type { Task } from '../ops/types.ts';
@@ -178,6 +180,7 @@ export async function openBench(change: Partial<ApiDeps> = {}): Promise<Bench> {
 
   const api = await buildApi({
     version: '0.0.0', instance: 'test', log, manager, migration: { migrate: (_key, _request, requestId) => begin('migrate', null, requestId), takeBack: (_key, requestId) => begin('migrate-settle', null, requestId) }, operations, events,
+    stats: { of: (key, span) => viewStats(find(key), SAMPLES, span), last: (uuid) => SAMPLES.last(uuid) },
     doctor: async () => ({ checks: [{ id: 'kernel', title: 'Kernel', status: 'ok' as const, message: 'fine' }] }),
     ...change,
   }, { sessions: createSessionTable(() => clock.now) });
@@ -205,6 +208,13 @@ export async function openBench(change: Partial<ApiDeps> = {}): Promise<Bench> {
 const TEMPLATE: TemplateView = {
   fingerprint: 'ab'.repeat(32), name: 'debian-12', os: 'debian', release: '12', architecture: 'amd64', layers: [{ id: 'l1', uidBase: 0 }], size: 1000,
   createdAt: '2026-01-01T00:00:00.000Z', source: { suite: 'bookworm' }, uses: 0, warm: null, spares: 0,
+};
+
+/** Of every VE: one of everything a second, and no disk that is counted. */
+const READING = { ...Object.fromEntries([...GAUGES, ...COUNTERS].map((field) => [field, 1])), diskReads: Number.NaN } as Reading;
+const SAMPLES = {
+  last: (_uuid: string) => ({ time: 1_700_000_000, reading: READING, step: { seconds: 2, grown: READING } }),
+  history: () => [pointOf(1_700_000_000, 60, READING, READING)],
 };
 
 function fakeVe(name: string, number: number, status: VeStatus): VeDetail {

@@ -11,6 +11,9 @@ import type { NodeManager, RemoteUser } from '../cluster/types.ts';
 import type { EventBus } from '../ops/events.ts';
 import type { DoctorReport } from './schemas.ts';
 import type { Metrics } from './metrics.ts';
+import type { Span } from '../resources/history/fields.ts';
+import type { LastSample } from '../resources/history/history.ts';
+import type { VeStats } from '../ve/stats.ts';
 import type { SessionTable } from './sessions.ts';
 
 /** Who is at the other end of a connection: a process of this host, as the kernel says, or a user of another node, as that node says. */
@@ -19,12 +22,21 @@ export type Peer = { pid: number; uid: number; gid: number; node?: undefined } |
 /** The part of the operation manager that the API needs. */
 export type ApiOperations = Pick<OperationManager, 'get' | 'list' | 'cancel' | 'watch'>;
 
+/** What VEs use and have used. */
+export interface ApiStats {
+  /** By name, number or UUID. Throws `ve.not_found`. */
+  of(key: string, history: Span | undefined): VeStats;
+  /** The last sample of a VE that runs, by UUID. */
+  last(uuid: string): LastSample | undefined;
+}
+
 /** Everything that the API stands on. */
 export interface ApiDeps {
   version: string;
   instance: string;
   log: Logger;
   manager: VeManager;
+  stats: ApiStats;
   migration: Pick<Migration, 'migrate' | 'takeBack'>;
   operations: ApiOperations;
   events: EventBus;

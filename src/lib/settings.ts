@@ -62,6 +62,12 @@ export interface Settings {
     /** Where others are told to find it, `HOST:PORT`; empty: as `listen` says. */
     address: string;
   };
+  alerts: {
+    /** Percent of a minute in which the CPU limit holds a VE back, from which on an event says so (`ve.throttled`). 0: never. */
+    throttled: number;
+    /** Percent of its memory.limit that a VE uses, page cache apart, from which on an event says so (`ve.memory_near_limit`). 0: never. */
+    memory: number;
+  };
   migration: {
     /** Bytes per second that each VE on its way to another node takes of the network at most; null: what it gets. */
     bandwidth: number | null;
@@ -85,6 +91,7 @@ export function defaultSettings(instance = 'main'): Settings {
     deploy: { warm: true, spares: 1 },
     checkpoint: { stallTimeout: 60 },
     nodes: { listen: '', name: '', address: '' },
+    alerts: { throttled: 25, memory: 90 },
     migration: { bandwidth: null },
     libexecDir: new URL('../../libexec', import.meta.url).pathname,
   };
@@ -138,6 +145,9 @@ export function loadSettings(file = process.env.VELD_SETTINGS ?? DEFAULT_SETTING
     if (port < 1 || port > 65_535) bad(`nodes.${key}`, 'must have a port from 1 to 65535');
   }
   if (nodes.name !== '' && !/^[a-z][a-z0-9-]{0,62}$/.test(nodes.name)) bad('nodes.name', 'must be 1 to 63 of a-z, 0-9 and -, a letter first, or empty');
+  for (const key of ['throttled', 'memory'] as const) {
+    if (!(settings.alerts[key] >= 0 && settings.alerts[key] <= 100)) bad(`alerts.${key}`, 'must be a number of percent from 0 to 100');
+  }
   const { bandwidth } = settings.migration;
   if (bandwidth !== null && !(Number.isInteger(bandwidth) && bandwidth >= 65_536 && bandwidth <= 2 ** 50)) bad('migration.bandwidth', 'must be a whole number of bytes per second, at least 65536, or null');
   return settings;

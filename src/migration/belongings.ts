@@ -135,6 +135,7 @@ export const PLACES: Record<string, Way> = {
   'states': ['sent', 'the processes, also of one that runs'],
   'snapshots': ['sent', 'the processes of snapshots; warm images, which lie there, too, stay'],
   'logs': ['stays', 'what was written to the console of a boot here'],
+  'history': ['stays', 'what it used here, half a megabyte; it begins anew there'],
   'incoming': ['stays', 'what is on its way here'],
   'outgoing': ['stays', 'memory that is on its way from here'],
   'engine': ['stays', 'belongs to the node: the other one must have the engine'],

@@ -1,0 +1,11 @@
+/** The VEs of a node, as the sampler must know them. */
+import { resolveProperties } from '../spec/properties.ts';
+import type { VeContext } from '../ve/context.ts';
+import type { SampledVe } from './sampler.ts';
+
+/** All that are whole, running or not. */
+export function sampledVes({ store, network }: Pick<VeContext, 'store' | 'network'>): SampledVe[] {
+  return store.listVes().filter(({ ready }) => ready).map((ve) => ({
+    uuid: ve.uuid, number: ve.number, name: ve.name, links: network.plan(ve).links.map(({ link }) => link), memoryLimit: resolveProperties(ve.properties)['memory.limit'],
+  }));
+}
