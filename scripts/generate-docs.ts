@@ -1,10 +1,11 @@
 /**
- * Writes the reference pages that are made from tables: commands, properties, errors, the API; and the table of what belongs to a VE into the page on migration.
+ * Writes the reference pages that are made from tables: commands, properties, errors, the API, metrics; and the table of what belongs to a VE into the page on migration.
  *
  * `node scripts/generate-docs.ts` writes them; the test beside this file compares them with what the tables say now.
  */
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { createMetrics } from '../src/api/metrics.ts';
 import { GLOBAL_OPTIONS, GROUPS } from '../src/cli/command.ts';
 import type { Command } from '../src/cli/command.ts';
 import { exitStatuses, optionHelp, usageLine } from '../src/cli/help.ts';
@@ -12,6 +13,7 @@ import { CHANGES, defaultText, describeType } from '../src/cli/properties-help.t
 import { loadAllCommands } from '../src/cli/table.ts';
 import { belongings } from '../src/migration/belongings.ts';
 import { ERRORS, HTTP_STATUS } from '../src/lib/errors.ts';
+import { createEventBus } from '../src/ops/events.ts';
 import { PROPERTIES } from '../src/spec/properties.ts';
 import { apiDocument, apiPage } from './api-page.ts';
 import { head, table } from './markdown.ts';
@@ -21,7 +23,7 @@ export const REFERENCE = join(import.meta.dirname, '../docs/reference');
 
 /** File name to content of all generated pages. */
 export async function generateDocs(): Promise<Record<string, string>> {
-  return { 'commands.md': commandsPage(await loadAllCommands()), 'properties.md': propertiesPage(), 'errors.md': errorsPage(), 'api.md': apiPage(await apiDocument()) };
+  return { 'commands.md': commandsPage(await loadAllCommands()), 'properties.md': propertiesPage(), 'errors.md': errorsPage(), 'api.md': apiPage(await apiDocument()), 'metrics.md': metricsPage() };
 }
 
 function commandsPage(commands: readonly Command[]): string {
@@ -70,6 +72,19 @@ function errorsPage(): string {
     'HTTP status given here; `veld` ends with the exit status. `veld exec` ends with the status of its command, when that was started.\n',
     table(['Exit', 'Code', 'HTTP', 'Kind', 'What to do'], rows.map(([code, row]) => [String(row.exit), `\`${code}\``, String(HTTP_STATUS[row.kind]), row.kind.replace('_', ' '), row.hint])),
     'Besides: 0 done; 130 left by a second Ctrl-C; 141 the reader of the output went away.\n',
+  ].join('\n');
+}
+
+/** Families as they are told of in the document itself, which has them also where nothing is measured. */
+function metricsPage(): string {
+  const metrics = createMetrics({ manager: { usage: () => ({ ves: [] }) as never }, stats: { last: () => undefined }, events: createEventBus(), version: '', instance: '' });
+  const families = [...metrics.render().matchAll(/^# HELP (\S+) (.*)\n# TYPE \S+ (\S+)$/gm)];
+  metrics.close();
+  return [
+    head('Metrics', 'the families of `src/api/metrics.ts`'),
+    '`GET /metrics` on the socket of the API, in the text format of Prometheus (0.0.4). Whoever may use the API may read it, and nobody else. Names and labels are',
+    'stable. Families of VEs have the labels `ve` (its name) and `number`; what a host does not count is left out. Counters of a VE begin anew when it is started.\n',
+    table(['Name', 'Type', 'Meaning'], families.map(([, name, help, type]) => [`\`${name}\``, type!, help!])),
   ].join('\n');
 }
 

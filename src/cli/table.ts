@@ -30,6 +30,7 @@ export const COMMANDS: Record<string, Loader> = {
   'list': () => import('./commands/list.ts'),
   'show': () => import('./commands/show.ts'),
   'top': () => import('./commands/top.ts'),
+  'stats': () => import('./commands/stats.ts'),
   'enter': () => import('./commands/enter.ts'),
   'console': () => import('./commands/console.ts'),
   'cp': () => import('./commands/cp.ts'),
@@ -62,7 +63,7 @@ export const COMMANDS: Record<string, Loader> = {
 
 /** What people type who come from elsewhere, and what it is called here. */
 export const SYNONYMS: Record<string, string> = {
-  ls: 'list', ps: 'list', htop: 'top', stats: 'top', vztop: 'top', vzlist: 'list', info: 'show', status: 'show', inspect: 'show', delete: 'destroy', rm: 'destroy', remove: 'destroy',
+  ls: 'list', ps: 'list', htop: 'top', vztop: 'top', vzlist: 'list', info: 'show', status: 'show', inspect: 'show', delete: 'destroy', rm: 'destroy', remove: 'destroy',
   port: 'publish', proxy: 'publish', expose: 'publish', shell: 'enter NAME', login: 'enter NAME', attach: 'console NAME', copy: 'cp', push: 'cp', pull: 'cp', launch: 'create NAME --template TEMPLATE --start', run: 'create NAME --template TEMPLATE --start',
   hibernate: 'suspend', chkpnt: 'suspend', undump: 'resume', pause: 'freeze', unpause: 'thaw', config: 'set', reboot: 'restart', kill: 'stop --force',
   nodes: 'node list', pair: 'node add NAME', cluster: 'node list', image: 'template list', templates: 'template list', operations: 'operation list', monitor: 'events', journal: 'logs', check: 'doctor',
