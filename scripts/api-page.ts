@@ -56,7 +56,7 @@ const COMMON = new Set(['request.invalid', 'internal', 'disk.full', 'daemon.stop
 /** The document of an API that nothing stands behind: routes are described without being asked. */
 export async function apiDocument(): Promise<ApiDocument> {
   const api = await buildApi({
-    version: '', instance: 'main', log: silentLogger(), manager: {} as never, migration: {} as never, stats: {} as never, operations: {} as never, nodes: {} as never, events: createEventBus(), doctor: async () => ({ checks: [] }),
+    version: '', instance: 'main', log: silentLogger(), manager: {} as never, migration: {} as never, stats: {} as never, planning: {} as never, operations: {} as never, nodes: {} as never, events: createEventBus(), doctor: async () => ({ checks: [] }),
   });
   try {
     return openApiDocument(api) as unknown as ApiDocument;

@@ -44,6 +44,8 @@ import { staleVes } from './ve/lxcfs-binds.ts';
 import type { VeContext } from './ve/context.ts';
 import { createMigration } from './migration/migration.ts';
 import { peersOf } from './migration/peers.ts';
+import { viewCapacity } from './ve/capacity.ts';
+import { findPreset, listPresets } from './ve/presets.ts';
 import { viewStats } from './ve/stats.ts';
 import { createVeManager, type RunningVeManager } from './ve/manager.ts';
 import { promisedRanges, uidBlock } from './ve/uid-ranges.ts';
@@ -222,6 +224,7 @@ async function open(settings: Settings, log: Logger, closers: Closers, stopping:
   migration.start();
   const api = await buildApi({
     version: VERSION, instance, log: log.child({ part: 'api' }), manager, migration, operations, events, nodes, peerCredentials, stopping,
+    planning: { capacity: () => viewCapacity(context, sampler), presets: () => listPresets(settings), preset: (name) => findPreset(settings, name) },
     stats: { of: (key, span) => viewStats(manager.show(key), sampler, span), last: (uuid) => sampler.last(uuid) },
     doctor: async () => {
       const report = await runDoctor({

@@ -6,6 +6,7 @@ import { Type, type TSchema } from '@fastify/type-provider-typebox';
 import { Compile } from 'typebox/compile';
 import { ERRORS, VeldError, type ErrorBody, type ErrorCode } from '../lib/errors.ts';
 import * as schemas from './schemas.ts';
+import { CapacitySchema, PresetSchema } from './planning.ts';
 import { VeStatsSchema } from './stats.ts';
 import { openBench, type Bench } from './testing.ts';
 import type { OperationRecord } from '../store/types.ts';
@@ -152,7 +153,7 @@ test('answers are what the document says', async () => {
   const checks: [string, TSchema][] = [
     ['/v1', schemas.About], ['/v1/ves', Type.Array(schemas.Ve)], ['/v1/ves?details=true', Type.Array(schemas.VeDetails)], ['/v1/ves/shape', schemas.VeDetails], ['/v1/usage', schemas.UsageSampleSchema], ['/v1/ves/shape/processes', schemas.VeProcessesSchema], ['/v1/templates', Type.Array(schemas.Template)],
     ['/v1/templates/debian-12', schemas.Template], ['/v1/operations', Type.Array(schemas.Operation)], [`/v1/operations/${String(started.body.id)}`, schemas.Operation],
-    ['/v1/properties', Type.Array(schemas.Property)], ['/v1/doctor', schemas.DoctorReportSchema], ['/v1/ves/shape/logs', schemas.ConsoleLog], ['/v1/ves/shape/stats', VeStatsSchema], ['/v1/ves/shape/stats?history=1d', VeStatsSchema],
+    ['/v1/properties', Type.Array(schemas.Property)], ['/v1/doctor', schemas.DoctorReportSchema], ['/v1/ves/shape/logs', schemas.ConsoleLog], ['/v1/capacity', CapacitySchema], ['/v1/presets', Type.Array(PresetSchema)], ['/v1/presets/small', PresetSchema], ['/v1/ves/shape/stats', VeStatsSchema], ['/v1/ves/shape/stats?history=1d', VeStatsSchema],
   ];
   for (const [url, schema] of checks) {
     const { status, body } = await ask({ method: 'GET', url });
@@ -193,6 +194,14 @@ test('?wait=1 streams each change; the last record has ended; failures become er
   await assert.rejects(bench.client.operation('POST', '/v1/ves/slow/stop', {}), { code: 'disk.full' });
   await assert.rejects(bench.client.operation('POST', '/v1/ves/nobody/stop', {}), { code: 've.not_found' });
   bench.work = async () => {};
+});
+
+test('a preset stands below what is given beside it; unlimited is no unset', async () => {
+  await bench.client.operation('POST', '/v1/ves', { name: 'preset', template: 'debian-12', preset: 'small', properties: { 'cpu.limit': '75%' } });
+  assert.deepEqual((await bench.client.request<{ set: object }>('GET', '/v1/ves/preset')).set, { 'cpu.limit': 75, 'pids.limit': null });
+  await bench.client.operation('PATCH', '/v1/ves/preset/properties', { preset: 'small', changes: {} });
+  assert.deepEqual((await bench.client.request<{ set: object }>('GET', '/v1/ves/preset')).set, { 'cpu.limit': 50, 'pids.limit': null });
+  await assert.rejects(bench.client.operation('POST', '/v1/ves', { name: 'other', template: 'debian-12', preset: 'none' }), { code: 'preset.not_found' });
 });
 
 test('a client that goes away does not cancel its operation', async () => {

@@ -54,10 +54,13 @@ export const OperationsQuery = Type.Object({ limit: Type.Optional(Type.Integer({
 const PropertyChanges = Type.Record(Type.String({ pattern: '^[!-~]{1,100}$' }), Type.Unknown(),
   { ...closed, maxProperties: 100, description: 'By property name, see /v1/properties' });
 
+const presetName = Type.String({ pattern: KEY, description: 'Its properties, below those that are given here' });
+
 export const NoBody = Type.Object({}, closed);
 export const CreateBody = Type.Object({
   name: newName,
   template: printable(64),
+  preset: Type.Optional(presetName),
   properties: Type.Optional(PropertyChanges),
   start: Type.Optional(Type.Boolean()),
 }, { ...closed, title: 'CreateRequest', examples: [{ name: 'web', template: 'debian-12', properties: { 'memory.limit': '1G' }, start: true }] });
@@ -105,6 +108,7 @@ export const StopBody = Type.Object({
 }, { ...closed, title: 'StopRequest', examples: [{ timeout: 30 }] });
 export const RenameBody = Type.Object({ name: newName }, { ...closed, title: 'RenameRequest', examples: [{ name: 'shop' }] });
 export const SetBody = Type.Object({
+  preset: Type.Optional(presetName),
   changes: PropertyChanges,
   nextStart: Type.Optional(Type.Boolean({ description: 'Accept properties that need a restart' })),
   scope: Type.Optional(Type.Union([Type.Literal('both'), Type.Literal('live'), Type.Literal('config')], { description: 'live: limits of the running VE only, until it starts anew; config: only what is kept, for its next start; default both' })),

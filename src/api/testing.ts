@@ -14,6 +14,7 @@ import { parseProperties, resolveProperties } from '../spec/properties.ts';
 import { openStore } from '../store/sqlite.ts';
 import { buildApi } from './app.ts';
 import { COUNTERS, GAUGES, pointOf, type Reading } from '../resources/history/fields.ts';
+import { capacityOf } from '../resources/capacity.ts';
 import { viewStats } from '../ve/stats.ts';
 import { createSessionTable } from './sessions.ts';
 import { listenOnSocket } from './socket.ts';
@@ -80,6 +81,7 @@ export async function openBench(change: Partial<ApiDeps> = {}): Promise<Bench> {
     const ve = find(key);
     return begin(kind, ve, rest.at(-1) as string | null, () => { ve.status = status; });
   };
+  const noPreset = (name: string): never => { throw new VeldError('preset.not_found', `There is no preset ${name}.`); };
   const noTemplate = (key: string): never => { throw new VeldError('template.not_found', `There is no template ${key}.`); };
   const plain: VeManager = {
     list: () => [...ves.values()],
@@ -180,6 +182,13 @@ export async function openBench(change: Partial<ApiDeps> = {}): Promise<Bench> {
 
   const api = await buildApi({
     version: '0.0.0', instance: 'test', log, manager, migration: { migrate: (_key, _request, requestId) => begin('migrate', null, requestId), takeBack: (_key, requestId) => begin('migrate-settle', null, requestId) }, operations, events,
+    planning: {
+      capacity: () => capacityOf({ cpus: 2, memoryBytes: 4096, availableBytes: 2048, swapBytes: 0, diskBytes: 8192, diskFreeBytes: 1024 }, [...ves.values()].map(({ name, status }) => ({
+        name, running: status === 'running', cpuWeight: 100, cpuPercent: null, memoryBytes: 1024, swapBytes: 0, used: null,
+      }))),
+      presets: () => [PRESET],
+      preset: (name) => (name === PRESET.name ? PRESET : noPreset(name)),
+    },
     stats: { of: (key, span) => viewStats(find(key), SAMPLES, span), last: (uuid) => SAMPLES.last(uuid) },
     doctor: async () => ({ checks: [{ id: 'kernel', title: 'Kernel', status: 'ok' as const, message: 'fine' }] }),
     ...change,
@@ -209,6 +218,8 @@ const TEMPLATE: TemplateView = {
   fingerprint: 'ab'.repeat(32), name: 'debian-12', os: 'debian', release: '12', architecture: 'amd64', layers: [{ id: 'l1', uidBase: 0 }], size: 1000,
   createdAt: '2026-01-01T00:00:00.000Z', source: { suite: 'bookworm' }, uses: 0, warm: null, spares: 0,
 };
+
+const PRESET = { name: 'small', description: 'A small one', properties: { 'cpu.limit': 50, 'pids.limit': null }, file: '/small.conf', shipped: true, error: null };
 
 /** Of every VE: one of everything a second, and no disk that is counted. */
 const READING = { ...Object.fromEntries([...GAUGES, ...COUNTERS].map((field) => [field, 1])), diskReads: Number.NaN } as Reading;

@@ -13,6 +13,8 @@ import type { DoctorReport } from './schemas.ts';
 import type { Metrics } from './metrics.ts';
 import type { Span } from '../resources/history/fields.ts';
 import type { LastSample } from '../resources/history/history.ts';
+import type { Capacity } from '../resources/capacity.ts';
+import type { PresetView } from '../ve/presets.ts';
 import type { VeStats } from '../ve/stats.ts';
 import type { SessionTable } from './sessions.ts';
 
@@ -30,6 +32,14 @@ export interface ApiStats {
   last(uuid: string): LastSample | undefined;
 }
 
+/** What the node can carry, and presets. */
+export interface ApiPlanning {
+  capacity(): Capacity;
+  presets(): PresetView[];
+  /** Throws `preset.not_found`, `preset.invalid`. */
+  preset(name: string): PresetView;
+}
+
 /** Everything that the API stands on. */
 export interface ApiDeps {
   version: string;
@@ -37,6 +47,7 @@ export interface ApiDeps {
   log: Logger;
   manager: VeManager;
   stats: ApiStats;
+  planning: ApiPlanning;
   migration: Pick<Migration, 'migrate' | 'takeBack'>;
   operations: ApiOperations;
   events: EventBus;

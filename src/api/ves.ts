@@ -3,6 +3,7 @@ import { Readable } from 'node:stream';
 import { Type } from '@fastify/type-provider-typebox';
 import { answerOperation, operationAnswers } from './answer-operation.ts';
 import { answers } from './errors.ts';
+import { withPreset } from './planning.ts';
 import * as schemas from './schemas.ts';
 import type { Api, RouteContext } from './types.ts';
 
@@ -21,11 +22,12 @@ export function veRoutes(app: Api, { deps }: RouteContext): void {
     schema: {
       summary: 'Create a VE', tags, querystring: schemas.WaitQuery, body: schemas.CreateBody,
       response: operationAnswers('name.invalid', 've.name_taken', 'template.not_found', 'property.unknown', 'property.invalid', 'property.not_live', 'address.none_free',
-        'address.taken', 'uid.none_free', ...START_ERRORS),
+        'address.taken', 'uid.none_free', 'preset.not_found', 'preset.invalid', 'capacity.exceeded', ...START_ERRORS),
     },
   }, (request, reply) => {
-    request.audit = { name: request.body.name, template: request.body.template, properties: request.body.properties };
-    return answerOperation(reply, operations, manager.create(request.body, request.id), request.query.wait);
+    const { preset, ...body } = request.body;
+    request.audit = { name: body.name, template: body.template, preset, properties: body.properties };
+    return answerOperation(reply, operations, manager.create({ ...body, properties: withPreset(deps, preset, body.properties) }, request.id), request.query.wait);
   });
 
   app.get('/v1/ves/:ve', {
@@ -44,7 +46,7 @@ export function veRoutes(app: Api, { deps }: RouteContext): void {
 
   app.post('/v1/ves/:ve/start', {
     schema: { summary: 'Start a VE', tags, params: schemas.VeParams, querystring: schemas.WaitQuery, body: schemas.StartBody,
-      response: operationAnswers('ve.not_found', 've.busy', 've.running', 've.suspended', ...START_ERRORS) },
+      response: operationAnswers('ve.not_found', 've.busy', 've.running', 've.suspended', 'capacity.exceeded', ...START_ERRORS) },
   }, (request, reply) => {
     request.audit = { ...request.body };
     return answerOperation(reply, operations, manager.start(request.params.ve, request.body, request.id), request.query.wait);
@@ -78,11 +80,11 @@ export function veRoutes(app: Api, { deps }: RouteContext): void {
   app.patch('/v1/ves/:ve/properties', {
     schema: { summary: 'Change properties; null unsets', tags, params: schemas.VeParams, querystring: schemas.WaitQuery, body: schemas.SetBody,
       response: operationAnswers('ve.not_found', 've.busy', 'property.unknown', 'property.invalid', 'property.not_live', 'property.unsupported', 'address.taken',
-        'address.none_free', 've.not_running') },
+        'address.none_free', 've.not_running', 'preset.not_found', 'preset.invalid', 'capacity.exceeded') },
   }, (request, reply) => {
-    const { changes, ...options } = request.body;
-    request.audit = { changes, ...options };
-    return answerOperation(reply, operations, manager.set(request.params.ve, changes, options, request.id), request.query.wait);
+    const { preset, changes, ...options } = request.body;
+    request.audit = { preset, changes, ...options };
+    return answerOperation(reply, operations, manager.set(request.params.ve, withPreset(deps, preset, changes), options, request.id), request.query.wait);
   });
 
   app.get('/v1/usage', {

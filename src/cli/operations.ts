@@ -79,8 +79,9 @@ export async function runJobs(context: Context, jobs: readonly Job[], { wait = t
     for (const job of running) if (latest.has(job)) void cancel(latest.get(job)!);
   };
   process.on('SIGINT', onInterrupt);
+  let outcomes: Outcome[] = [];
   try {
-    return await Promise.all(jobs.map((job) => outcome(job, () => turn(async () => {
+    outcomes = await Promise.all(jobs.map((job) => outcome(job, () => turn(async () => {
       if (cancelling) throw new VeldError('operation.cancelled', 'It was not begun.');
       try {
         return await client.operation(job.method, job.path, job.body, (record) => {
@@ -99,6 +100,11 @@ export async function runJobs(context: Context, jobs: readonly Job[], { wait = t
     process.off('SIGINT', onInterrupt);
     line.clear();
   }
+  for (const { record } of outcomes) {
+    // What was done, and should be known all the same.
+    for (const warning of (record?.result as { warnings?: string[] } | null | undefined)?.warnings ?? []) context.err(`veld: ${sanitise(warning)}\n`);
+  }
+  return outcomes;
 }
 
 /**

@@ -53,6 +53,9 @@ export const COMMANDS: Record<string, Loader> = {
   'node remove': () => import('./commands/node/remove.ts'),
   'node token': () => import('./commands/node/token.ts'),
   'node rotate': () => import('./commands/node/rotate.ts'),
+  'capacity': () => import('./commands/capacity.ts'),
+  'preset list': () => import('./commands/preset/list.ts'),
+  'preset show': () => import('./commands/preset/show.ts'),
   'doctor': () => import('./commands/doctor.ts'),
   'engine show': () => import('./commands/engine/show.ts'),
   'engine build': () => import('./commands/engine/build.ts'),
@@ -66,7 +69,7 @@ export const SYNONYMS: Record<string, string> = {
   ls: 'list', ps: 'list', htop: 'top', vztop: 'top', vzlist: 'list', info: 'show', status: 'show', inspect: 'show', delete: 'destroy', rm: 'destroy', remove: 'destroy',
   port: 'publish', proxy: 'publish', expose: 'publish', shell: 'enter NAME', login: 'enter NAME', attach: 'console NAME', copy: 'cp', push: 'cp', pull: 'cp', launch: 'create NAME --template TEMPLATE --start', run: 'create NAME --template TEMPLATE --start',
   hibernate: 'suspend', chkpnt: 'suspend', undump: 'resume', pause: 'freeze', unpause: 'thaw', config: 'set', reboot: 'restart', kill: 'stop --force',
-  nodes: 'node list', pair: 'node add NAME', cluster: 'node list', image: 'template list', templates: 'template list', operations: 'operation list', monitor: 'events', journal: 'logs', check: 'doctor',
+  vzcpucheck: 'capacity', vzmemcheck: 'capacity', vzcalc: 'capacity --ves', presets: 'preset list', profile: 'preset list', nodes: 'node list', pair: 'node add NAME', cluster: 'node list', image: 'template list', templates: 'template list', operations: 'operation list', monitor: 'events', journal: 'logs', check: 'doctor',
 };
 
 /** Load one command. Undefined when the table has no such name. */

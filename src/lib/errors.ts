@@ -112,6 +112,9 @@ export const ERRORS = {
   'node.not_allowed': { kind: 'forbidden', exit: 49, hint: 'Allow it on that node: `veld node set NAME allow=manage,migrate`.' },
   'node.protocol': { kind: 'unsupported', exit: 50, hint: 'Update Veld on the older of the two nodes.' },
   'node.failed': { kind: 'internal', exit: 51, hint: 'Look at the daemon logs of both nodes.' },
+  'capacity.exceeded': { kind: 'conflict', exit: 56, hint: 'Give it less, stop other VEs, or let more be promised: overcommit.memory in the settings. `veld capacity` shows what is promised.' },
+  'preset.not_found': { kind: 'not_found', exit: 57, hint: 'See `veld preset list`.' },
+  'preset.invalid': { kind: 'invalid', exit: 57, hint: 'Correct the file; `veld preset list` names it, `veld help properties` lists what it may hold.' },
   'store.corrupt': { kind: 'internal', exit: 3, hint: 'Stop the daemon, keep a copy of the file, and restore a backup (`veld.db.backup-v*` beside it).' },
 } as const satisfies Record<string, ErrorRow>;
 

@@ -17,6 +17,8 @@ export interface Settings {
   socket: string;
   /** Group that may use the socket (equals root on this host), created by quickstart. */
   socketGroup: string;
+  /** Folder with presets of the administrator, NAME.conf each. */
+  presetsDir: string;
   log: {
     /** pino level. */
     level: 'trace' | 'debug' | 'info' | 'warn' | 'error';
@@ -62,6 +64,10 @@ export interface Settings {
     /** Where others are told to find it, `HOST:PORT`; empty: as `listen` says. */
     address: string;
   };
+  overcommit: {
+    /** What to do when the memory limits of VEs that run are more than `ratio` times the memory of the host: at create, start and set. */
+    memory: { ratio: number; action: 'refuse' | 'warn' | 'allow' };
+  };
   alerts: {
     /** Percent of a minute in which the CPU limit holds a VE back, from which on an event says so (`ve.throttled`). 0: never. */
     throttled: number;
@@ -85,12 +91,14 @@ export function defaultSettings(instance = 'main'): Settings {
     runDir: `/run/${name}`,
     socket: `/run/${name}/veld.sock`,
     socketGroup: 'veld',
+    presetsDir: '/etc/veld/presets',
     log: { level: 'info', file: `/var/log/${name}/veldd.log`, maxBytes: 16 << 20 },
     network: { pools: ['10.187.0.0/16', 'fd5e:1d00:187::/64'], uplinks: [], veToVe: true, veToHost: false, domain: `${name}.internal` },
     engine: { suites: ['trixie-backports', 'testing'], mirror: '', expiredRelease: 'refuse' },
     deploy: { warm: true, spares: 1 },
     checkpoint: { stallTimeout: 60 },
     nodes: { listen: '', name: '', address: '' },
+    overcommit: { memory: { ratio: 1.5, action: 'warn' } },
     alerts: { throttled: 25, memory: 90 },
     migration: { bandwidth: null },
     libexecDir: new URL('../../libexec', import.meta.url).pathname,
@@ -119,7 +127,7 @@ export function loadSettings(file = process.env.VELD_SETTINGS ?? DEFAULT_SETTING
   if (typeof instance !== 'string' || !/^[a-z][a-z0-9]{0,4}$/.test(instance)) bad('instance', 'must be 1 to 5 of a-z and 0-9, a letter first');
   const settings = defaultSettings(instance as string);
   merge(settings as unknown as Record<string, unknown>, given, '', bad);
-  for (const key of ['stateDir', 'runDir', 'socket'] as const) {
+  for (const key of ['stateDir', 'runDir', 'socket', 'presetsDir'] as const) {
     if (!settings[key].startsWith('/') || /[\n\0:,\\]/.test(settings[key])) bad(key, 'must be an absolute path without colon, comma, backslash or newline');
   }
   for (const pool of settings.network.pools) {
@@ -145,6 +153,8 @@ export function loadSettings(file = process.env.VELD_SETTINGS ?? DEFAULT_SETTING
     if (port < 1 || port > 65_535) bad(`nodes.${key}`, 'must have a port from 1 to 65535');
   }
   if (nodes.name !== '' && !/^[a-z][a-z0-9-]{0,62}$/.test(nodes.name)) bad('nodes.name', 'must be 1 to 63 of a-z, 0-9 and -, a letter first, or empty');
+  const { ratio } = settings.overcommit.memory;
+  if (!(ratio >= 0.01 && ratio <= 1000)) bad('overcommit.memory.ratio', 'must be a number from 0.01 to 1000');
   for (const key of ['throttled', 'memory'] as const) {
     if (!(settings.alerts[key] >= 0 && settings.alerts[key] <= 100)) bad(`alerts.${key}`, 'must be a number of percent from 0 to 100');
   }
@@ -187,4 +197,5 @@ const NULLABLE: Record<string, string> = { 'migration.bandwidth': 'number' };
 const CHOICES: Record<string, string[]> = {
   'log.level': ['trace', 'debug', 'info', 'warn', 'error'],
   'engine.expiredRelease': ['refuse', 'record'],
+  'overcommit.memory.action': ['refuse', 'warn', 'allow'],
 };

@@ -4,7 +4,7 @@ import { engineByFingerprint } from '../kernel/engine.ts';
 import { VeldError } from '../lib/errors.ts';
 import type { OperationRecord, TemplateRecord, VeRecord } from '../store/types.ts';
 import type { Task } from '../ops/types.ts';
-import { checkTemplateName } from '../spec/names.ts';
+import { checkName, checkTemplateName } from '../spec/names.ts';
 import { parseProperties, resolveProperties } from '../spec/properties.ts';
 import { checkArchiveFile, checkpointVe, restoreVe } from './archive.ts';
 import { attachConsole } from './console.ts';
@@ -24,6 +24,7 @@ import { recover } from './recovery.ts';
 import { restartVe } from './restart.ts';
 import { checkResumable, resumeVe } from './resume.ts';
 import { readRunState } from './run-folder.ts';
+import { checkMemoryPromise } from './capacity.ts';
 import { checkChanges, checkNewName, renameVe, setProperties } from './set.ts';
 import { openShell } from './shell.ts';
 import { checkKeepable, checkSnapshotName, createSnapshot, deleteSnapshot, findSnapshot, rollBack } from './snapshot.ts';
@@ -80,6 +81,7 @@ export function createVeManager(context: VeContext): RunningVeManager {
 
     create(request, requestId) {
       if (request.start) context.engine(); // refuse before anything is made
+      const warning = checkMemoryPromise(context, { uuid: '', name: checkName(request.name) }, limitOf(parseProperties(request.properties ?? {})));
       const spare = request.start && suitsWarmImage(resolveProperties(parseProperties(request.properties ?? {}))) ? spares.peek(store.findTemplate(request.template)?.fingerprint ?? '') : undefined;
       const ve = reserveVe(context, request, undefined, spare);
       if (spare) spares.claim(spare.uuid);
@@ -90,7 +92,7 @@ export function createVeManager(context: VeContext): RunningVeManager {
           task.commit();
           if (request.start) spares.prepare(ve.template);
           context.events.emit('ve.created', { ve: ve.uuid, data: { name: ve.name, number: ve.number } });
-          return viewVe(context, reload(store, ve.uuid));
+          return withWarning(viewVe(context, reload(store, ve.uuid)), warning);
         });
       } catch (error) {
         if (spare) void removeVe(context, ve).catch((failure: unknown) => log.error({ ve: ve.uuid, err: failure }, 'a spare VE could not be removed; the next daemon tries again'));
@@ -103,7 +105,8 @@ export function createVeManager(context: VeContext): RunningVeManager {
       const ve = findVe(store, key);
       context.engine();
       checkStopped(context, ve, discardState);
-      return begin('start', ve, requestId, (task) => startVe(context, ve.uuid, task, discardState));
+      const warning = checkMemoryPromise(context, ve, limitOf(ve.properties));
+      return begin('start', ve, requestId, async (task) => withWarning(await startVe(context, ve.uuid, task, discardState), warning));
     },
 
     suspend(key, requestId) {
@@ -122,12 +125,14 @@ export function createVeManager(context: VeContext): RunningVeManager {
     clone(key, request, requestId) {
       const model = findVe(store, key);
       checkKeepable(context, model, request.live === true);
-      const clone = reserveVe(context, { name: request.name, template: model.template, properties: { ...inherited(model.properties), ...request.properties } }, model.layers);
+      const properties = { ...inherited(model.properties), ...request.properties };
+      const warning = checkMemoryPromise(context, { uuid: '', name: checkName(request.name) }, limitOf(parseProperties(properties)));
+      const clone = reserveVe(context, { name: request.name, template: model.template, properties }, model.layers);
       try {
         return begin('clone', model, requestId, async (task) => {
           await cloneVe(context, model.uuid, clone, request.live === true, task);
           exits.look(clone.number);
-          return viewVe(context, reload(store, clone.uuid));
+          return withWarning(viewVe(context, reload(store, clone.uuid)), warning);
         });
       } catch (error) {
         forgetRecord(context, clone.uuid);
@@ -220,7 +225,8 @@ export function createVeManager(context: VeContext): RunningVeManager {
     set(key, changes, options, requestId) {
       const ve = findVe(store, key);
       const parsed = checkChanges(context, ve, changes, options);
-      return begin('set', ve, requestId, (task) => setProperties(context, ve.uuid, parsed, task));
+      const warning = 'memory.limit' in parsed.values ? checkMemoryPromise(context, ve, limitOf(parsed.values), limitOf(ve.properties)) : undefined;
+      return begin('set', ve, requestId, async (task) => withWarning(await setProperties(context, ve.uuid, parsed, task), warning));
     },
 
     exec: (key, request) => execInVe(context, findVe(store, key), request),
@@ -288,6 +294,16 @@ export function createVeManager(context: VeContext): RunningVeManager {
     },
   };
   return manager;
+}
+
+/** Of its memory, bytes; null: none. @param properties those set */
+function limitOf(properties: Record<string, unknown>): number | null {
+  return resolveProperties(properties)['memory.limit'];
+}
+
+/** The result of an operation with what its user should be told (`warnings`), if there is anything. */
+function withWarning<T>(result: T, warning: string | undefined): T | (T & { warnings: string[] }) {
+  return warning === undefined ? result : { ...result, warnings: [warning] };
 }
 
 /** A start that fails takes the new VE with it, and its logs: say so. */

@@ -8,6 +8,7 @@ import { waitUntilUp } from '../wait-until-up.ts';
 
 interface Options {
   template: string;
+  preset?: string;
   start?: boolean;
   set?: [string, string][];
   address?: string[];
@@ -35,6 +36,7 @@ export const command = defineCommand<{ name: string; command: string[] }, Option
     { flags: '-t, --template <template>', completes: 'template', help: 'Name or fingerprint of the template (`veld template list`)', mandatory: true },
     { flags: '-s, --start', help: 'Start it, too' },
     { flags: '-w, --wait', help: 'With --start: wait until the system inside is up' },
+    { flags: '--preset <preset>', completes: 'preset', help: 'Properties of a preset (`veld preset list`); --set goes before them' },
     { flags: '--set <name=value>', completes: 'assignment', help: 'Set a property (`veld help properties`)', parse: parsePair, repeat: true },
     { flags: '-a, --address <address>', help: 'Give it this IPv4 or IPv6 address instead of a free one', repeat: true },
     { flags: '-p, --publish <ports>', help: 'Let a port of the host lead to one of the VE: 8080:80, 192.0.2.1:53:53/udp (`veld help publish`)', repeat: true },
@@ -49,9 +51,10 @@ export const command = defineCommand<{ name: string; command: string[] }, Option
     ['create web --template debian-12 --start', 'Make and start a VE'],
     ['create files -t debian-13-app --start -u www-data -- python3 -m http.server 8080', 'An application VE'],
     ['create db -t debian-12 --set memory.limit=2G --set cpu.limit=150% -a 10.187.0.20', 'With limits and an address of your choice'],
+    ['create small-one -t debian-12 --preset small --set memory.limit=1G', 'A preset, and one limit of your choice'],
     ['create shop -t debian-12 --start -p 8080:80 -p 8443:443', 'Reached by ports of the host'],
   ],
-  errors: ['ve.name_taken', 'name.invalid', 'property.unknown', 'property.invalid', 'property.unsupported', 'template.not_found', 'address.none_free', 'address.taken', 'port.taken',
+  errors: ['ve.name_taken', 'name.invalid', 'property.unknown', 'property.invalid', 'property.unsupported', 'template.not_found', 'address.none_free', 'address.taken', 'port.taken', 'preset.not_found', 'preset.invalid', 'capacity.exceeded',
     'uid.none_free', 'disk.full', 've.start_failed', 've.init_died', 'exec.not_found', 'exec.not_executable', 'request.invalid', 'engine.missing', 'network.no_bridge', 'network.failed', 'storage.failed', 'operation.cancelled', 'operation.interrupted', 'timeout'],
   json: 'the new VE as `veld show` prints it; with --no-wait the operation',
   async run(context, { name, command }, options) {
@@ -63,7 +66,7 @@ export const command = defineCommand<{ name: string; command: string[] }, Option
     if (options.publish) pairs.push(['network.publish', options.publish]);
     if (options.hostname !== undefined) pairs.push(['hostname', options.hostname]);
     const properties = propertiesOf(pairs, 'create');
-    const body = { name, template: options.template, properties, start: Boolean(options.start) };
+    const body = { name, template: options.template, ...options.preset !== undefined && { preset: options.preset }, properties, start: Boolean(options.start) };
     const record = await runJob(context, { label: name, method: 'POST', path: '/v1/ves', body }, options);
     if (options.wait === false) {
       if (context.json) context.printJson(record);

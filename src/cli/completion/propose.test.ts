@@ -10,11 +10,12 @@ import type { Names } from './propose.ts';
 const commands = await loadAllCommands();
 const names: Names = {
   ves: async () => [ve({ name: 'web' }), ve({ name: 'db', status: 'stopped' }), ve({ name: 'ice', status: 'frozen' }), ve({ name: 'lost', status: 'failed' })],
+  presets: async () => [{ name: 'small', description: 'A small one' }],
   templates: async () => [{ name: 'debian-12', os: 'debian', release: '12' }, { name: 'x; rm -rf /', os: 'evil', release: '$(id)' }] as never,
   operations: async () => [operationRecord({ id: 'op1', state: 'running' }), operationRecord({ id: 'op2' })],
   nodes: async () => [{ name: 'node2', address: '192.0.2.2:7430' }, { name: 'node3', address: null }],
 };
-const none: Names = { ves: async () => [], templates: async () => [], operations: async () => [], nodes: async () => [] };
+const none: Names = { ves: async () => [], templates: async () => [], operations: async () => [], nodes: async () => [], presets: async () => [] };
 
 async function values(line: string, from = names): Promise<string[]> {
   return (await propose(line.split(' '), commands, from)).proposals.map(({ value }) => value);
@@ -22,10 +23,10 @@ async function values(line: string, from = names): Promise<string[]> {
 
 test('the first word: every command, options; the second of those that have two', async () => {
   assert.deepEqual(new Set(await values('')), new Set(commands.map(({ name }) => name.split(' ')[0])));
-  assert.deepEqual(await values('sta'), ['start']);
+  assert.deepEqual(await values('sta'), ['start', 'stats']);
   assert.deepEqual(await values('template '), ['build', 'import', 'list', 'show', 'warm', 'delete']);
   assert.deepEqual(await values('--v'), ['--version']);
-  assert.deepEqual(await values('--json --socket /x sta'), ['start']);
+  assert.deepEqual(await values('--json --socket /x sta'), ['start', 'stats']);
   assert.deepEqual(await values('nonsense '), []);
 });
 
@@ -95,4 +96,10 @@ test('help: commands, their second words, and properties', async () => {
   assert.deepEqual(await values('help prop'), ['properties']);
   assert.deepEqual(await values('help engine '), ['show', 'build']);
   assert.deepEqual(await values('help properties cpu'), ['cpu.weight', 'cpu.limit']);
+});
+
+test('presets, behind the option and as an argument', async () => {
+  for (const words of [['create', 'web', '--preset', ''], ['set', 'web', '--preset', 'sm'], ['preset', 'show', '']]) {
+    assert.deepEqual((await propose(words, commands, names)).proposals, [{ value: 'small', help: 'A small one' }]);
+  }
 });

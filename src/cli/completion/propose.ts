@@ -31,6 +31,7 @@ export interface Names {
   templates(): Promise<TemplateRecord[]>;
   operations(): Promise<OperationRecord[]>;
   nodes(): Promise<{ name: string; address: string | null }[]>;
+  presets(): Promise<{ name: string; description: string }[]>;
 }
 
 const STATUSES: Partial<Record<Completes, readonly VeStatus[]>> = {
@@ -139,6 +140,7 @@ async function ofKind(spec: ArgumentSpec | OptionSpec, typed: string, taken: rea
     case 'assignment': return assignment(typed, taken);
     case 'topic': return topics(taken, commands);
     case 'node': return nodeNames(names, taken);
+    case 'preset': return closed((await names.presets()).map(({ name, description }) => ({ value: name, help: description })));
     case 'template': return closed((await names.templates()).filter(({ name }) => !taken.includes(name)).map(({ name, os, release }) => ({ value: name, help: `${os} ${release}` })));
     case 'operation':
     case 'running operation':

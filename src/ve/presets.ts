@@ -1,0 +1,64 @@
+/** Presets of this node: files of the administrator, and below them those that ship. Read when they are asked for: an edited file counts at once. */
+import { readdirSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { VeldError, toVeldError } from '../lib/errors.ts';
+import type { Settings } from '../lib/settings.ts';
+import { parsePreset, PRESET_NAME } from '../spec/presets.ts';
+
+export interface PresetView {
+  name: string;
+  description: string;
+  /** Canonical values, by name; empty for one that cannot be read. */
+  properties: Record<string, unknown>;
+  /** Path of its file. */
+  file: string;
+  /** It came with Veld; false: it is the administrator's. */
+  shipped: boolean;
+  /** Why it cannot be used; null: it can. */
+  error: string | null;
+}
+
+const EXTENSION = '.conf';
+
+/** By name; the administrator's stands in the place of a shipped one of its name. */
+export function listPresets(settings: Pick<Settings, 'presetsDir' | 'libexecDir'>): PresetView[] {
+  const found = new Map<string, PresetView>();
+  for (const [folder, shipped] of foldersOf(settings)) {
+    for (const file of filesIn(folder)) {
+      const name = file.slice(0, -EXTENSION.length);
+      if (!file.endsWith(EXTENSION) || !PRESET_NAME.test(name)) continue;
+      found.set(name, read(name, join(folder, file), shipped));
+    }
+  }
+  return [...found.values()].sort((a, b) => (a.name < b.name ? -1 : 1));
+}
+
+/** @throws VeldError `preset.not_found`, `preset.invalid` */
+export function findPreset(settings: Pick<Settings, 'presetsDir' | 'libexecDir'>, name: string): PresetView {
+  const preset = listPresets(settings).find((each) => each.name === name);
+  if (!preset) throw new VeldError('preset.not_found', `There is no preset ${JSON.stringify(name.slice(0, 80))}.`);
+  if (preset.error !== null) throw new VeldError('preset.invalid', preset.error);
+  return preset;
+}
+
+/** Shipped first. */
+function foldersOf({ presetsDir, libexecDir }: Pick<Settings, 'presetsDir' | 'libexecDir'>): [folder: string, shipped: boolean][] {
+  return [[join(libexecDir, '../share/presets'), true], [presetsDir, false]];
+}
+
+function filesIn(folder: string): string[] {
+  try {
+    return readdirSync(folder);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return [];
+    throw error;
+  }
+}
+
+function read(name: string, file: string, shipped: boolean): PresetView {
+  try {
+    return { name, ...parsePreset(readFileSync(file, 'utf8'), file), file, shipped, error: null };
+  } catch (error) {
+    return { name, description: '', properties: {}, file, shipped, error: toVeldError(error).message };
+  }
+}
