@@ -67,7 +67,8 @@ interface Watched {
 /** Make the sampler; it does nothing before `start`. */
 export function createSampler({ ves, resources, events, log, folder, alerts: thresholds, now = () => Date.now() / 1000 }: SamplerOptions): Sampler {
   const base = dirname(resources.monitorGroups().unified);
-  const watched = new Map<number, Watched>();
+  /** By UUID. */
+  const watched = new Map<string, Watched>();
   let known = new Map<number, SampledVe>();
   let refreshAt = 0;
   let minute = -1;
@@ -95,15 +96,15 @@ export function createSampler({ ves, resources, events, log, folder, alerts: thr
     refreshAt = at + REFRESH;
     known = new Map(ves().map((ve) => [ve.number, ve]));
     prune();
-    for (const [number, one] of watched) {
-      const ve = known.get(number);
-      if (ve?.uuid === one.ve.uuid) one.ve = ve;
-      else forget(number);
+    for (const [uuid, one] of watched) {
+      const ve = known.get(one.ve.number);
+      if (ve?.uuid === uuid) one.ve = ve;
+      else forget(uuid);
     }
   };
-  const forget = (number: number): void => {
-    watched.get(number)?.reader?.close();
-    watched.delete(number);
+  const forget = (uuid: string): void => {
+    watched.get(uuid)?.reader?.close();
+    watched.delete(uuid);
   };
   /** Files of VEs that are gone. */
   const prune = (): void => {
@@ -130,7 +131,7 @@ export function createSampler({ ves, resources, events, log, folder, alerts: thr
 
   const watch = (ve: SampledVe, at: number): Watched => {
     const one: Watched = { ve, history: createHistory(fileOf(ve.uuid), at), alerts: createAlerts(thresholds), reader: undefined, last: undefined };
-    watched.set(ve.number, one);
+    watched.set(ve.uuid, one);
     return one;
   };
   const sample = (one: Watched, at: number, links: Map<string, LinkCounters>): void => {
@@ -152,12 +153,12 @@ export function createSampler({ ves, resources, events, log, folder, alerts: thr
     one.history.pause();
   };
   const flush = (at: number, even: boolean): void => {
-    for (const [number, one] of watched) {
+    for (const [uuid, one] of watched) {
       guarded(() => {
         const point = one.history.flush(at, even);
         if (point && !even) say(one.ve, one.alerts.minute(point));
       });
-      if (one.reader === undefined && at - one.history.lastSample > KEPT) forget(number);
+      if (one.reader === undefined && at - one.history.lastSample > KEPT) forget(uuid);
     }
   };
 
@@ -165,11 +166,12 @@ export function createSampler({ ves, resources, events, log, folder, alerts: thr
     const at = now();
     if (at >= refreshAt) guarded(() => refresh(at));
     const numbers = new Set(running());
-    for (const [number, one] of watched) if (!numbers.has(number) && one.reader) stopped(one);
+    for (const one of watched.values()) if (!numbers.has(one.ve.number) && one.reader) stopped(one);
     if (numbers.size > 0) {
       const links = allLinkCounters();
       for (const number of numbers) {
-        guarded(() => sample(watched.get(number) ?? watch(known.get(number)!, at), at, links));
+        const ve = known.get(number)!;
+        guarded(() => sample(watched.get(ve.uuid) ?? watch(ve, at), at, links));
       }
     }
     ticked = true;
@@ -199,10 +201,9 @@ export function createSampler({ ves, resources, events, log, folder, alerts: thr
 
   return {
     tick,
-    last: (uuid) => [...watched.values()].find((one) => one.ve.uuid === uuid)?.last,
+    last: (uuid) => watched.get(uuid)?.last,
     history(uuid, span) {
-      const one = [...watched.values()].find(({ ve }) => ve.uuid === uuid);
-      return (one?.history ?? createHistory(fileOf(uuid), now())).points(span, now());
+      return (watched.get(uuid)?.history ?? createHistory(fileOf(uuid), now())).points(span, now());
     },
     start() {
       unsubscribe = events.subscribe(({ type }) => {
@@ -215,7 +216,7 @@ export function createSampler({ ves, resources, events, log, folder, alerts: thr
       unsubscribe?.();
       clearInterval(timer);
       flush(now(), true);
-      for (const number of watched.keys()) forget(number);
+      for (const uuid of watched.keys()) forget(uuid);
     },
   };
 }

@@ -6,6 +6,8 @@ import type { Step } from './history.ts';
 const PERIODS = 600;
 /** Memory must stand near its limit for so long, in seconds. */
 const PATIENCE = 10;
+/** After kills were told of, further ones are gathered for so many seconds: a VE that is killed in again and again does not fill the ring of events. */
+const GATHER = 60;
 /** It has been clearly better below this part of the threshold. */
 const BETTER = { throttled: 0.5, memory: 0.9 };
 
@@ -31,10 +33,16 @@ export interface Alerts {
 /** Watch one VE. */
 export function createAlerts(thresholds: Thresholds): Alerts {
   let [throttled, near, nearFor] = [false, false, 0];
+  let [kills, quiet] = [0, 0];
   return {
     sample(step, reading, limit) {
       const alerts: Alert[] = [];
-      if (step && step.grown.oomKills > 0) alerts.push({ type: 've.oom_killed', data: { count: step.grown.oomKills } });
+      quiet -= step?.seconds ?? 0;
+      if (step && step.grown.oomKills > 0) kills += step.grown.oomKills;
+      if (kills > 0 && quiet <= 0) {
+        alerts.push({ type: 've.oom_killed', data: { count: kills } });
+        [kills, quiet] = [0, GATHER];
+      }
       const used = reading.memoryBytes - reading.cacheBytes;
       const percent = limit === null || thresholds.memory === 0 ? 0 : (100 * used) / limit;
       nearFor = percent >= thresholds.memory && percent > 0 ? nearFor + (step?.seconds ?? 1) : 0;

@@ -127,5 +127,9 @@ test('alerts: once when it begins, again only after it was clearly better', () =
   assert.deepEqual([sample(950), sample(950, 5), sample(950, 3), sample(950), sample(950)], [[], [], [], ['ve.memory_near_limit'], []]);
   assert.deepEqual([sample(850), sample(950, 20), sample(700), sample(950, 20)], [[], [], [], ['ve.memory_near_limit']]);
   assert.deepEqual([sample(950, 20, null), sample(0, 1, 1000, 2), sample(0, 1, 1000, 2)], [[], ['ve.oom_killed'], []]);
+  assert.deepEqual([sample(0, 1, 1000, 3), sample(0, 1, 1000, 5), sample(0, 56, 1000, 5)], [[], [], []], 'gathered for a minute');
+  const last = { ...reading(0), oomKills: 5 };
+  clock += 1;
+  assert.deepEqual(alerts.sample(history.add(QUARTER + clock, clock, last, true), last, null), [{ type: 've.oom_killed', data: { count: 3 } }]);
   assert.deepEqual(createAlerts({ throttled: 0, memory: 0 }).minute(point(0, 600)), []);
 });

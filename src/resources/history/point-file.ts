@@ -4,7 +4,7 @@
  * A point has a place of its own by its time, so writing one is one write to one page, and a write that a power cut has torn costs one point. Nothing waits for the
  * disk: what is lost with the power are the last points.
  */
-import { closeSync, ftruncateSync, openSync, readSync, rmSync, writeSync } from 'node:fs';
+import { closeSync, constants, fstatSync, ftruncateSync, openSync, readSync, rmSync, writeSync } from 'node:fs';
 import { COUNTERS, GAUGES, SPANS, type Point } from './fields.ts';
 
 /** Rings of the file, one after the other. */
@@ -35,15 +35,13 @@ export interface PointFile {
 
 /** Open a VE's file, or make it. @throws the system error as it is */
 export function openPointFile(path: string): PointFile {
-  let fd = openSync(path, 'a+', 0o600);
-  closeSync(fd);
-  fd = openSync(path, 'r+');
+  const fd = openSync(path, constants.O_RDWR | constants.O_CREAT, 0o600);
   const title = Buffer.alloc(TITLE.length);
   if (readSync(fd, title, 0, title.length, 0) !== title.length || title.toString('latin1') !== TITLE) {
     ftruncateSync(fd, 0);
     writeSync(fd, TITLE, 0, 'latin1');
   }
-  ftruncateSync(fd, FILE_SIZE);
+  if (fstatSync(fd).size !== FILE_SIZE) ftruncateSync(fd, FILE_SIZE);
   return {
     write(span, point) {
       const record = encode(point);
