@@ -14,6 +14,7 @@ import { loadAllCommands } from '../src/cli/table.ts';
 import { belongings } from '../src/migration/belongings.ts';
 import { ERRORS, HTTP_STATUS } from '../src/lib/errors.ts';
 import { createEventBus } from '../src/ops/events.ts';
+import { capacityOf } from '../src/resources/capacity.ts';
 import { PROPERTIES } from '../src/spec/properties.ts';
 import { apiDocument, apiPage } from './api-page.ts';
 import { head, table } from './markdown.ts';
@@ -77,7 +78,7 @@ function errorsPage(): string {
 
 /** Families as they are told of in the document itself, which has them also where nothing is measured. */
 function metricsPage(): string {
-  const metrics = createMetrics({ manager: { usage: () => ({ ves: [] }) as never }, stats: { last: () => undefined }, events: createEventBus(), version: '', instance: '' });
+  const metrics = createMetrics({ manager: { usage: () => ({ ves: [] }) as never }, stats: { last: () => undefined }, planning: { capacity: () => capacityOf({ cpus: 0, memoryBytes: 0, availableBytes: 0, swapBytes: 0, diskBytes: 0, diskFreeBytes: 0 }, []) }, events: createEventBus(), version: '', instance: '' });
   const families = [...metrics.render().matchAll(/^# HELP (\S+) (.*)\n# TYPE \S+ (\S+)$/gm)];
   metrics.close();
   return [

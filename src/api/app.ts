@@ -85,7 +85,7 @@ export async function buildApi(deps: ApiDeps, parts: Partial<Pick<RouteContext, 
     done();
   });
 
-  const metrics = createMetrics({ manager: deps.manager, stats: deps.stats, events: deps.events, version: deps.version, instance: deps.instance });
+  const metrics = createMetrics({ manager: deps.manager, stats: deps.stats, planning: deps.planning, events: deps.events, version: deps.version, instance: deps.instance });
   const context: RouteContext = { deps, metrics, sessions: parts.sessions ?? createSessionTable(), remote: new WeakMap(), peerOf: watchPeers(app, deps) };
   app.addHook('onClose', (_app, done) => {
     metrics.close();

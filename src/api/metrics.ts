@@ -3,7 +3,7 @@ import type { EventBus } from '../ops/events.ts';
 import type { OperationRecord } from '../store/types.ts';
 import type { Counter, Gauge } from '../resources/history/fields.ts';
 import type { VeManager, VeStatus, VeUsage } from '../ve/types.ts';
-import type { ApiStats } from './types.ts';
+import type { ApiPlanning, ApiStats } from './types.ts';
 
 /** Counters that the routes feed. */
 export interface Metrics {
@@ -35,7 +35,7 @@ function family(name: string, type: 'counter' | 'gauge', help: string, samples: 
  * Make the counters.
  * @param parts the manager is asked when the document is rendered; operations are counted as the bus tells of them
  */
-export function createMetrics(parts: { manager: Pick<VeManager, 'usage'>; stats: Pick<ApiStats, 'last'>; events: Pick<EventBus, 'subscribe'>; version: string; instance: string }): Metrics {
+export function createMetrics(parts: { manager: Pick<VeManager, 'usage'>; stats: Pick<ApiStats, 'last'>; planning: Pick<ApiPlanning, 'capacity'>; events: Pick<EventBus, 'subscribe'>; version: string; instance: string }): Metrics {
   const requests = new Map<string, { labels: Labels; count: number; seconds: number }>();
   const ended = new Map<string, { labels: Labels; count: number }>();
   const running = new Map<string, number>();
@@ -76,12 +76,28 @@ export function createMetrics(parts: { manager: Pick<VeManager, 'usage'>; stats:
         family('veld_exec_running', 'gauge', 'Commands that run through the API.', [[{}, metrics.runningCommands]]),
         family('veld_operations_running', 'gauge', 'Operations under way.', [...running].map(([kind, count]) => [{ kind }, count])),
         family('veld_operations_total', 'counter', 'Operations that ended since the daemon was started.', [...ended.values()].map(({ labels, count }) => [labels, count])),
+        renderHost(parts.planning),
         renderVes(parts.manager, parts.stats),
       ].join('');
     },
     close: stop,
   };
   return metrics;
+}
+
+/** What the host has, and what of it is promised to VEs that run. */
+function renderHost(planning: Pick<ApiPlanning, 'capacity'>): string {
+  const { cpu, memory, disk } = planning.capacity();
+  return ([
+    ['veld_host_cpus', 'CPUs of the host.', cpu.cpus],
+    ['veld_host_memory_bytes', 'Memory of the host.', memory.total],
+    ['veld_host_memory_available_bytes', 'Memory of the host that is free, or can be at once.', memory.available],
+    ['veld_host_disk_bytes', 'Size of the file system that holds the VEs.', disk.total],
+    ['veld_host_disk_free_bytes', 'What is free of it.', disk.free],
+    ['veld_promised_cpus', 'Sum of cpu.limit of VEs that run, 1 for one whole CPU.', cpu.promised / 100],
+    ['veld_promised_memory_bytes', 'Sum of memory.limit of VEs that run.', memory.promised],
+    ['veld_unlimited_memory_ves', 'VEs that run without memory.limit.', memory.unlimited],
+  ] as const).map(([name, help, value]) => family(name, 'gauge', help, [[{}, value]])).join('');
 }
 
 /** What the sampler reads once a second. Names are stable. */
