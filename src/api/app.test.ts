@@ -6,7 +6,7 @@ import { Type, type TSchema } from '@fastify/type-provider-typebox';
 import { Compile } from 'typebox/compile';
 import { ERRORS, VeldError, type ErrorBody, type ErrorCode } from '../lib/errors.ts';
 import * as schemas from './schemas.ts';
-import { CapacitySchema, PresetSchema } from './planning.ts';
+import { CapacitySchema, PresetSchema, withPreset } from './planning.ts';
 import { VeStatsSchema } from './stats.ts';
 import { openBench, type Bench } from './testing.ts';
 import type { OperationRecord } from '../store/types.ts';
@@ -197,6 +197,8 @@ test('?wait=1 streams each change; the last record has ended; failures become er
 });
 
 test('a preset stands below what is given beside it; unlimited is no unset', async () => {
+  const planning = { preset: () => ({ properties: { 'cpu.limit': 50, 'pids.limit': null } }) } as never;
+  assert.deepEqual(withPreset({ planning }, 'small', { 'cpu.limit': null }), { 'cpu.limit': null, 'pids.limit': 'unlimited' });
   await bench.client.operation('POST', '/v1/ves', { name: 'preset', template: 'debian-12', preset: 'small', properties: { 'cpu.limit': '75%' } });
   assert.deepEqual((await bench.client.request<{ set: object }>('GET', '/v1/ves/preset')).set, { 'cpu.limit': 75, 'pids.limit': null });
   await bench.client.operation('PATCH', '/v1/ves/preset/properties', { preset: 'small', changes: {} });
