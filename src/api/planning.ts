@@ -27,6 +27,7 @@ export const CapacitySchema = Type.Object({
 
 export const PresetSchema = Type.Object({
   name: Type.String(), description: Type.String(), properties: Type.Record(Type.String(), Type.Unknown()), file: Type.String(),
+  ignored: Type.Array(Type.String(), { description: 'Keys of a sample of OpenVZ for which there is no property' }),
   shipped: Type.Boolean({ description: 'It came with Veld; false: it is the administrator\'s' }), error: nullable(Type.String({ description: 'Why it cannot be used' })),
 }, { title: 'Preset' });
 

@@ -219,7 +219,7 @@ const TEMPLATE: TemplateView = {
   createdAt: '2026-01-01T00:00:00.000Z', source: { suite: 'bookworm' }, uses: 0, warm: null, spares: 0,
 };
 
-const PRESET = { name: 'small', description: 'A small one', properties: { 'cpu.limit': 50, 'pids.limit': null }, file: '/small.conf', shipped: true, error: null };
+const PRESET = { name: 'small', description: 'A small one', properties: { 'cpu.limit': 50, 'pids.limit': null }, ignored: [], file: '/small.conf', shipped: true, error: null };
 
 /** Of every VE: one of everything a second, and no disk that is counted. */
 const READING = { ...Object.fromEntries([...GAUGES, ...COUNTERS].map((field) => [field, 1])), diskReads: Number.NaN } as Reading;

@@ -13,8 +13,8 @@ const CAPACITY: Capacity = {
   ves: [{ name: 'web', running: true, cpuWeight: 100, cpuPercent: 150, memoryBytes: 2 * GiB, swapBytes: null, used: { cpuPercent: 30, memoryBytes: GiB, cacheBytes: 0, swapBytes: 0 }, cpuShare: 0.25 },
     { name: 'old', running: false, cpuWeight: 100, cpuPercent: null, memoryBytes: null, swapBytes: null, used: null, cpuShare: null }],
 };
-const PRESETS = [{ name: 'mine', description: '', properties: {}, file: '/x/mine.conf', shipped: false, error: '/x/mine.conf, line 1: it is wrong.' },
-  { name: 'small', description: 'A small one', properties: { 'cpu.limit': 50, 'memory.limit': 512 << 20 }, file: '/s/small.conf', shipped: true, error: null }];
+const PRESETS = [{ name: 'mine', description: '', properties: {}, ignored: [], file: '/x/mine.conf', shipped: false, error: '/x/mine.conf, line 1: it is wrong.' },
+  { name: 'small', description: 'A small one', properties: { 'cpu.limit': 50, 'memory.limit': 512 << 20 }, ignored: [], file: '/s/small.conf', shipped: true, error: null }];
 
 test('capacity: a line a resource, and a line a VE', async (t) => {
   const daemon = await startTestDaemon(t, { 'GET /v1/capacity': () => CAPACITY });

@@ -20,6 +20,9 @@ test('shipped ones, those of the administrator above them, and files that are no
   writeFileSync(join(settings.presetsDir, 'broken.conf'), 'cpu.limit=much\n');
   for (const name of ['small.conf.bak', 'Big.conf', '.conf', 'notes.txt']) writeFileSync(join(settings.presetsDir, name), 'x=y');
   assert.deepEqual(listPresets(settings).map(({ name, shipped, error }) => [name, shipped, error === null]), [['broken', false, false], ['large', true, true], ['small', false, true]]);
+  writeFileSync(join(settings.presetsDir, 've-vswap-256m.conf-sample'), 'PHYSPAGES="0:256M"\nNUMFILE="100"\n');
+  const { properties, ignored, shipped } = findPreset(settings, 'vswap-256m');
+  assert.deepEqual([properties, ignored, shipped], [{ 'memory.limit': 256 << 20 }, ['NUMFILE'], false], 'of OpenVZ');
   assert.deepEqual(findPreset(settings, 'small').properties, { 'cpu.limit': 25 });
   assert.throws(() => findPreset(settings, 'broken'), { code: 'preset.invalid', message: /broken\.conf: .*cpu\.limit/ });
   for (const name of ['tiny', '../small', 'Big', '__proto__']) assert.throws(() => findPreset(settings, name), { code: 'preset.not_found' });

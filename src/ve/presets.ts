@@ -3,6 +3,7 @@ import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { VeldError, toVeldError } from '../lib/errors.ts';
 import type { Settings } from '../lib/settings.ts';
+import { parseOpenvzSample } from '../spec/openvz-sample.ts';
 import { parsePreset, PRESET_NAME } from '../spec/presets.ts';
 
 export interface PresetView {
@@ -10,6 +11,8 @@ export interface PresetView {
   description: string;
   /** Canonical values, by name; empty for one that cannot be read. */
   properties: Record<string, unknown>;
+  /** What its file has besides, for which there is no property: of OpenVZ's samples. */
+  ignored: string[];
   /** Path of its file. */
   file: string;
   /** It came with Veld; false: it is the administrator's. */
@@ -18,15 +21,16 @@ export interface PresetView {
   error: string | null;
 }
 
-const EXTENSION = '.conf';
+/** Names of files: ours, and those of OpenVZ. */
+const FILES = [/^(.*)\.conf$/, /^ve-(.*)\.conf-sample$/];
 
 /** By name; the administrator's stands in the place of a shipped one of its name. */
 export function listPresets(settings: Pick<Settings, 'presetsDir' | 'libexecDir'>): PresetView[] {
   const found = new Map<string, PresetView>();
   for (const [folder, shipped] of foldersOf(settings)) {
     for (const file of filesIn(folder)) {
-      const name = file.slice(0, -EXTENSION.length);
-      if (!file.endsWith(EXTENSION) || !PRESET_NAME.test(name)) continue;
+      const name = FILES.map((pattern) => pattern.exec(file)?.[1]).find((part) => part !== undefined);
+      if (name === undefined || !PRESET_NAME.test(name)) continue;
       found.set(name, read(name, join(folder, file), shipped));
     }
   }
@@ -48,7 +52,7 @@ function foldersOf({ presetsDir, libexecDir }: Pick<Settings, 'presetsDir' | 'li
 
 function filesIn(folder: string): string[] {
   try {
-    return readdirSync(folder);
+    return readdirSync(folder).sort();
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code === 'ENOENT') return [];
     throw error;
@@ -57,8 +61,9 @@ function filesIn(folder: string): string[] {
 
 function read(name: string, file: string, shipped: boolean): PresetView {
   try {
-    return { name, ...parsePreset(readFileSync(file, 'utf8'), file), file, shipped, error: null };
+    const text = readFileSync(file, 'utf8');
+    return { name, ignored: [], ...file.endsWith('-sample') ? parseOpenvzSample(text, file) : parsePreset(text, file), file, shipped, error: null };
   } catch (error) {
-    return { name, description: '', properties: {}, file, shipped, error: toVeldError(error).message };
+    return { name, description: '', properties: {}, ignored: [], file, shipped, error: toVeldError(error).message };
   }
 }

@@ -8,7 +8,7 @@ export const command = defineCommand<object, { quiet?: boolean }>({
   name: 'preset list',
   group: 'This node',
   summary: 'List all presets',
-  description: ['A preset is a file with properties, `NAME=VALUE` lines as `veld show --properties` prints them, its first comment says what it is for. Those of the administrator lie in `presetsDir` of the settings (/etc/veld/presets), NAME.conf each, and stand in the place of shipped ones of the same name.'],
+  description: ['A preset is a file with properties, `NAME=VALUE` lines as `veld show --properties` prints them, its first comment says what it is for. Those of the administrator lie in `presetsDir` of the settings (/etc/veld/presets), NAME.conf each (or ve-NAME.conf-sample of OpenVZ), and stand in the place of shipped ones of the same name.'],
   options: [{ flags: '-q, --quiet', help: 'Names only, one a line' }],
   examples: [['preset list', 'A table']],
   json: 'an array of presets; with --quiet an array of names',

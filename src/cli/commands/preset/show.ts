@@ -15,6 +15,6 @@ export const command = defineCommand<{ preset: string }>({
   async run(context, { preset: name }) {
     const preset = await (await context.client()).request<PresetView>('GET', `/v1/presets/${segment(name)}`);
     if (context.json) context.printJson(preset);
-    else context.out(`# ${preset.description}\n# ${preset.file}\n${Object.entries(preset.properties).map(([property, value]) => `${property}=${formatProperty(property, value)}\n`).join('')}`);
+    else context.out(`# ${preset.description}\n# ${preset.file}\n${preset.ignored.length > 0 ? `# No property here for: ${preset.ignored.join(' ')}\n` : ''}${Object.entries(preset.properties).map(([property, value]) => `${property}=${formatProperty(property, value)}\n`).join('')}`);
   },
 });
