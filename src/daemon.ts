@@ -240,6 +240,10 @@ async function open(settings: Settings, log: Logger, closers: Closers, stopping:
         networkWarnings: () => network.warnings(),
         names: async () => ({ domain: names.domain, resolvers: names.addresses(), answers: await names.answers(), hostFinds: await names.hostFinds() }),
         resourceSupport: () => resources.support(),
+        promises: () => {
+          const { ratio, unlimited } = viewCapacity(context, sampler).memory;
+          return { ratio, unlimited, most: settings.overcommit.memory.action === 'allow' ? Infinity : settings.overcommit.memory.ratio };
+        },
         nodes: () => nodes.list(true),
         failedVes: () => manager.list().filter(({ status }) => status === 'failed').map(({ name, lastExit }) => ({ name, reason: lastExit?.reason ?? 'unknown' })),
       });

@@ -81,6 +81,8 @@ export interface DoctorDeps {
   names?: () => Promise<NamesState>;
   /** `support()` of the resources. */
   resourceSupport: () => Record<string, true | string>;
+  /** Memory that limits of running VEs promise, `ratio` of the host's, and how much of it may be. */
+  promises?: () => { ratio: number; most: number; unlimited: number };
   /** Other nodes, each asked how it is. */
   nodes?: () => Promise<readonly NodeHealth[]>;
   /** VEs that should run, and do not. */
@@ -107,6 +109,7 @@ export async function runDoctor(deps: DoctorDeps): Promise<{ checks: DoctorCheck
     ['lxcfs', 'lxcfs', async () => { const state = await deps.lxcfs?.(); return [...lxcfs(state), ...lxcfsHistory(state?.history)]; }],
     ['network', 'Network', async () => network(await deps.networkWarnings())],
     ['names', 'Names of VEs', async () => (deps.names ? [names(await deps.names())] : [])],
+    ['promises', 'Memory promised to VEs', () => (deps.promises ? [promises(deps.promises())] : [])],
     ['disk', 'Disk space', () => [disk(deps)]],
     ['clock', 'Clock', () => [clock(deps)]],
     ['nodes', 'Other nodes', async () => nodes(await deps.nodes?.() ?? [])],
@@ -239,6 +242,13 @@ function names({ domain, resolvers, answers, hostFinds }: NamesState): DoctorChe
     ...row, status: 'info', message: `VEs find each other as NAME.${domain}; programs of the host do not.`,
     remedy: `Put \`nameserver ${resolvers[0]}\` before the others in /etc/resolv.conf (it asks the others itself), or run systemd-resolved.`,
   };
+}
+
+function promises({ ratio, most, unlimited }: ReturnType<NonNullable<DoctorDeps['promises']>>): DoctorCheck {
+  const row = { id: 'promises', title: 'Memory promised to VEs' };
+  const message = `Limits of VEs that run promise ${ratio.toFixed(2)} times the memory of the host${unlimited > 0 ? `; ${unlimited} run without a limit` : ''}.`;
+  if (ratio <= most) return { ...row, status: 'ok', message };
+  return { ...row, status: 'warn', message, consequence: 'When VEs need what they were promised at the same time, the kernel kills in them.', remedy: 'See `veld capacity`; overcommit.memory.ratio of the settings says from where on this is told.' };
 }
 
 function disk(deps: DoctorDeps): DoctorCheck {
