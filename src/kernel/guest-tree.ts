@@ -9,7 +9,7 @@
  * - A file to be read is first opened as a mere name (O_PATH, which runs no driver and no FIFO), looked at, and only then opened.
  */
 import { randomBytes } from 'node:crypto';
-import { close, closeSync, constants, fchmodSync, fchownSync, fstatSync, fsync, openSync, readSync, writeSync } from 'node:fs';
+import { close, closeSync, constants, fchmodSync, fchownSync, fstatSync, fsync, openSync, readFileSync, readSync, writeSync } from 'node:fs';
 import { promisify } from 'node:util';
 import { toVeldError, VeldError } from '../lib/errors.ts';
 import { run } from '../lib/run.ts';
@@ -55,6 +55,8 @@ export interface GuestRoot {
    * @returns a path of each that was found; none when there is no such folder
    */
   findInodes(folder: string, inodes: readonly bigint[], mounted?: boolean): Promise<Map<bigint, string>>;
+  /** Open the root of a mount, when it is this very one that the path leads to. @param mount its id in mountinfo @returns a descriptor, with which nothing has been asked of the file system yet */
+  openMount(path: string, mount: number): number | undefined;
   /** Make a folder and those above it; existing ones stay as they are. For trees that nobody uses yet. */
   makeFolders(path: string, owner: GuestFileOwner): void;
   close(): void;
@@ -183,6 +185,15 @@ function guestRoot(root: number): GuestRoot {
         } finally {
           closeSync(named);
         }
+      });
+    },
+    openMount(path, mount) {
+      return refusing(path, () => {
+        const named = open(root, path, O_PATH | O_DIRECTORY, 0, INSIDE & ~RESOLVE.NO_XDEV);
+        const id = /^mnt_id:\t(\d+)$/m.exec(readFileSync(`/proc/self/fdinfo/${named}`, 'utf8'))?.[1];
+        if (Number(id) === mount) return named;
+        closeSync(named);
+        return undefined;
       });
     },
     async findInodes(folder, inodes, mounted = false) {

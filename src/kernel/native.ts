@@ -1,5 +1,5 @@
 /**
- * The C library through koffi: the only module that declares foreign functions. Those who call them are syscalls.ts, unix-sockets.ts and packet-socket.ts.
+ * The C library through koffi: the only module that declares foreign functions. Those who call them are syscalls.ts, unix-sockets.ts, packet-socket.ts and bpf.ts.
  *
  * Why these calls are safe, each and all:
  * - Prototypes are those of the C library in this process (`load(null)`: nothing else is loaded). `syscall` is called with a fixed list of
@@ -41,6 +41,9 @@ function declare(koffi: Koffi) {
     setns: lib.func('int setns(int, int)'),
     fchdir: lib.func('int fchdir(int)'),
     mountSetattr: syscall('long', 'str', 'long', 'void *', 'size_t'),
+    fspick: syscall('long', 'str', 'long'),
+    fsconfig: syscall('long', 'long', 'str', 'str', 'long'),
+    bpf: syscall('long', 'void *', 'long'),
     getsockopt: lib.func('int getsockopt(int, int, int, void *, void *)'),
     setsockopt: lib.func('int setsockopt(int, int, int, void *, uint32_t)'),
     socket: lib.func('int socket(int, int, int)'),

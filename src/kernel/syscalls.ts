@@ -1,8 +1,9 @@
 /** System calls that Node does not offer. Why they are safe: see native.ts. */
+import { closeSync } from 'node:fs';
 import { checked, native, text } from './native.ts';
 
 /** Numbers from asm-generic/unistd.h; from 424 on x86_64 and arm64 share them. */
-const NR = { pidfd_send_signal: 424, open_tree: 428, move_mount: 429, pidfd_open: 434, openat2: 437, pidfd_getfd: 438, mount_setattr: 442 } as const;
+const NR = { pidfd_send_signal: 424, open_tree: 428, move_mount: 429, fsconfig: 431, fspick: 433, pidfd_open: 434, openat2: 437, pidfd_getfd: 438, mount_setattr: 442 } as const;
 
 export const AT_FDCWD = -100;
 /** Flags of open(2) that Node's constants lack, or that differ between machines (arm64 and x86_64: asm/fcntl.h). */
@@ -179,6 +180,22 @@ export function closeOffMount(mountFd: number): void {
   // Safe: struct mount_attr as in setIdmap.
   const attributes = BigUint64Array.of(RDONLY_NOSUID_NODEV_NOEXEC, 0n, MS_PRIVATE, 0n);
   checked('mount_setattr', native().c.mountSetattr(NR.mount_setattr, mountFd, '', AT_EMPTY_PATH, attributes, attributes.byteLength));
+}
+
+/**
+ * Give the file system behind a descriptor of a mount's root other options; for many, what is not named becomes what it is by default.
+ * @param options each with its value
+ */
+export function reconfigure(rootFd: number, options: readonly (readonly [string, string])[]): void {
+  const FSPICK_CLOEXEC = 1, FSPICK_EMPTY_PATH = 8, SET_STRING = 1, RECONFIGURE = 7;
+  // Safe: integers and copied strings, and null pointers where the command has no argument.
+  const fd = checked('fspick', native().c.fspick(NR.fspick, rootFd, '', FSPICK_CLOEXEC | FSPICK_EMPTY_PATH));
+  try {
+    for (const [name, value] of options) checked('fsconfig', native().c.fsconfig(NR.fsconfig, fd, SET_STRING, text(name), text(value), 0));
+    checked('fsconfig', native().c.fsconfig(NR.fsconfig, fd, RECONFIGURE, null, null, 0));
+  } finally {
+    closeSync(fd);
+  }
 }
 
 /**
