@@ -6,6 +6,7 @@ import { rmSync, writeFileSync } from 'node:fs';
 import { lstat, readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { VeldError } from '../lib/errors.ts';
+import { BEANCOUNTERS } from '../spec/beancounters/table.ts';
 import { GENERATIONS, PARENT } from './parent.ts';
 import type { Manifest, StateFolder } from './types.ts';
 
@@ -70,12 +71,13 @@ function manifestOf(text: string): Manifest {
   } catch {
     throw bad('has a manifest that is none'); // without a word of it
   }
-  const { format, ve, uidBase, engine, kernel, architecture, processor, mounts, consoleKeeper, answering, createdAt } = given ?? {};
+  const { format, ve, uidBase, engine, kernel, architecture, processor, mounts, consoleKeeper, answering, beancounters, createdAt } = given ?? {};
   const texts = (value: unknown): value is string[] => Array.isArray(value) && value.length <= 4096 && value.every(isText);
   if (format !== 1 || ![ve, engine, kernel, architecture, createdAt].every(isText) || !Number.isSafeInteger(uidBase) || !(processor === undefined || texts(processor)) || !(answering === undefined || texts(answering))
     || !(consoleKeeper === undefined || (Number.isSafeInteger(consoleKeeper) && (consoleKeeper as number) > 0)) || !Array.isArray(mounts) || mounts.length > 1024) throw bad('has a manifest that is none');
   return {
     format, ve: ve as string, uidBase: uidBase as number, engine: engine as string, kernel: kernel as string, architecture: architecture as string, createdAt: createdAt as string,
+    ...beancounters !== undefined && { beancounters: countersOf(beancounters) },
     ...processor && { processor }, ...answering && { answering }, ...consoleKeeper !== undefined && { consoleKeeper: consoleKeeper as number },
     mounts: mounts.map((mount: unknown) => {
       const { inside, name } = (mount ?? {}) as Record<string, unknown>;
@@ -83,6 +85,20 @@ function manifestOf(text: string): Manifest {
       return { inside, name };
     }),
   };
+}
+
+/** Peaks and refusals of what there is to be counted. */
+function countersOf(given: unknown): NonNullable<Manifest['beancounters']> {
+  const counters: Record<string, { maxheld: number; failcnt: number }> = {};
+  const isCount = (value: unknown): value is number => Number.isSafeInteger(value) && (value as number) >= 0;
+  for (const { name } of BEANCOUNTERS) {
+    const row = typeof given === 'object' && given !== null && Object.hasOwn(given, name) ? (given as Record<string, unknown>)[name] : undefined;
+    if (row === undefined) continue;
+    const { maxheld, failcnt } = (row ?? {}) as Record<string, unknown>;
+    if (!isCount(maxheld) || !isCount(failcnt)) throw bad('has a manifest that is none');
+    counters[name] = { maxheld, failcnt };
+  }
+  return counters;
 }
 
 /** A line of text. */

@@ -32,6 +32,8 @@ export interface Manifest {
   consoleKeeper?: number;
   /** IPv4 addresses for which its kernel answered when it was asked just before. Absent in states of earlier versions. */
   answering?: string[];
+  /** Peaks and refusals of its beancounters until then, by their names. Absent in states of earlier versions. */
+  beancounters?: Readonly<Record<string, { maxheld: number; failcnt: number }>>;
   /** The state of another VE, or (`moved`) of this one on another node: it gets a configuration of its own. */
   derived?: { closeTcp: boolean; moved?: boolean };
   /** ISO 8601. */

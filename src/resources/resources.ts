@@ -5,6 +5,8 @@ import { findHierarchies, freezeGroup, groupPids, hastenMoves, killGroup, makeGr
 import type { CgroupHierarchies } from '../kernel/cgroup.ts';
 import { diskOf, numaNodes, onlineCpus } from '../kernel/topology.ts';
 import { VeldError } from '../lib/errors.ts';
+import { readBeancounters } from './beancounters/read.ts';
+import { createSockets } from './beancounters/sockets.ts';
 import { promiseUpwards } from './guarantee.ts';
 import { MONITORS, chooseLayout, directoriesOf, groupsOf, makeGroups, setupBase } from './layout.ts';
 import { LIMITS, type Host } from './control.ts';
@@ -84,10 +86,14 @@ export function createResources(options: ResourcesOptions): ResourceManager {
     if (some || (readControl(base.unified, 'memory.low') ?? '0') !== '0') promiseUpwards(base.unified, layout.hierarchies.unified as string);
   };
 
-  const apply = (number: number, properties: Properties, changed?: readonly string[]): void => {
+  const sockets = createSockets(runDir);
+
+  const apply = (number: number, properties: Properties, changed?: readonly string[], restoring = false): void => {
     const found = existing(number);
     writeLimits(planLimits(found, properties, hostFor(number), readControl, changed));
     promise(properties['memory.guarantee'] > 0);
+    if (changed?.some((name) => SOCKETS.includes(name)) === false) return;
+    sockets.apply(found.unified, { tcp: properties['ubc.numtcpsock']?.limit ?? null, other: properties['ubc.numothersock']?.limit ?? null }, restoring);
   };
 
   const list = (): number[] => {
@@ -100,12 +106,15 @@ export function createResources(options: ResourcesOptions): ResourceManager {
   };
 
   const remove = async (number: number): Promise<void> => {
-    for (const directory of directoriesOf(groups(number))) await removeGroup(directory);
+    const found = groups(number);
+    if (existsSync(found.unified)) sockets.forget(found.unified);
+    for (const directory of directoriesOf(found)) await removeGroup(directory);
     promise(false);
   };
 
   return {
     setup: () => { refusedControllers = setupBase(layout); },
+    loadSockets: () => sockets.load(),
     groups,
     monitorGroups: () => groupsOf(layout, MONITORS),
 
@@ -127,7 +136,7 @@ export function createResources(options: ResourcesOptions): ResourceManager {
         { hint: 'Remove its groups veld-exec* from inside, and any threaded group at the top.' });
     },
 
-    create(number, uidBase, properties) {
+    create(number, uidBase, properties, restoring) {
       // systemd removes a delegated group when its unit is stopped while nothing is in it; a start of the unit makes it anew, and bare. On a hybrid host
       // groups of v1 that the daemon had just made were seen to be gone a moment after the host's boot.
       if (!directoriesOf(groupsOf(layout, MONITORS)).every((directory) => existsSync(directory))) refusedControllers = setupBase(layout);
@@ -137,11 +146,11 @@ export function createResources(options: ResourcesOptions): ResourceManager {
       writeControl(made.unified, 'cgroup.max.depth', MAX_DEPTH);
       writeControl(made.unified, 'cgroup.max.descendants', MAX_DESCENDANTS);
       delegate(made.unified, uidBase);
-      apply(number, properties);
+      apply(number, properties, undefined, restoring);
       hastenMoves(layout.hierarchies.unified as string, BOOT);
     },
 
-    apply,
+    apply: (number, properties, changed) => apply(number, properties, changed),
 
     check(properties) {
       const monitors = groupsOf(layout, MONITORS); // has what a VE's group has
@@ -155,6 +164,7 @@ export function createResources(options: ResourcesOptions): ResourceManager {
         const place = limitFile(monitors, name, { disk });
         answer[name] = typeof place !== 'string' ? true : refusedControllers[CONTROLLER_OF[name] ?? name.split('.')[0]!] ?? place;
       }
+      for (const name of SOCKETS) answer[name] = sockets.support();
       return answer;
     },
 
@@ -166,6 +176,11 @@ export function createResources(options: ResourcesOptions): ResourceManager {
       const memory = v1.memory === undefined ? readControl(unified, 'memory.current') : readControl(v1.memory, 'memory.usage_in_bytes');
       const tasks = readControl(v1.pids ?? unified, 'pids.current');
       return { cpuSeconds, memoryBytes: Number(memory ?? 0), tasks: tasks === undefined ? groupPids(unified).length : Number(tasks) };
+    },
+
+    beancounters(number, elsewhere) {
+      const found = existing(number);
+      return readBeancounters(found, { ...elsewhere, sockets: sockets.read(found.unified) });
     },
 
     freeze: async (number) => freezeGroup(existing(number).unified),
@@ -203,6 +218,9 @@ export function createResources(options: ResourcesOptions): ResourceManager {
     list,
   };
 }
+
+/** The properties that BPF programs hold. */
+const SOCKETS: readonly string[] = ['ubc.numtcpsock', 'ubc.numothersock'];
 
 /** Controllers whose name is not the first word of the property's. */
 const CONTROLLER_OF: Readonly<Record<string, string>> = { 'cpu.count': 'cpuset', 'cpu.mask': 'cpuset', 'cpu.nodes': 'cpuset' };

@@ -1,5 +1,7 @@
 /** Interface of the resource capability: the control groups of a VE and the limits in them. */
+import type { Beancounter } from '../spec/beancounters/table.ts';
 import type { Properties } from '../spec/types.ts';
+import type { Elsewhere } from './beancounters/read.ts';
 
 /** Where a VE's processes live, one directory per hierarchy. */
 export interface VeGroups {
@@ -23,6 +25,8 @@ export interface Usage {
 export interface ResourceManager {
   /** Make the instance's parent groups in every hierarchy (and the `monitors` group). Idempotent. */
   setup(): void;
+  /** Make ready what counts and limits sockets; why it cannot be had is told by `support`. */
+  loadSockets(): Promise<void>;
   groups(number: number): VeGroups;
   /** Group for conmon and its like, outside of every VE and of the daemon's own group. */
   monitorGroups(): VeGroups;
@@ -36,8 +40,11 @@ export interface ResourceManager {
    * @param milliseconds for which they come; 0: one, soon
    */
   expectMoves(milliseconds?: number): void;
-  /** Make the VE's groups, apply the limits, delegate the cgroup2 directory to the VE's root (the four delegation files only). Idempotent. */
-  create(number: number, uidBase: number, properties: Properties): void;
+  /**
+   * Make the VE's groups, apply the limits, delegate the cgroup2 directory to the VE's root (the four delegation files only). Idempotent.
+   * @param restoring processes come back with sockets that they had: none is refused before this is called once more without it
+   */
+  create(number: number, uidBase: number, properties: Properties, restoring?: boolean): void;
   /**
    * Apply limits to existing groups: all of them or none.
    * @param changed only the limits that belong together with these properties; default all
@@ -49,6 +56,8 @@ export interface ResourceManager {
   /** Which properties this host can hold, and why not. */
   support(): Record<string, true | string>;
   usage(number: number): Usage | undefined;
+  /** All rows. @param elsewhere what is known of the VE that its groups do not tell */
+  beancounters(number: number, elsewhere: Omit<Elsewhere, 'sockets'>): Beancounter[];
   freeze(number: number): Promise<void>;
   thaw(number: number): Promise<void>;
   isFrozen(number: number): boolean;

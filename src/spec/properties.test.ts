@@ -57,6 +57,10 @@ function inputs({ name, type, default: standard }: PropertyRow): fc.Arbitrary<un
     case 'boolean': return fc.boolean();
     case 'integer': return fc.oneof(...open, fc.integer({ min: type.min, max: type.max }));
     case 'percent': return fc.oneof(...open, fc.integer({ min: type.min, max: type.max }));
+    case 'pair': {
+      const amount = fc.integer({ min: type.min, max: type.max });
+      return fc.oneof(...open, amount, amount.map((n) => `${n}:${n}`), amount.map((n) => ({ barrier: n, limit: n })), fc.constant('unlimited:unlimited'));
+    }
     case 'seconds': return fc.integer({ min: type.min, max: type.max });
     case 'bytes': return fc.oneof(...open, fc.maxSafeNat().filter((n) => n >= type.min), fc.integer({ min: 16, max: 4096 }).map((n) => `${n}G`));
     case 'rate': return fc.oneof(...open, fc.maxSafeNat().filter((n) => n >= type.min), fc.integer({ min: 8, max: 4096 }).chain((n) => fc.constantFrom('kbit', 'Mbit', 'gbit/s', '.5gbps').map((unit) => `${n}${unit === '.5gbps' ? '.5gbitps' : unit}`)));
@@ -108,6 +112,8 @@ describe('property table', () => {
     ['memory.limit', '512M', 512 << 20], ['memory.limit', '1GiB', 2 ** 30], ['memory.limit', '1g', 2 ** 30], ['memory.limit', '1.5G', 1.5 * 2 ** 30],
     ['memory.limit', 'unlimited', null], ['memory.limit', ' 16M ', 16 << 20], ['memory.swap', '0', 0], ['memory.swap', '4096b', 4096],
     ['cpu.limit', '150%', 150], ['cpu.limit', 150, 150], ['cpu.limit', 'unlimited', null], ['pids.limit', 'unlimited', null],
+    ['ubc.numtcpsock', '80:80', { barrier: 80, limit: 80 }], ['ubc.numtcpsock', 80, { barrier: 80, limit: 80 }], ['ubc.numpty', '16', { barrier: 16, limit: 16 }],
+    ['ubc.numothersock', 'unlimited:9223372036854775807', null], ['ubc.numothersock', { barrier: 5, limit: 5 }, { barrier: 5, limit: 5 }],
     ['stop.timeout', '30s', 30], ['stop.timeout', '5m', 300], ['stop.timeout', '90', 90], ['stop.timeout', '1h', 3600],
     ['boot.start', 'YES', true], ['boot.start', 'off', false], ['boot.start', false, false], ['hostname', 'auto', null], ['hostname', 'www.example.org', 'www.example.org'],
     ['network.addresses', '10.1.2.3, FD00:0:0::1', ['10.1.2.3', 'fd00::1']], ['network.addresses', 'none', []], ['network.addresses', 'auto', null],
@@ -126,6 +132,8 @@ describe('property table', () => {
     ['memory.swap', ['-0', -1, '1.0000001G']],
     ['cpu.limit', ['0', '1.5%', '%', '102401', '150 %']],
     ['cpu.weight', [0, 10_001, 'unlimited', null, '1.0', '٣']],
+    ['ubc.numtcpsock', ['80:90', '90:80', '', ':', '1K', -1, 1.5, 2 ** 31, { barrier: 1 }, { barrier: 1, limit: 2 }, { barrier: '1', limit: '1' }, { barrier: 1, limit: 1, more: 1 }, [1, 1], true, '5:unlimited']],
+    ['ubc.numpty', [0, '0:0']],
     ['stop.timeout', ['0', '2d', '1w', '-5s', '5 m', null]],
     ['boot.start', [1, 0, '', 'maybe', 'constructor', '__proto__', null]],
     ['restart.policy', ['Always', 'toString', null]],
@@ -161,7 +169,8 @@ describe('property table', () => {
   });
 
   it('suggests the name that was meant', () => {
-    const meant = { 'memory.limt': 'memory.limit', 'mem.limit': 'memory.limit', CPUUNITS: 'cpu.weight', ram: 'memory.limit', onboot: 'boot.start', 'Boot.Start': 'boot.start', nesting: 'features.nesting' };
+    const meant = { 'memory.limt': 'memory.limit', 'mem.limit': 'memory.limit', CPUUNITS: 'cpu.weight', ram: 'memory.limit', onboot: 'boot.start', 'Boot.Start': 'boot.start', nesting: 'features.nesting',
+      numproc: 'pids.limit', 'ubc.numproc': 'pids.limit', 'ubc.physpages': 'memory.limit', 'ubc.swappages': 'memory.swap', numtcpsock: 'ubc.numtcpsock', 'ubc.numtcpsok': 'ubc.numtcpsock' };
     for (const [wrong, right] of Object.entries(meant)) {
       const error = refused(wrong, '1');
       assert.deepEqual([error.code, error.details?.nearest], ['property.unknown', right], wrong);

@@ -1,5 +1,6 @@
 /** THE table of a VE's properties: one row each; validation, help, schema, completion and the vzctl mapping come from it. */
 import { VeldError } from '../lib/errors.ts';
+import { BEANCOUNTER_PROPERTIES } from './beancounters/properties.ts';
 import { NETWORK_PROPERTIES } from './network-properties.ts';
 import { RESOURCE_PROPERTIES } from './resource-properties.ts';
 import { formatValue, parseValue, quote } from './values.ts';
@@ -30,6 +31,7 @@ export const PROPERTIES: readonly PropertyRow[] = [
     vzctl: { option: 'hostname', key: 'HOSTNAME' },
   },
   ...RESOURCE_PROPERTIES,
+  ...BEANCOUNTER_PROPERTIES,
   ...NETWORK_PROPERTIES,
   {
     name: 'features.nesting',
@@ -200,7 +202,9 @@ export function resolveProperties(set: Readonly<Record<string, unknown>>): Prope
 function nearest(name: string): string | undefined {
   if (typeof name !== 'string' || name.length > 64) return undefined;
   const wrong = name.toLowerCase();
-  const old = PROPERTIES.find((row) => row.vzctl !== undefined && (row.vzctl.option === wrong || row.vzctl.key.toLowerCase() === wrong));
+  // Some beancounters are limits that have a name of their own.
+  const bare = wrong.replace(/^ubc\./, '');
+  const old = PROPERTIES.find((row) => row.vzctl !== undefined && (row.vzctl.option === bare || row.vzctl.key.toLowerCase() === bare));
   if (old !== undefined) return old.name;
   const parts = wrong.split('.');
   const short = PROPERTIES.find((row) => {

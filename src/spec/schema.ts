@@ -27,7 +27,8 @@ export function inputSchema(row: PropertyRow): JsonSchema {
   const wide = row.type.kind === 'list' || row.type.kind === 'words' ? [{ type: 'array', items: text, maxItems: row.type.maxItems }]
     : row.type.kind === 'boolean' ? [{ type: 'boolean' }]
       : row.type.kind === 'text' || row.type.kind === 'choice' ? []
-        : [{ type: 'number' }];
+        : row.type.kind === 'pair' ? [{ type: 'number' }, plainSchema(row)]
+          : [{ type: 'number' }];
   return { anyOf: [...wide, text, { type: 'null' }], description: `${row.help} Accepted: ${describeType(row)}.` };
 }
 
@@ -55,6 +56,10 @@ function plainSchema({ type }: PropertyRow): JsonSchema {
     case 'integer':
     case 'percent':
     case 'seconds': return { type: 'integer', minimum: type.min, maximum: type.max };
+    case 'pair': {
+      const amount = { anyOf: [{ type: 'integer', minimum: type.min, maximum: type.max }, { type: 'null' }] };
+      return { type: 'object', additionalProperties: false, required: ['barrier', 'limit'], properties: { barrier: amount, limit: amount } };
+    }
     case 'rate':
     case 'bytes': return { type: 'integer', minimum: type.min, maximum: Number.MAX_SAFE_INTEGER };
     case 'ranges': return { type: 'string', maxLength: MAX_INPUT, pattern: '^[0-9]+(-[0-9]+)?(,[0-9]+(-[0-9]+)?)*$' };

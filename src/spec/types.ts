@@ -1,4 +1,6 @@
 /** Types of the property table. */
+import type { Pair } from './beancounters/pairs.ts';
+import type { Unit } from './beancounters/table.ts';
 import type { Guard } from './interfaces.ts';
 
 /** How a property's text is read and shown. */
@@ -12,6 +14,8 @@ export type PropertyType =
   | { kind: 'percent'; min: number; max: number; unlimited: boolean }
   /** Bits a second; accepts 10mbit, 1.5gbit, `unlimited` (null). */
   | { kind: 'rate'; min: number; unlimited: boolean }
+  /** Barrier and limit of a beancounter, as vzctl reads them; accepts 80:80, 80, `unlimited` (null). `equal`: the two never differ. */
+  | { kind: 'pair'; of: Unit; min: number; max: number; equal: boolean; unlimited: true }
   /** Whole seconds; accepts 30s, 5m. */
   | { kind: 'seconds'; min: number; max: number }
   /** Numbers and ranges of them as the kernel writes CPUs: `0-3,8`; kept as the shortest such text. */
@@ -73,6 +77,9 @@ export interface Properties {
   'io.limit': number | null;
   /** Operations a second. */
   'io.iops': number | null;
+  'ubc.numtcpsock': Pair | null;
+  'ubc.numothersock': Pair | null;
+  'ubc.numpty': Pair | null;
   'network.mode': 'routed' | 'bridge' | 'none';
   /** Empty: none. */
   'network.bridge': string;

@@ -1,6 +1,7 @@
 /** Reads and shows values by their type. Strict: what is not understood wholly is refused, with what would be accepted. */
 import { VeldError } from '../lib/errors.ts';
 import { canonicalAddress, canonicalCidr, canonicalDomain, canonicalGateway, canonicalPrefix, canonicalResolver } from './addresses.ts';
+import { formatPair, isOrdered, parsePair, type Pair } from './beancounters/pairs.ts';
 import { canonicalInterface, INTERFACE_HELP, INTERFACE_TEXT_MAX } from './interfaces.ts';
 import { canonicalPublish } from './ports.ts';
 import { formatRanges, parseRanges } from './ranges.ts';
@@ -46,6 +47,7 @@ export function formatValue(row: PropertyRow, value: unknown): string {
     case 'bytes': return formatBytes(value as number);
     case 'percent': return `${value as number}%`;
     case 'rate': return formatBits(value as number);
+    case 'pair': return formatPair(value as Pair);
     case 'seconds': return formatSeconds(value as number);
     case 'words': return (value as string[]).length === 0 ? 'none' : formatWords(value as string[]);
     case 'list': return (value as string[]).length === 0 ? 'none' : (value as string[]).join(type.item === 'interface' ? ' ' : ',');
@@ -64,6 +66,7 @@ export function describeType(row: PropertyRow): string {
     case 'bytes': return `an amount of bytes such as 512M or 1GiB (K, M, G, T, P are powers of 1024)${type.min > 0 ? `, at least ${formatBytes(type.min)}` : ''}${rest}`;
     case 'percent': return `percent of one CPU such as 150%, from ${type.min}% to ${type.max}%${rest}`;
     case 'rate': return `bits a second such as 500kbit, 10mbit or 1.5gbit (powers of 1000), at least ${formatBits(type.min)}${rest}`;
+    case 'pair': return `barrier and limit${type.equal ? ', which are equal' : ''}, such as 80:80, or one number for both, from ${type.min} to ${type.max}${rest}`;
     case 'seconds': return `a time such as 30s or 5m, from ${formatSeconds(type.min)} to ${formatSeconds(type.max)}`;
     case 'ranges': return `${type.what} such as 0-3,8, from 0 to ${type.max}${auto}`;
     case 'choice': return `one of ${type.choices.join(', ')}`;
@@ -130,6 +133,7 @@ function read(row: PropertyRow, given: unknown): unknown {
     case 'rate': return within(readBits(input), type.min, Number.MAX_SAFE_INTEGER);
     case 'seconds': return within(readNumber(input, /^(\d{1,16})([smhd]?)$/, (unit) => SECOND_UNITS[unit] ?? 1), type.min, type.max);
     case 'ranges': return readRanges(input, type.max);
+    case 'pair': return readPair(input, type);
     case 'choice': return typeof input === 'string' && type.choices.includes(input) ? input : REFUSED;
     case 'text': return readText(input, type);
     case 'words': return readWords(input, type, auto);
@@ -180,6 +184,22 @@ function formatBits(bits: number): string {
   let unit = BIT_UNITS.length - 1;
   while (bits % 1000 ** unit !== 0) unit--;
   return `${bits / 1000 ** unit}${BIT_UNITS[unit]}bit`;
+}
+
+/** Two amounts; null where neither is limited. */
+function readPair(input: unknown, type: PropertyType & { kind: 'pair' }): unknown {
+  const pair = typeof input === 'string' || typeof input === 'number' ? parsePair(String(input), type.of) : asPair(input);
+  if (pair === undefined || !isOrdered(pair) || (type.equal && pair.barrier !== pair.limit)) return REFUSED;
+  const good = (amount: number | null): boolean => amount === null || within(amount, type.min, type.max) !== REFUSED;
+  if (!good(pair.barrier) || !good(pair.limit)) return REFUSED;
+  return pair.barrier === null && pair.limit === null ? null : { barrier: pair.barrier, limit: pair.limit };
+}
+
+function asPair(input: unknown): Pair | undefined {
+  if (typeof input !== 'object' || input === null || Object.keys(input).length !== 2) return undefined;
+  const { barrier, limit } = input as Record<string, unknown>;
+  const amount = (value: unknown): value is number | null => value === null || typeof value === 'number';
+  return amount(barrier) && amount(limit) ? { barrier, limit } : undefined;
 }
 
 /** An amount of bytes as properties take it: `512M`, `1.5GiB`, `4096`. @returns undefined for what is none */

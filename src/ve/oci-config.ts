@@ -65,7 +65,7 @@ export function ociConfig({ ve, properties, rootfs, empty, lxcfs, cgroupPath, ti
       ...bootProcess(ve.uuid, properties, user),
       rlimits: [{ type: 'RLIMIT_NOFILE', soft: 1024, hard: openFilesLimit() }],
     },
-    mounts: [...mounts(lxcfs, timeNamespace), ...covered.map((destination) => ({ destination, type: 'bind', source: empty, options: ['bind', 'nosuid', 'nodev', 'noexec', 'ro'] })), ...(properties['boot.command'] === null ? [] : [
+    mounts: [...mounts(lxcfs, timeNamespace, properties['ubc.numpty']?.limit ?? null), ...covered.map((destination) => ({ destination, type: 'bind', source: empty, options: ['bind', 'nosuid', 'nodev', 'noexec', 'ro'] })), ...(properties['boot.command'] === null ? [] : [
       { destination: COMMAND_INIT, type: 'bind', source: commandInit, options: ['bind', 'nosuid', 'nodev', 'ro'] },
     ])],
     linux: {
@@ -84,13 +84,13 @@ export function ociConfig({ ve, properties, rootfs, empty, lxcfs, cgroupPath, ti
   };
 }
 
-function mounts(lxcfs: string | null, timeNamespace: boolean): object[] {
+function mounts(lxcfs: string | null, timeNamespace: boolean, ptys: number | null): object[] {
   const list = [
     { destination: '/proc', type: 'proc', source: 'proc', options: ['nosuid', 'nodev', 'noexec'] },
     { destination: '/sys', type: 'sysfs', source: 'sysfs', options: ['nosuid', 'nodev', 'noexec', 'ro'] },
     { destination: '/sys/fs/cgroup', type: 'cgroup', source: 'cgroup', options: ['nosuid', 'nodev', 'noexec', 'rw'] },
     { destination: '/dev', type: 'tmpfs', source: 'tmpfs', options: ['nosuid', 'strictatime', 'mode=755', 'size=1m'] },
-    { destination: '/dev/pts', type: 'devpts', source: 'devpts', options: ['nosuid', 'noexec', 'newinstance', 'ptmxmode=0666', 'mode=0620', 'gid=5'] },
+    { destination: '/dev/pts', type: 'devpts', source: 'devpts', options: ['nosuid', 'noexec', 'newinstance', 'ptmxmode=0666', 'mode=0620', 'gid=5', ...ptys === null ? [] : [`max=${ptys}`]] },
     { destination: '/dev/shm', type: 'tmpfs', source: 'shm', options: ['nosuid', 'nodev', 'mode=1777'] },
     { destination: '/dev/mqueue', type: 'mqueue', source: 'mqueue', options: ['nosuid', 'nodev', 'noexec'] },
     { destination: '/run', type: 'tmpfs', source: 'tmpfs', options: ['nosuid', 'nodev', 'mode=755', 'size=20%'] },

@@ -15,6 +15,7 @@ import type { Task } from '../ops/types.ts';
 import { resolveProperties } from '../spec/properties.ts';
 import type { VeRecord } from '../store/types.ts';
 import { prepareRun } from './boot.ts';
+import { applyPtys, putPast } from './beancounters.ts';
 import { cleanUpTorso, settled } from './clean-up.ts';
 import { reload, updateVe, type VeContext } from './context.ts';
 import { writeRestoreFiles } from './criu-files.ts';
@@ -68,9 +69,11 @@ export async function bringBack(context: VeContext, uuid: string, task: Task, { 
   try {
     network.ready(ve);
     task.progress(60, 'preparing');
-    resources.create(ve.number, ve.uidBase, resolveProperties(ve.properties));
+    resources.create(ve.number, ve.uidBase, resolveProperties(ve.properties), true);
     await prepareRun(context, ve);
     manifest = states.manifest(uuid);
+    // One that is only away for a moment comes back into its own groups; a copy begins with nothing.
+    if (!paused && (!manifest.derived || manifest.derived.moved === true)) putPast(context, ve, manifest.beancounters ?? {});
     await writeRestoreFiles(context, ve, states.folder(uuid), manifest, track !== undefined && hasSoftDirty() ? track : '');
     for (const name of ['stopping', 'hold', 'gate', 'at-gate', 'go'] as const) mark(settings, ve.number, name, false);
     faultPoint('resume.folder');
@@ -121,6 +124,7 @@ async function afterRestore(context: VeContext, ve: VeRecord, init: ProcessId, p
   const properties = resolveProperties(ve.properties);
   // Limits of cpusets come back wider, and files that were the VE's as the host's.
   context.resources.create(ve.number, ve.uidBase, properties);
+  await applyPtys(init, properties);
   if (ve.guestDirty) {
     await updateGuestFiles(context, ve, properties, init);
     updateVe(context.store, ve.uuid, { guestDirty: false });

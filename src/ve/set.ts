@@ -6,6 +6,7 @@ import { checkName } from '../spec/names.ts';
 import { findProperty, parseProperty, resolveProperties } from '../spec/properties.ts';
 import type { VeRecord } from '../store/types.ts';
 import { isAlive, type ProcessId } from '../kernel/process.ts';
+import { applyPtys } from './beancounters.ts';
 import { prepareRun } from './boot.ts';
 import { settled } from './clean-up.ts';
 import { reload, updateVe, type VeContext } from './context.ts';
@@ -114,6 +115,7 @@ async function change(context: VeContext, before: VeRecord, fields: Partial<VeRe
 export async function follow(context: VeContext, before: VeRecord, after: VeRecord, init: ProcessId, inFiles: boolean, names?: readonly string[]): Promise<void> {
   const properties = resolveProperties(after.properties);
   context.resources.apply(after.number, properties, names);
+  if (JSON.stringify(before.properties['ubc.numpty']) !== JSON.stringify(after.properties['ubc.numpty'])) await applyPtys(init, properties);
   if (linksOf(context, before) !== linksOf(context, after)) {
     if (!isAlive(init)) throw new VeldError('ve.not_running', `${after.name} has just ended.`);
     await context.network.relink(before, after, init.pid);

@@ -20,6 +20,7 @@ import type { Manifest, Obstacle, StateFolder } from '../checkpoint/types.ts';
 import type { Task } from '../ops/types.ts';
 import type { VeRecord } from '../store/types.ts';
 import { resolveProperties } from '../spec/properties.ts';
+import { pastOf } from './beancounters.ts';
 import { cleanUpRun, settled } from './clean-up.ts';
 import { canKeepConsole, endKeepers, keepConsole } from './console-keeper.ts';
 import { reload, updateVe, type VeContext } from './context.ts';
@@ -172,7 +173,7 @@ async function dumpNow(context: VeContext, ve: VeRecord, task: Task, why: string
   let since: number;
   try {
     const [consoleKeeper, answering] = await Promise.all([keepConsole(context, ve), context.network.answering(ve, ANSWER)]);
-    const manifest = { ...manifestOf(context, ve, init, consoleKeeper), answering };
+    const manifest = { ...manifestOf(context, ve, init, consoleKeeper), answering, beancounters: pastOf(context, ve) };
     const state = context.states.begin(uuid, manifest);
     // From here on criu alone decides: the processes end in the moment in which all of them are on the disk.
     task.phase('suspend', { byHost });

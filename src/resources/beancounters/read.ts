@@ -1,0 +1,133 @@
+/** Beancounters of a VE from its control groups, of either version, and from what others know: rows of OpenVZ's table, honest about what nobody counts. */
+import { existsSync } from 'node:fs';
+import { readControl, readKey } from '../../kernel/cgroup.ts';
+import { pagesOf } from '../../spec/beancounters/pairs.ts';
+import { BEANCOUNTERS, PAGE } from '../../spec/beancounters/table.ts';
+import type { Beancounter, BeancounterRow, Kept } from '../../spec/beancounters/table.ts';
+import type { VeGroups } from '../types.ts';
+import type { Count, SocketCounts } from './sockets.ts';
+
+/** What is known of a row. What is undefined nobody keeps. Amounts in the row's unit. */
+interface Amounts {
+  held: number;
+  maxheld?: number | undefined;
+  failcnt?: number | undefined;
+  /** Null: unlimited; undefined: nothing holds it. */
+  limit?: number | null | undefined;
+}
+
+/** What is not in control groups. */
+export interface Elsewhere {
+  sockets?: SocketCounts | undefined;
+  ptys?: { held: number; limit: number | null } | undefined;
+  /** File locks that processes of the VE hold. */
+  locks?: number | undefined;
+  /** What was counted before a checkpoint of the VE. */
+  before?: Past | undefined;
+}
+
+/** Peaks and refusals of an earlier life, by name. */
+export type Past = Readonly<Record<string, Pick<Count, 'maxheld' | 'failcnt'>>>;
+
+/** All rows, in OpenVZ's order. */
+export function readBeancounters(groups: VeGroups, elsewhere: Elsewhere = {}): Beancounter[] {
+  const amounts = new Map<string, Amounts>();
+  const put = (name: string, found: Amounts | undefined): void => { if (found) amounts.set(name, found); };
+  put('numproc', readPids(groups.v1.pids ?? groups.unified));
+  for (const [name, found] of Object.entries(groups.v1.memory === undefined ? readMemory2(groups.unified) : readMemory1(groups.v1.memory))) put(name, found);
+  const { sockets, ptys, locks } = elsewhere;
+  if (sockets) {
+    put('numtcpsock', { ...sockets.tcp, limit: sockets.limits.tcp });
+    put('numothersock', { ...sockets.other, limit: sockets.limits.other });
+  }
+  put('numpty', ptys);
+  if (locks !== undefined) put('numflock', { held: locks });
+  const hybrid = Object.keys(groups.v1).some((name) => !name.startsWith('name='));
+  return BEANCOUNTERS.map((row) => rowOf(row, row.name === 'dummy' ? undefined : amounts.get(row.name), hybrid ? 'hybrid' : 'v2', elsewhere.before?.[row.name]));
+}
+
+function rowOf(row: BeancounterRow, found: Amounts | undefined, host: 'v2' | 'hybrid', before: Past[string] | undefined): Beancounter {
+  const { name, unit, note = null } = row;
+  // A promise that nobody makes is one of nothing; in OpenVZ's file that is a barrier of 0.
+  const barrier = row.pair === 'guarantee' || row.pair === 'limit' ? 0 : null;
+  if (!found) return { name, unit, held: 0, maxheld: 0, barrier, limit: null, failcnt: 0, kept: [], counted: null, enforced: null, note };
+  const { held, maxheld, failcnt, limit } = found;
+  const kept: Kept[] = ['held', ...maxheld === undefined ? [] : ['maxheld' as const], ...failcnt === undefined ? [] : ['failcnt' as const]];
+  return {
+    name, unit, held, maxheld: Math.max(held, maxheld ?? 0, before?.maxheld ?? 0), failcnt: (failcnt ?? 0) + (before?.failcnt ?? 0),
+    barrier: barrier ?? limit ?? null, limit: limit ?? null, kept, counted: row.counted[host] || null,
+    enforced: limit === undefined ? null : row.held[host] || null, note,
+  };
+}
+
+function readPids(group: string): Amounts | undefined {
+  const held = number(group, 'pids.current');
+  if (held === undefined) return undefined;
+  const max = readControl(group, 'pids.max');
+  return { held, maxheld: number(group, 'pids.peak'), failcnt: readKey(group, 'pids.events', 'max'), limit: max === undefined ? undefined : max === 'max' ? null : Number(max) };
+}
+
+/** memory.* of cgroup2. */
+function readMemory2(group: string): Record<string, Amounts | undefined> {
+  const held = number(group, 'memory.current');
+  if (held === undefined) return {};
+  const stat = statOf(group);
+  const swap = number(group, 'memory.swap.current');
+  // Before Linux 6.0 the sum is ours.
+  const kernel = stat('kernel') ?? ['slab', 'kernel_stack', 'pagetables', 'percpu', 'vmalloc'].reduce((sum, key) => sum + (stat(key) ?? 0), 0);
+  const refused = readKey(group, 'memory.events', 'oom');
+  const ended = readKey(group, 'memory.events', 'oom_kill');
+  return {
+    physpages: { held: pagesOf(held), maxheld: pages(number(group, 'memory.peak')), failcnt: refused, limit: limitPages(readControl(group, 'memory.max')) },
+    swappages: swap === undefined ? undefined : { held: pagesOf(swap), maxheld: pages(number(group, 'memory.swap.peak')), failcnt: readKey(group, 'memory.swap.events', 'fail'), limit: limitPages(readControl(group, 'memory.swap.max')) },
+    oomguarpages: { held: pagesOf(held + (swap ?? 0)), failcnt: ended },
+    kmemsize: { held: kernel },
+    shmpages: { held: pagesOf(stat('shmem') ?? 0) },
+    lockedpages: { held: pagesOf(stat('unevictable') ?? 0) },
+    tcpsndbuf: { held: stat('sock') ?? 0 },
+  };
+}
+
+/** memory.* of cgroup v1. */
+function readMemory1(group: string): Record<string, Amounts | undefined> {
+  const held = number(group, 'memory.usage_in_bytes');
+  if (held === undefined) return {};
+  const stat = statOf(group);
+  const ended = readKey(group, 'memory.oom_control', 'oom_kill');
+  const both = number(group, 'memory.memsw.usage_in_bytes');
+  const kernel = number(group, 'memory.kmem.usage_in_bytes');
+  const limit = limitPages(readControl(group, 'memory.limit_in_bytes'));
+  const sum = limitPages(readControl(group, 'memory.memsw.limit_in_bytes'));
+  return {
+    // memory.failcnt counts each time at which the limit was met, which memory that was taken back has mostly mended.
+    physpages: { held: pagesOf(held), maxheld: pages(number(group, 'memory.max_usage_in_bytes')), failcnt: ended, limit },
+    swappages: both === undefined ? undefined : { held: pagesOf(Math.max(0, both - held)), failcnt: number(group, 'memory.memsw.failcnt'), limit: sum == null || limit == null ? sum : Math.max(0, sum - limit) },
+    oomguarpages: { held: pagesOf(both ?? held), maxheld: pages(number(group, both === undefined ? 'memory.max_usage_in_bytes' : 'memory.memsw.max_usage_in_bytes')), failcnt: ended },
+    kmemsize: kernel === undefined ? undefined : { held: kernel, maxheld: number(group, 'memory.kmem.max_usage_in_bytes'), failcnt: number(group, 'memory.kmem.failcnt') },
+    shmpages: { held: pagesOf(stat('total_shmem') ?? 0) },
+    lockedpages: { held: pagesOf(stat('total_unevictable') ?? 0) },
+  };
+}
+
+function statOf(group: string): (key: string) => number | undefined {
+  const values = new Map((readControl(group, 'memory.stat') ?? '').split('\n').map((line) => line.split(' ')).map(([key, value]) => [key, Number(value)]));
+  return (key) => values.get(key);
+}
+
+function number(group: string, file: string): number | undefined {
+  if (!existsSync(`${group}/${file}`)) return undefined;
+  const text = readControl(group, file);
+  return text === undefined || !/^\d+$/.test(text) ? undefined : Number(text);
+}
+
+function pages(bytes: number | undefined): number | undefined {
+  return bytes === undefined ? undefined : pagesOf(bytes);
+}
+
+/** No limit in use comes near this: v1 writes its largest number of whole pages for none. */
+const V1_UNLIMITED = 2 ** 62;
+
+function limitPages(text: string | undefined): number | null | undefined {
+  if (text === undefined) return undefined;
+  return text === 'max' || Number(text) >= V1_UNLIMITED ? null : Math.floor(Number(text) / PAGE);
+}
