@@ -151,7 +151,7 @@ test('answers are what the document says', async () => {
   bench.addVe('shape', 'running');
   const started = await ask({ method: 'POST', url: '/v1/ves/shape/freeze' });
   const checks: [string, TSchema][] = [
-    ['/v1', schemas.About], ['/v1/ves', Type.Array(schemas.Ve)], ['/v1/ves?details=true', Type.Array(schemas.VeDetails)], ['/v1/ves/shape', schemas.VeDetails], ['/v1/usage', schemas.UsageSampleSchema], ['/v1/ves/shape/processes', schemas.VeProcessesSchema], ['/v1/templates', Type.Array(schemas.Template)],
+    ['/v1', schemas.About], ['/v1/ves', Type.Array(schemas.Ve)], ['/v1/ves?details=true', Type.Array(schemas.VeDetails)], ['/v1/ves/shape', schemas.VeDetails], ['/v1/usage', schemas.UsageSampleSchema], ['/v1/ves/shape/processes', schemas.VeProcessesSchema], ['/v1/ves/shape/beancounters', schemas.BeancountersSchema], ['/v1/templates', Type.Array(schemas.Template)],
     ['/v1/templates/debian-12', schemas.Template], ['/v1/operations', Type.Array(schemas.Operation)], [`/v1/operations/${String(started.body.id)}`, schemas.Operation],
     ['/v1/properties', Type.Array(schemas.Property)], ['/v1/doctor', schemas.DoctorReportSchema], ['/v1/ves/shape/logs', schemas.ConsoleLog], ['/v1/capacity', CapacitySchema], ['/v1/presets', Type.Array(PresetSchema)], ['/v1/presets/small', PresetSchema], ['/v1/ves/shape/stats', VeStatsSchema], ['/v1/ves/shape/stats?history=1d', VeStatsSchema],
   ];

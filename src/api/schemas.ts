@@ -265,6 +265,20 @@ export const VeProcessesSchema = Type.Object({
     command: Type.String({ description: 'Command line, or the program\'s name in brackets: text that the process chose' }),
   })),
 }, { title: 'VeProcesses' });
+const amount = (description: string) => nullable(Type.Integer({ description }));
+export const BeancountersSchema = Type.Object({
+  number: Type.Integer({ description: 'Number of the VE' }),
+  rows: Type.Array(Type.Object({
+    name: Type.String(),
+    unit: Type.Enum(['items', 'pages', 'bytes'], { description: 'Pages of 4096 bytes' }),
+    held: Type.Integer(), maxheld: Type.Integer(), barrier: amount('null: unlimited'), limit: amount('null: unlimited'),
+    failcnt: Type.Integer({ description: 'Refusals since the VE was started' }),
+    kept: Type.Array(Type.Enum(['held', 'maxheld', 'failcnt']), { description: 'What the kernel keeps; the others say nothing' }),
+    counted: nullable(Type.String({ description: 'What keeps it' })),
+    enforced: nullable(Type.String({ description: 'What refuses more than the limit; null: nothing' })),
+    note: nullable(Type.String({ description: 'What the numbers leave out' })),
+  })),
+}, { title: 'Beancounters' });
 
 export const Template = Type.Object({
   fingerprint: Type.String(),

@@ -100,6 +100,11 @@ export async function openBench(change: Partial<ApiDeps> = {}): Promise<Bench> {
         pid, insidePid: 1, uid: 0, user: 'root', state: 'S', threads: 1, cpuSeconds: 0.5, memoryBytes: 4096, startedAt: TEMPLATE.createdAt, command: '/sbin/init',
       }] };
     },
+    async beancounters(key) {
+      const { pid, number } = find(key);
+      if (pid === null) throw new VeldError('ve.not_running', `${key} is not running.`);
+      return { number, rows: [{ name: 'numproc', unit: 'items', held: 1, maxheld: 2, barrier: null, limit: 4096, failcnt: 0, kept: ['held', 'maxheld'], counted: 'pids.current', enforced: 'pids.max', note: null }] };
+    },
     view: find,
     create(request, requestId) {
       const name = checkName(request.name);

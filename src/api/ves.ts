@@ -99,6 +99,13 @@ export function veRoutes(app: Api, { deps }: RouteContext): void {
       response: answers({ 200: schemas.VeProcessesSchema }, 've.not_found', 've.not_running') },
   }, async (request, reply) => reply.send(await manager.processes(request.params.ve)));
 
+  app.get('/v1/ves/:ve/beancounters', {
+    schema: {
+      summary: 'User beancounters of a running VE', description: 'The rows of OpenVZ\'s /proc/user_beancounters, in its order. What is not in `kept` says nothing; what has no `enforced` is not limited.',
+      tags, params: schemas.VeParams, querystring: schemas.NoQuery, response: answers({ 200: schemas.BeancountersSchema }, 've.not_found', 've.not_running'),
+    },
+  }, async (request, reply) => reply.send(await manager.beancounters(request.params.ve)));
+
   app.get('/v1/ves/:ve/logs', {
     schema: {
       summary: 'Console log of this and earlier boots', tags, params: schemas.VeParams, querystring: schemas.LogsQuery,

@@ -3,7 +3,7 @@ import { VeldError } from '../lib/errors.ts';
 import type { Command } from './command.ts';
 import { createContext } from './context.ts';
 import type { Parsed } from './parse.ts';
-import { COMMANDS, SYNONYMS, loadCommand } from './table.ts';
+import { ALIASES, COMMANDS, SYNONYMS, loadCommand } from './table.ts';
 
 /** Options before the command's name. */
 interface Leading {
@@ -84,6 +84,7 @@ function findCommand({ words, help, version }: Leading): { name: string; rest: r
   if (help) return { name: 'help', rest: words };
   if (second !== undefined && Object.hasOwn(COMMANDS, `${first} ${second}`)) return { name: `${first} ${second}`, rest: words.slice(2) };
   if (Object.hasOwn(COMMANDS, first)) return { name: first, rest: words.slice(1) };
+  if (Object.hasOwn(ALIASES, first)) return { name: ALIASES[first]!, rest: words.slice(1) };
   const family = Object.keys(COMMANDS).filter((name) => name.startsWith(`${first} `));
   if (family.length > 0 && (second === undefined || second === '--help' || second === '-h')) return { name: 'help', rest: [first] };
   if (family.length > 0) {

@@ -29,6 +29,7 @@ export const COMMANDS: Record<string, Loader> = {
   'destroy': () => import('./commands/destroy.ts'),
   'list': () => import('./commands/list.ts'),
   'show': () => import('./commands/show.ts'),
+  'beancounters': () => import('./commands/beancounters.ts'),
   'top': () => import('./commands/top.ts'),
   'stats': () => import('./commands/stats.ts'),
   'enter': () => import('./commands/enter.ts'),
@@ -64,9 +65,12 @@ export const COMMANDS: Record<string, Loader> = {
   'help': () => import('./commands/help.ts'),
 };
 
+/** Short names of commands. */
+export const ALIASES: Record<string, string> = { ubc: 'beancounters' };
+
 /** What people type who come from elsewhere, and what it is called here. */
 export const SYNONYMS: Record<string, string> = {
-  ls: 'list', ps: 'list', htop: 'top', vztop: 'top', vzlist: 'list', info: 'show', status: 'show', inspect: 'show', delete: 'destroy', rm: 'destroy', remove: 'destroy',
+  ls: 'list', ps: 'list', htop: 'top', vztop: 'top', vzubc: 'beancounters NAME', user_beancounters: 'beancounters NAME', vzlist: 'list', info: 'show', status: 'show', inspect: 'show', delete: 'destroy', rm: 'destroy', remove: 'destroy',
   port: 'publish', proxy: 'publish', expose: 'publish', shell: 'enter NAME', login: 'enter NAME', attach: 'console NAME', copy: 'cp', push: 'cp', pull: 'cp', launch: 'create NAME --template TEMPLATE --start', run: 'create NAME --template TEMPLATE --start',
   hibernate: 'suspend', chkpnt: 'suspend', undump: 'resume', pause: 'freeze', unpause: 'thaw', config: 'set', reboot: 'restart', kill: 'stop --force',
   vzcpucheck: 'capacity', vzmemcheck: 'capacity', vzcalc: 'capacity --ves', presets: 'preset list', profile: 'preset list', nodes: 'node list', pair: 'node add NAME', cluster: 'node list', image: 'template list', templates: 'template list', operations: 'operation list', monitor: 'events', journal: 'logs', check: 'doctor',

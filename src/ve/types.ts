@@ -1,6 +1,7 @@
 /** What the service floor knows of a VE: its views and the manager of its life. */
 import type { Duplex } from 'node:stream';
 import type { OperationRecord, SnapshotRecord, TemplateRecord } from '../store/types.ts';
+import type { Beancounters } from '../spec/beancounters/table.ts';
 import type { Properties } from '../spec/types.ts';
 import type { Obstacle } from '../checkpoint/types.ts';
 import type { Usage } from '../resources/types.ts';
@@ -245,6 +246,8 @@ export interface VeManager {
   usage(): UsageSample;
   /** Processes of a running VE. Throws `ve.not_found`, `ve.not_running`. */
   processes(key: string): Promise<VeProcesses>;
+  /** All beancounters of a running VE. Throws `ve.not_found`, `ve.not_running`. */
+  beancounters(key: string): Promise<Beancounters>;
   /** The same without what takes a look at the kernel. Throws `ve.not_found`. */
   view(key: string): VeView;
   create(request: CreateRequest, requestId: string | null): OperationRecord;
