@@ -70,12 +70,21 @@ const warmUp: Plugin = {
   },
 };
 
+/** What counts sockets of VEs is compiled with the bundle, so that no host needs clang. Where there is none here, the daemon will try. */
+const compileBpf: Plugin = {
+  name: 'compile-bpf',
+  async closeBundle() {
+    const { compilePrograms, objectFile } = await import('./src/resources/beancounters/load.ts');
+    await compilePrograms(objectFile(root)).catch((error: unknown) => { console.warn(String(error)); });
+  },
+};
+
 function bundle(name: string, input: string): RolldownOptions {
   return {
     input: join(root, input),
     platform: 'node',
     external: [/^node:/, 'koffi'],
-    plugins: name === 'veld' ? [keepPlaces, quickCommander, loadWhenUsed, warmUp] : [keepPlaces],
+    plugins: name === 'veld' ? [keepPlaces, quickCommander, loadWhenUsed, warmUp] : name === 'veldd' ? [keepPlaces, compileBpf] : [keepPlaces],
     output: {
       file: join(dist, `${name}.cjs`),
       format: 'cjs',

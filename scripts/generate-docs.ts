@@ -15,6 +15,7 @@ import { belongings } from '../src/migration/belongings.ts';
 import { ERRORS, HTTP_STATUS } from '../src/lib/errors.ts';
 import { createEventBus } from '../src/ops/events.ts';
 import { capacityOf } from '../src/resources/capacity.ts';
+import { BEANCOUNTERS } from '../src/spec/beancounters/table.ts';
 import { PROPERTIES } from '../src/spec/properties.ts';
 import { apiDocument, apiPage } from './api-page.ts';
 import { head, table } from './markdown.ts';
@@ -92,15 +93,32 @@ function metricsPage(): string {
 /** The page into which the table of what belongs to a VE is written. */
 export const MIGRATION = join(import.meta.dirname, '../docs/explanation/migration.md');
 
+/** The page into which the table of beancounters is written. */
+export const BEANCOUNTERS_PAGE = join(import.meta.dirname, '../docs/explanation/beancounters.md');
+
 /** That page with the table as it is now. */
 export function migrationPage(): string {
-  const [before, rest = ''] = readFileSync(MIGRATION, 'utf8').split(/(?<=<!-- Made by .* -->\n\n)/);
+  return pageWith(MIGRATION, table(['What', 'Names', 'How', 'More'], belongings()));
+}
+
+/** The same for the one on beancounters. */
+export function beancountersPage(): string {
+  const hosts = ({ v2, hybrid }: { v2: string; hybrid: string }): string => (v2 === hybrid ? v2 : [v2 && `v2: ${v2}`, hybrid && `hybrid: ${hybrid}`].filter(Boolean).join('; ')) || 'no';
+  return pageWith(BEANCOUNTERS_PAGE, table(['Beancounter', 'Unit', 'Counts', 'Rank', 'Counted by', 'Held by', 'Remarks'], BEANCOUNTERS.filter(({ name }) => name !== 'dummy').map((row) => [
+    row.name, row.unit, row.help, row.rank, hosts(row.counted), hosts(row.held), row.note ?? '',
+  ])));
+}
+
+/** A page with what is made for it in its place. */
+function pageWith(file: string, made: string): string {
+  const [before, rest = ''] = readFileSync(file, 'utf8').split(/(?<=<!-- Made by .* -->\n\n)/);
   const end = rest.indexOf('\n<!-- Made until here. -->');
-  if (end < 0) throw new Error(`${MIGRATION} has no place for the table of what belongs to a VE`);
-  return before! + table(['What', 'Names', 'How', 'More'], belongings()) + rest.slice(end);
+  if (end < 0) throw new Error(`${file} has no place for the table that is made for it`);
+  return before! + made + rest.slice(end);
 }
 
 if (import.meta.main) {
   writeFileSync(MIGRATION, migrationPage());
+  writeFileSync(BEANCOUNTERS_PAGE, beancountersPage());
   for (const [name, content] of Object.entries(await generateDocs())) writeFileSync(join(REFERENCE, name), content);
 }

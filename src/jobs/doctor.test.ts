@@ -37,6 +37,7 @@ test('each illness is found, alone', async () => {
     [{ probes: async () => [{ ...probe, ok: false, required: false }] }, ['info p']],
     [{ hostLimits: () => [{ name: 'kernel.pid_max', value: 32_768, need: 4_194_304, consequence: 'x' }] }, ['warn limits.kernel.pid_max']],
     [{ resourceSupport: () => ({ 'cpu.weight': true, 'pids.limit': 'no pids controller' }) }, ['warn resources.pids.limit']],
+    [{ resourceSupport: () => ({ 'cpu.weight': true, 'ubc.numtcpsock': 'no bpftool' }) }, ['info resources.ubc.numtcpsock']],
     [{ engine: () => { throw new VeldError('engine.missing', 'There is none.'); } }, ['fail engine']],
     [{ engine: () => ({ ...ENGINE, expired: true }) }, ['warn engine.release']],
     [{ engine: () => ({ ...ENGINE, packages: { ...ENGINE.packages, crun: '1.8.1-1+deb12u1' } }) }, ['warn engine.crun']],

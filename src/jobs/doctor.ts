@@ -153,10 +153,15 @@ function hostLimits(limits: readonly HostLimit[]): DoctorCheck[] {
 
 function resources(support: Record<string, true | string>): DoctorCheck[] {
   const missing = Object.entries(support).filter((entry): entry is [string, string] => entry[1] !== true);
-  if (missing.length === 0) return [{ id: 'resources', title: 'Limits of VEs', status: 'ok', message: `${Object.keys(support).join(', ')} can be held.` }];
-  return missing.map(([property, why]) => ({
-    id: `resources.${property}`, title: property, status: 'warn', message: `It cannot be held: ${why}.`, consequence: 'Setting it is refused.',
-  }));
+  const held = Object.keys(support).filter((property) => support[property] === true);
+  const checks = missing.map(([property, why]): DoctorCheck => {
+    const row = { id: `resources.${property}`, title: property, message: `It cannot be held: ${why}.`, consequence: 'Setting it is refused.' };
+    // Few hosts need these, and some kernels have no way.
+    if (!property.startsWith('ubc.')) return { ...row, status: 'warn' };
+    return { ...row, status: 'info', consequence: 'Setting it is refused, and `veld beancounters` does not count it.', remedy: 'Install clang and bpftool, then start the daemon again; the kernel needs CONFIG_CGROUP_BPF.' };
+  });
+  if (checks.every(({ status }) => status === 'info')) checks.unshift({ id: 'resources', title: 'Limits of VEs', status: 'ok', message: `${held.join(', ')} can be held.` });
+  return checks;
 }
 
 function engine(deps: DoctorDeps): DoctorCheck[] {
