@@ -8,6 +8,7 @@ import { closeSync, constants, openSync, statSync } from 'node:fs';
 import { attachProgram, closeAll, detachProgram, lookup, mapIdsOf, mapOf, openById, programName, programsAt, remove, update } from '../../kernel/bpf.ts';
 import type { BpfMap } from '../../kernel/bpf.ts';
 import { VeldError } from '../../lib/errors.ts';
+import { withoutFaults } from '../../lib/faults.ts';
 import { loadPrograms, type Programs } from './load.ts';
 
 export interface Count {
@@ -138,7 +139,7 @@ export function createSockets(runDir: string): Sockets {
   return {
     async load() {
       try {
-        programs ??= await loadPrograms(runDir);
+        programs ??= await withoutFaults(() => loadPrograms(runDir));
       } catch (error) {
         reason = (error as Error).message;
       }
