@@ -32,7 +32,11 @@ export function countLocks(pids: ReadonlySet<number>, table = readFileSync('/pro
 
 /** Let the VE's /dev/pts have as many terminals as its properties say. A VE that has none any more has nothing to be limited. */
 export async function applyPtys(init: ProcessId, properties: Properties): Promise<void> {
-  await limitPtys(init, properties['ubc.numpty']?.limit ?? null);
+  const limit = properties['ubc.numpty']?.limit ?? null;
+  await limitPtys(init, limit).catch((error: unknown) => {
+    // An init that is just ending: others will tell.
+    if (limit !== null) throw error;
+  });
 }
 
 /** Peaks and refusals, for a checkpoint: groups forget them with the VE's processes. */
