@@ -8,6 +8,9 @@ export const LIMITS = [
   'cpu.weight', 'cpu.limit', 'cpu.burst', 'cpu.count', 'cpu.mask', 'cpu.nodes', 'memory.limit', 'memory.swap', 'memory.guarantee', 'pids.limit', 'io.priority', 'io.limit', 'io.iops',
 ] as const;
 export type LimitName = (typeof LIMITS)[number];
+
+/** And those that BPF programs hold: see beancounters/sockets.ts. */
+export const SOCKET_LIMITS: readonly string[] = ['ubc.numtcpsock', 'ubc.numothersock'];
 export type Limits = Pick<Properties, LimitName>;
 
 /** One line to write. */

@@ -9,7 +9,7 @@ import { readBeancounters } from './beancounters/read.ts';
 import { createSockets } from './beancounters/sockets.ts';
 import { promiseUpwards } from './guarantee.ts';
 import { MONITORS, chooseLayout, directoriesOf, groupsOf, makeGroups, setupBase } from './layout.ts';
-import { LIMITS, type Host } from './control.ts';
+import { LIMITS, SOCKET_LIMITS, type Host } from './control.ts';
 import { limitFile, planLimits, writeLimits } from './limits.ts';
 import { parseRanges } from '../spec/ranges.ts';
 import type { Properties } from '../spec/types.ts';
@@ -92,7 +92,7 @@ export function createResources(options: ResourcesOptions): ResourceManager {
     const found = existing(number);
     writeLimits(planLimits(found, properties, hostFor(number), readControl, changed));
     promise(properties['memory.guarantee'] > 0);
-    if (changed?.some((name) => SOCKETS.includes(name)) === false) return;
+    if (changed?.some((name) => SOCKET_LIMITS.includes(name)) === false) return;
     sockets.apply(found.unified, { tcp: properties['ubc.numtcpsock']?.limit ?? null, other: properties['ubc.numothersock']?.limit ?? null }, restoring);
   };
 
@@ -164,7 +164,7 @@ export function createResources(options: ResourcesOptions): ResourceManager {
         const place = limitFile(monitors, name, { disk });
         answer[name] = typeof place !== 'string' ? true : refusedControllers[CONTROLLER_OF[name] ?? name.split('.')[0]!] ?? place;
       }
-      for (const name of SOCKETS) answer[name] = sockets.support();
+      for (const name of SOCKET_LIMITS) answer[name] = sockets.support();
       return answer;
     },
 
@@ -218,9 +218,6 @@ export function createResources(options: ResourcesOptions): ResourceManager {
     list,
   };
 }
-
-/** The properties that BPF programs hold. */
-const SOCKETS: readonly string[] = ['ubc.numtcpsock', 'ubc.numothersock'];
 
 /** Controllers whose name is not the first word of the property's. */
 const CONTROLLER_OF: Readonly<Record<string, string>> = { 'cpu.count': 'cpuset', 'cpu.mask': 'cpuset', 'cpu.nodes': 'cpuset' };

@@ -1,7 +1,7 @@
 /** `set` and `rename`: change what a VE is, while it runs where the property allows it. */
 import { VeldError } from '../lib/errors.ts';
 import type { Task } from '../ops/types.ts';
-import { LIMITS } from '../resources/control.ts';
+import { LIMITS, SOCKET_LIMITS } from '../resources/control.ts';
 import { checkName } from '../spec/names.ts';
 import { findProperty, parseProperty, resolveProperties } from '../spec/properties.ts';
 import type { VeRecord } from '../store/types.ts';
@@ -17,6 +17,9 @@ import type { SetOptions, SetScope } from './types.ts';
 
 /** Properties that are files in the VE. */
 const IN_GUEST_FILES = ['hostname', 'network.mode', 'network.addresses', 'network.dns', 'network.search', 'network.interfaces'];
+
+/** What can change in a running VE alone. */
+const LIVE: readonly string[] = [...LIMITS, ...SOCKET_LIMITS];
 
 export interface ParsedChanges {
   /** Canonical values; undefined unsets. */
@@ -38,8 +41,8 @@ export function checkChanges(context: VeContext, ve: VeRecord, changes: Record<s
     const row = findProperty(name);
     values[name] = input === null ? undefined : parseProperty(name, input);
     if (row.change === 'create') throw new VeldError('property.not_live', `${name} is fixed when the VE is made.`, { hint: 'Make a new VE.' });
-    if (scope === 'live' && !(LIMITS as readonly string[]).includes(name)) {
-      throw new VeldError('property.not_live', `${name} cannot change in the running VE alone: only limits can.`, { hint: `These: ${LIMITS.join(', ')}.` });
+    if (scope === 'live' && !LIVE.includes(name)) {
+      throw new VeldError('property.not_live', `${name} cannot change in the running VE alone: only limits can.`, { hint: `These: ${LIVE.join(', ')}.` });
     }
     if (running && row.change === 'restart' && !nextStart && scope !== 'config' && values[name] !== ve.properties[name]) {
       throw new VeldError('property.not_live', `${name} cannot change while ${ve.name} runs.`);
