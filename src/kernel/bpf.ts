@@ -20,7 +20,7 @@ const INFO = 128;
 const MOST = 64;
 
 /** Where at a control group a program stands (enum bpf_attach_type). */
-export const BPF_HOOKS = { ingress: 0, socketCreate: 2, socketOps: 3, socketRelease: 34 } as const;
+export const BPF_HOOKS = { ingress: 0, socketCreate: 2, socketOps: 3, connect4: 10, connect6: 11, socketRelease: 34 } as const;
 export type BpfHook = keyof typeof BPF_HOOKS;
 
 /** An open map. */

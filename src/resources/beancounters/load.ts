@@ -13,12 +13,17 @@ import { detachMount } from '../../kernel/syscalls.ts';
 import { toVeldError, VeldError } from '../../lib/errors.ts';
 import { run } from '../../lib/run.ts';
 
+export const FILTERS = { ingress: 'veld_ingress', connect4: 'veld_connect4', connect6: 'veld_connect6' } as const;
+/** Programs by where they stand. */
+export type Filters = Record<keyof typeof FILTERS, number>;
+
 /** A version of the programs, with the maps that they share. */
 export interface Programs {
   create: number;
   release: number;
   connections: number;
-  ingress: number;
+  /** What stands at a group only where there is a limit. */
+  filters: Filters;
   counters: BpfMap;
   limits: BpfMap;
 }
@@ -72,7 +77,8 @@ export async function loadPrograms(runDir: string): Promise<Programs> {
       return fd;
     };
     return {
-      create: open('veld_create'), release: open('veld_release'), connections: open('veld_connections'), ingress: open('veld_ingress'),
+      create: open('veld_create'), release: open('veld_release'), connections: open('veld_connections'),
+      filters: Object.fromEntries(Object.entries(FILTERS).map(([hook, name]) => [hook, open(name)])) as Filters,
       counters: mapOf(open('veld_counters')), limits: mapOf(open('veld_limits')),
     };
   } catch (error) {

@@ -47,6 +47,11 @@ struct sock_ops {
 	struct bpf_sock *sk;
 };
 
+struct sock_addr {
+	u32 user_family, user_ip4, user_ip6[4], user_port, family, type, protocol, msg_src_ip4, msg_src_ip6[4];
+	struct bpf_sock *sk;
+};
+
 static void *(*map_lookup)(void *map, const void *key) = (void *)1;
 static long (*cb_flags_set)(struct sock_ops *ops, int flags) = (void *)59;
 static void *(*get_local_storage)(void *map, u64 flags) = (void *)81;
@@ -184,7 +189,7 @@ int veld_connections(struct sock_ops *ops)
 		*kind = NOT;
 		release(&counters->tcp);
 	} else {
-		/* One that came in, was disconnected, and is used once more counts once more. */
+		/* Also one that came in, was disconnected, and is used once more. */
 		count_incoming(ops, sk, counters, op == OP_PASSIVE_ESTABLISHED ? STORAGE_CREATE : 0);
 	}
 	return ALLOW;
@@ -207,6 +212,37 @@ int veld_ingress(struct sk_buff *skb)
 		return ALLOW;
 	__sync_fetch_and_add(&counters->tcp.failcnt, 1);
 	return REFUSE;
+}
+
+/* One that came in, was disconnected, and is to be used once more is as good as a new one. */
+INLINE int reuse(struct sock_addr *ctx)
+{
+	struct bpf_sock *sk = ctx->sk;
+	struct counters *counters = get_local_storage(&veld_counters, 0);
+	if (!sk || ctx->type != STREAM)
+		return ALLOW;
+	u32 *kind = sk_storage_get(&veld_sockets, sk, 0, 0);
+	if (!kind || *kind != NOT)
+		return ALLOW;
+	u64 key = counters->key;
+	struct limits *limits = map_lookup(&veld_limits, &key);
+	if (!limits || counters->tcp.held < limits->tcp)
+		return ALLOW;
+	__sync_fetch_and_add(&counters->tcp.failcnt, 1);
+	set_retval(-ENOBUFS);
+	return REFUSE;
+}
+
+SEC("cgroup/connect4")
+int veld_connect4(struct sock_addr *ctx)
+{
+	return reuse(ctx);
+}
+
+SEC("cgroup/connect6")
+int veld_connect6(struct sock_addr *ctx)
+{
+	return reuse(ctx);
 }
 
 /* The kernel gives some of the functions used above to programs under the GPL only. */

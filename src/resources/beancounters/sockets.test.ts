@@ -132,6 +132,29 @@ a = [l.accept()[0] for _ in range(2)]; print(a[0].recv(5).decode()); l.accept();
   assert.equal(await held(0), 0);
 });
 
+test('a socket that came in, was disconnected, and is connected once more counts once more, and is refused over the limit', { skip }, () => {
+  // The listening one, and of each connection both ends.
+  sockets.apply(group, { tcp: 21, other: null });
+  const { failcnt } = sockets.read(group)!.tcp;
+  const said = inGroup(`
+import ctypes
+libc = ctypes.CDLL(None, use_errno=True)
+def disconnect(s): assert libc.connect(s.fileno(), b'\\0' * 16, 16) == 0
+socket.setdefaulttimeout(20)
+l = socket.socket(); l.bind(('127.0.0.1', 0)); l.listen(50)
+have = []
+for i in range(12):
+  c = socket.socket(); c.connect(l.getsockname()); s = l.accept()[0]; disconnect(s); c.close(); have.append(s)
+used = 0
+try:
+  for s in have: s.connect(l.getsockname()); used += 1
+except OSError as e: print(used, errno.errorcode[e.errno])
+l.close()
+for s in have: s.close()`);
+  assert.equal(said, '10 ENOBUFS');
+  assert.equal(sockets.read(group)!.tcp.failcnt > failcnt, true);
+});
+
 test('a restore is refused nothing, and is no peak; what is held afterwards is', { skip }, async () => {
   sockets.apply(group, { tcp: 2, other: 0 });
   const before = sockets.read(group)!;

@@ -6,10 +6,10 @@
  */
 import { closeSync, constants, openSync, statSync } from 'node:fs';
 import { attachProgram, closeAll, detachProgram, lookup, mapIdsOf, mapOf, openById, programName, programsAt, remove, update } from '../../kernel/bpf.ts';
-import type { BpfMap } from '../../kernel/bpf.ts';
+import type { BpfHook, BpfMap } from '../../kernel/bpf.ts';
 import { VeldError } from '../../lib/errors.ts';
 import { withoutFaults } from '../../lib/faults.ts';
-import { loadPrograms, type Programs } from './load.ts';
+import { FILTERS, loadPrograms, type Filters, type Programs } from './load.ts';
 
 export interface Count {
   held: number;
@@ -52,13 +52,14 @@ export interface Sockets {
 
 /** Offsets in `struct counters` and `struct limits`, in 64-bit words. */
 const COUNTERS = { key: 0, tcp: 1, other: 4 } as const;
+const HOOKS = Object.keys(FILTERS) as (keyof Filters)[];
 const NO_LIMIT = 2n ** 64n - 1n;
 
 /** What stands at a group. */
 interface Standing {
   counters: BpfMap;
   limits: BpfMap;
-  ingress: number | undefined;
+  filters: Filters | undefined;
 }
 
 /** @param runDir the daemon's */
@@ -77,6 +78,11 @@ export function createSockets(runDir: string): Sockets {
     return fd;
   };
 
+  const findFilters = (groupFd: number): Filters | undefined => {
+    const found = HOOKS.map((hook) => [hook, programsAt(groupFd, hook).map((one) => openOnce('programById', one)).find((fd) => programName(fd) === FILTERS[hook])] as const);
+    return found.every(([, fd]) => fd !== undefined) ? Object.fromEntries(found) as Filters : undefined;
+  };
+
   const find = (groupFd: number, id: bigint): Standing | undefined => {
     const found = known.get(id);
     if (found) return found;
@@ -86,10 +92,9 @@ export function createSockets(runDir: string): Sockets {
       const maps = mapIdsOf(program).map((mapId) => mapOf(openOnce('mapById', mapId)));
       const [counters, limits] = ['veld_counters', 'veld_limits'].map((name) => maps.find((map) => map.name === name));
       if (!counters || !limits) continue;
-      const ingress = programsAt(groupFd, 'ingress').map((one) => openOnce('programById', one)).find((fd) => programName(fd) === 'veld_ingress');
       // The programs of a version are found together, or, for one that holds nothing yet, are this daemon's own.
-      const own = programs?.counters.id === counters.id ? programs.ingress : undefined;
-      const standing = { counters, limits, ingress: ingress ?? own };
+      const own = programs?.counters.id === counters.id ? programs.filters : undefined;
+      const standing = { counters, limits, filters: own ?? findFilters(groupFd) };
       known.set(id, standing);
       return standing;
     }
@@ -122,7 +127,7 @@ export function createSockets(runDir: string): Sockets {
     attachOnce(groupFd, programs.connections, 'socketOps');
     // The last one: where it stands, the others do.
     attachOnce(groupFd, programs.create, 'socketCreate');
-    const standing = { counters: programs.counters, limits: programs.limits, ingress: programs.ingress };
+    const standing = { counters: programs.counters, limits: programs.limits, filters: programs.filters };
     known.set(id, standing);
     return standing;
   };
@@ -160,10 +165,14 @@ export function createSockets(runDir: string): Sockets {
         update(standing.limits, key, wordsOf([hold(limits.tcp), hold(limits.other), restoring ? 1n : 0n]));
         setKey(standing.counters, key);
         const filter = limits.tcp !== null && !restoring;
-        if (standing.ingress === undefined) {
+        if (standing.filters === undefined) {
           if (filter) throw new VeldError('property.unsupported', 'This VE was begun by another version of Veld, whose programs cannot be limited.', { hint: 'Restart the VE.' });
-        } else if (filter) attachOnce(fd, standing.ingress, 'ingress');
-        else detachAny(fd, standing.ingress);
+          return;
+        }
+        for (const hook of HOOKS) {
+          if (filter) attachOnce(fd, standing.filters[hook], hook);
+          else detachAny(fd, standing.filters[hook], hook);
+        }
       });
     },
 
@@ -183,7 +192,7 @@ export function createSockets(runDir: string): Sockets {
 
     close() {
       closeAll(others.values());
-      if (programs) closeAll([programs.create, programs.release, programs.connections, programs.ingress, programs.counters.fd, programs.limits.fd]);
+      if (programs) closeAll([programs.create, programs.release, programs.connections, ...Object.values(programs.filters), programs.counters.fd, programs.limits.fd]);
       others.clear();
       known.clear();
       programs = undefined;
@@ -222,7 +231,7 @@ function wordsOf(values: readonly bigint[]): Uint8Array {
   return bytes;
 }
 
-function attachOnce(groupFd: number, program: number, hook: Parameters<typeof attachProgram>[2]): void {
+function attachOnce(groupFd: number, program: number, hook: BpfHook): void {
   try {
     attachProgram(groupFd, program, hook);
   } catch (error) {
@@ -230,9 +239,9 @@ function attachOnce(groupFd: number, program: number, hook: Parameters<typeof at
   }
 }
 
-function detachAny(groupFd: number, program: number): void {
+function detachAny(groupFd: number, program: number, hook: BpfHook): void {
   try {
-    detachProgram(groupFd, program, 'ingress');
+    detachProgram(groupFd, program, hook);
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
   }
