@@ -106,7 +106,11 @@ export function createSampler({ ves, resources, events, log, folder, alerts: thr
     watched.get(uuid)?.reader?.close();
     watched.delete(uuid);
   };
-  /** Files of VEs that are gone. */
+  const gone = (uuid: string): void => {
+    forget(uuid);
+    removePointFile(fileOf(uuid));
+  };
+  /** Files of VEs that went while no daemon saw it. */
   const prune = (): void => {
     const uuids = new Set([...known.values()].map(({ uuid }) => uuid));
     mkdirSync(folder, { recursive: true, mode: 0o700 });
@@ -206,7 +210,9 @@ export function createSampler({ ves, resources, events, log, folder, alerts: thr
       return (watched.get(uuid)?.history ?? createHistory(fileOf(uuid), now())).points(span, now());
     },
     start() {
-      unsubscribe = events.subscribe(({ type }) => {
+      unsubscribe = events.subscribe(({ type, ve }) => {
+        // At once, and not with the next look: who waits for the end of a destroy finds nothing of it.
+        if (ve !== undefined && (type === 've.destroyed' || type === 've.departed')) guarded(() => gone(ve));
         if (type === 'operation.ended' || type.startsWith('ve.')) refreshAt = 0;
         arm();
       });
