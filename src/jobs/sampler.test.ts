@@ -3,6 +3,7 @@ import { existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync 
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, test } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { createLogger } from '../lib/log.ts';
 import { createEventBus } from '../ops/events.ts';
 import type { VeldEvent } from '../ops/types.ts';
@@ -65,6 +66,22 @@ test('nothing is sampled where no VE runs; one that comes is, from its first sec
   sampler.close();
 });
 
+test('a VE whose groups are there before it is known: what it used meanwhile is of a sample as long as that', async () => {
+  const { clock, ves, make, use } = bench('young');
+  const sampler = make();
+  sampler.tick();
+  use(101, 2);
+  sampler.tick();
+  await sleep(500);
+  ves.push(VE);
+  clock.now += 60; // asked for anew
+  sampler.tick();
+  const { seconds, grown } = sampler.last('uuid-1')!.step!;
+  assert.equal(grown.cpuSeconds, 2);
+  assert.ok(seconds >= 1.5, `${seconds} s`);
+  sampler.close();
+});
+
 test('a VE that ran before the daemon began: what it used then is not of the first second', () => {
   const { clock, ves, make, use } = bench('before');
   ves.push(VE);
@@ -105,7 +122,10 @@ test('a VE that is destroyed takes its history with it, a renamed one keeps it; 
   clock.now += 1;
   sampler.tick();
   assert.deepEqual(readdirSync(folder), []);
-  assert.deepEqual(sampler.history('uuid-2', '10m').length, 1);
+  assert.equal(sampler.history('uuid-2', '10m').length, 0, 'what its groups have counted before is not its first second\'s');
+  clock.now += 1;
+  sampler.tick();
+  assert.equal(sampler.history('uuid-2', '10m').length, 1);
   sampler.close();
 });
 

@@ -19,6 +19,8 @@ import type { ResourceManager } from '../resources/types.ts';
 const INTERVAL = 1000;
 /** What is known of the VEs is asked for again after so many seconds, should an event have been missed. */
 const REFRESH = 60;
+/** What a VE's groups have counted until its first sample belongs to that sample, when they are not older than this: it has just been made and booted. Seconds. */
+const YOUNG = 60;
 /** For how many seconds the samples of a VE that has ended stay in memory: as long as they are history. */
 const KEPT = 600;
 /** Names of victims that an event tells. */
@@ -72,7 +74,9 @@ export function createSampler({ ves, resources, events, log, folder, alerts: thr
   let known = new Map<number, SampledVe>();
   let refreshAt = 0;
   let minute = -1;
-  let ticked = false;
+  /** When groups were first seen, by number: of the sampler's clock. -Infinity: they were there before anybody looked. */
+  const appeared = new Map<number, number>();
+  let lookedAt = -Infinity;
   /** Whether something has failed in this look, and in the one before it. */
   let [trouble, failing] = [false, false];
   let timer: NodeJS.Timeout | undefined;
@@ -116,13 +120,25 @@ export function createSampler({ ves, resources, events, log, folder, alerts: thr
     mkdirSync(folder, { recursive: true, mode: 0o700 });
     for (const file of readdirSync(folder)) if (!uuids.has(file)) removePointFile(fileOf(file));
   };
+  /** Numbers of all VEs that run, also of those that nobody knows yet. */
   const running = (): number[] => {
     try {
-      return readdirSync(base).filter((name) => /^[1-9]\d*$/.test(name)).map(Number).filter((number) => known.has(number));
+      return readdirSync(base).filter((name) => /^[1-9]\d*$/.test(name)).map(Number);
     } catch (error) {
       if ((error as NodeJS.ErrnoException).code === 'ENOENT') return [];
       throw error;
     }
+  };
+  const notice = (numbers: ReadonlySet<number>): void => {
+    const time = clock();
+    for (const number of appeared.keys()) if (!numbers.has(number)) appeared.delete(number);
+    for (const number of numbers) if (!appeared.has(number)) appeared.set(number, time - lookedAt < 5 * INTERVAL / 1000 ? time : -Infinity);
+    lookedAt = time;
+  };
+  /** Seconds since its groups were made, or a little more; undefined: long ago. */
+  const ageOf = (number: number): number | undefined => {
+    const age = clock() - appeared.get(number)! + INTERVAL / 1000;
+    return age < YOUNG ? age : undefined;
   };
 
   const say = (ve: SampledVe, found: readonly Alert[]): void => {
@@ -139,14 +155,14 @@ export function createSampler({ ves, resources, events, log, folder, alerts: thr
     return one;
   };
   const sample = (one: Watched, at: number, links: Map<string, LinkCounters>): void => {
-    const fresh = ticked && one.reader === undefined;
     one.reader ??= openGroups(resources.groups(one.ve.number));
     const reading = one.reader.read(linksOf(one.ve, links));
     if (!reading || Number.isNaN(reading.cpuSeconds)) {
       stopped(one);
+      appeared.set(one.ve.number, clock()); // booted anew between two looks
       return;
     }
-    const step = one.history.add(at, clock(), reading, fresh);
+    const step = one.history.add(at, clock(), reading, ageOf(one.ve.number));
     one.last = { time: at, reading, step };
     say(one.ve, one.alerts.sample(step, reading, one.ve.memoryLimit));
   };
@@ -169,7 +185,9 @@ export function createSampler({ ves, resources, events, log, folder, alerts: thr
   const look = (): boolean => {
     const at = now();
     if (at >= refreshAt) guarded(() => refresh(at));
-    const numbers = new Set(running());
+    const all = new Set(running());
+    notice(all);
+    const numbers = new Set([...all].filter((number) => known.has(number)));
     for (const one of watched.values()) if (!numbers.has(one.ve.number) && one.reader) stopped(one);
     if (numbers.size > 0) {
       const links = allLinkCounters();
@@ -178,7 +196,6 @@ export function createSampler({ ves, resources, events, log, folder, alerts: thr
         guarded(() => sample(watched.get(ve.uuid) ?? watch(ve, at), at, links));
       }
     }
-    ticked = true;
     // Those that have just ended have unwritten seconds, too.
     if (Math.floor(at / 60) !== minute) {
       minute = Math.floor(at / 60);
@@ -195,11 +212,13 @@ export function createSampler({ ves, resources, events, log, folder, alerts: thr
     return some;
   };
   const arm = (): void => {
-    timer ??= setInterval(() => {
+    if (timer) return;
+    timer = setInterval(() => {
       if (tick()) return;
       clearInterval(timer);
       timer = undefined;
     }, INTERVAL).unref();
+    tick(); // what has no groups yet is seen to get them
   };
   let unsubscribe: (() => void) | undefined;
 

@@ -20,6 +20,11 @@ test('promises of those that run, and of all; those without a limit are counted 
   assert.deepEqual(ves.map(({ cpuShare }) => cpuShare), [0.25, 0.75, null]);
 });
 
+test('without swap a limit of memory is one of both', () => {
+  const { promised, unlimited } = capacityOf({ ...HOST, swapBytes: 0 }, [ve({ memoryBytes: GiB }), ve({ memoryBytes: GiB, swapBytes: GiB }), ve({})]).memoryAndSwap;
+  assert.deepEqual([promised, unlimited], [2 * GiB, 1]);
+});
+
 test('a host without VEs, and VEs at which nobody has looked', () => {
   assert.deepEqual([capacityOf(HOST, []).memory.used, capacityOf(HOST, []).cpu.ratio], [0, 0]);
   assert.equal(capacityOf(HOST, [ve({})]).memory.used, null);

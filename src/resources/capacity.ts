@@ -68,7 +68,8 @@ export function capacityOf(host: HostSize, ves: readonly CapacityVe[]): Capacity
   return {
     cpu: { cpus: host.cpus, ...promised(host.cpus * 100, ({ cpuPercent }) => cpuPercent, ({ cpuPercent }) => cpuPercent) },
     memory: { ...promised(host.memoryBytes, ({ memoryBytes }) => memoryBytes, ({ memoryBytes }) => memoryBytes), cache: known(running, ({ cacheBytes }) => cacheBytes), available: host.availableBytes },
-    memoryAndSwap: promised(host.memoryBytes + host.swapBytes, ({ memoryBytes, swapBytes }) => (memoryBytes === null || swapBytes === null ? null : memoryBytes + swapBytes),
+    // Where the host has no swap, nobody can take any.
+    memoryAndSwap: promised(host.memoryBytes + host.swapBytes, ({ memoryBytes, swapBytes }) => (memoryBytes === null || (swapBytes === null && host.swapBytes > 0) ? null : memoryBytes + (host.swapBytes > 0 ? swapBytes! : 0)),
       ({ memoryBytes, swapBytes }) => (memoryBytes === null || swapBytes === null ? null : memoryBytes + swapBytes)),
     disk: { total: host.diskBytes, free: host.diskFreeBytes },
     ves: ves.map((ve) => ({ ...ve, cpuShare: ve.running && weights > 0 ? ve.cpuWeight / weights : null })),

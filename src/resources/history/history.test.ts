@@ -24,7 +24,7 @@ const point = (time: number, value: number) => pointOf(time, 60, all(GAUGES, val
 /** A VE that uses one of everything a second, and whose gauges are `time - QUARTER`. */
 function live(history: VeHistory, from: number, to: number): void {
   for (let time = from; time < to; time += 1) {
-    history.add(time, time, reading(time - QUARTER), false);
+    history.add(time, time, reading(time - QUARTER), undefined);
     history.flush(time);
   }
 }
@@ -105,11 +105,11 @@ test('a daemon that ends and another one: no second is counted twice, the quarte
 
 test('a VE that is booted again: its counters begin with zero, and what it was not there for is no time', () => {
   const history = createHistory(join(folder, 'boot'), QUARTER);
-  history.add(QUARTER, 0, reading(1000), true);
+  history.add(QUARTER, 0, reading(1000), 1);
   history.pause();
-  assert.equal(history.add(QUARTER + 30, 30, reading(5), true)!.grown.cpuSeconds, 5);
+  assert.equal(history.add(QUARTER + 30, 30, reading(5), 4)!.grown.cpuSeconds, 5);
   const [minute] = history.points('1d', QUARTER + 31);
-  assert.deepEqual([minute!.seconds, minute!.counters.cpuSeconds], [2, 1005]);
+  assert.deepEqual([minute!.seconds, minute!.counters.cpuSeconds], [5, 1005]);
 });
 
 test('alerts: once when it begins, again only after it was clearly better', () => {
@@ -122,7 +122,7 @@ test('alerts: once when it begins, again only after it was clearly better', () =
   const sample = (memoryBytes: number, seconds = 1, limit: number | null = 1000, oomKills = 0): string[] => {
     const now = { ...reading(0), memoryBytes, oomKills };
     clock += seconds;
-    return alerts.sample(history.add(QUARTER + clock, clock, now, true), now, limit).map(({ type }) => type);
+    return alerts.sample(history.add(QUARTER + clock, clock, now, 1), now, limit).map(({ type }) => type);
   };
   assert.deepEqual([sample(950), sample(950, 5), sample(950, 3), sample(950), sample(950)], [[], [], [], ['ve.memory_near_limit'], []]);
   assert.deepEqual([sample(850), sample(950, 20), sample(700), sample(950, 20)], [[], [], [], ['ve.memory_near_limit']]);
@@ -130,6 +130,6 @@ test('alerts: once when it begins, again only after it was clearly better', () =
   assert.deepEqual([sample(0, 1, 1000, 3), sample(0, 1, 1000, 5), sample(0, 56, 1000, 5)], [[], [], []], 'gathered for a minute');
   const last = { ...reading(0), oomKills: 5 };
   clock += 1;
-  assert.deepEqual(alerts.sample(history.add(QUARTER + clock, clock, last, true), last, null), [{ type: 've.oom_killed', data: { count: 3 } }]);
+  assert.deepEqual(alerts.sample(history.add(QUARTER + clock, clock, last, 1), last, null), [{ type: 've.oom_killed', data: { count: 3 } }]);
   assert.deepEqual(createAlerts({ throttled: 0, memory: 0 }).minute(point(0, 600)), []);
 });

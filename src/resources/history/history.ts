@@ -33,10 +33,11 @@ export interface SampleReader {
 export interface VeHistory {
   /**
    * Take a sample.
-   * @param at seconds since 1970 @param clock seconds of a clock that nobody sets @param fresh whether the VE's groups are new, so that its counters began with zero
-   * @returns what came since the sample before; undefined for the first one of groups that are not new
+   * @param at seconds since 1970 @param clock seconds of a clock that nobody sets
+   * @param age seconds since its groups were made, so that its counters began with zero; undefined: that was long ago, or nobody saw it
+   * @returns what came since the sample before; undefined for the first one of groups of unknown age
    */
-  add(at: number, clock: number, reading: Reading, fresh: boolean): Step | undefined;
+  add(at: number, clock: number, reading: Reading, age: number | undefined): Step | undefined;
   /** Nothing came for a while: the next sample has none before it. */
   pause(): void;
   /**
@@ -91,12 +92,11 @@ export function createHistory(path: string, at: number): VeHistory {
   const pending = (): number[] => (unwritten === undefined ? [] : [...new Set([unwritten, floor(last, MINUTE)])]);
 
   return {
-    add(now, clock, reading, fresh) {
-      const seconds = before ? clock - before.clock : 1;
-      const known = before !== undefined || fresh;
-      const grown = known ? growth(before?.reading, reading) : undefined;
+    add(now, clock, reading, age) {
+      const seconds = before ? clock - before.clock : age;
+      const grown = growth(before?.reading, reading);
       before = { clock, reading };
-      if (!grown) return undefined;
+      if (seconds === undefined) return undefined;
       last = Math.floor(now);
       ring.push(last, seconds, reading, grown);
       unwritten ??= floor(last, MINUTE);
