@@ -30,7 +30,7 @@ import { checkChanges, checkNewName, renameVe, setProperties } from './set.ts';
 import { openShell } from './shell.ts';
 import { checkKeepable, checkSnapshotName, createSnapshot, deleteSnapshot, findSnapshot, rollBack } from './snapshot.ts';
 import { createSpares } from './spares.ts';
-import { checkStopped, startVe } from './start.ts';
+import { checkNotGranted, checkStopped, startVe } from './start.ts';
 import { checkStoppable, stopVe } from './stop.ts';
 import { checkSuspendable, obstaclesOf, suspendVe } from './suspend.ts';
 import { deleteTemplate, findTemplate, makeTemplate, viewTemplate } from './template-verbs.ts';
@@ -57,8 +57,7 @@ export function createVeManager(context: VeContext): RunningVeManager {
   const exits = watchExits(context);
 
   const begin = <T>(kind: string, ve: VeRecord, requestId: string | null, work: (task: Task) => Promise<T>): OperationRecord => {
-    const granted = kind === 'migrate-settle' ? undefined : store.listHandovers().find(({ role, ve: uuid }) => role === 'source' && uuid === ve.uuid);
-    if (granted) throw new VeldError('migration.undecided', `${ve.name} was about to go to another node when that was lost: it may run there.`);
+    if (kind !== 'migrate-settle') checkNotGranted(context, ve);
     return operations.start({ kind, ve: ve.uuid, requestId }, async (task) => {
       try {
         return await work(task);

@@ -7,6 +7,11 @@ import { settled } from './clean-up.ts';
 import { reload, updateVe, type VeContext } from './context.ts';
 import { readRunState } from './run-folder.ts';
 
+/** Refuse what may be another node's. @throws VeldError `migration.undecided` */
+export function checkNotGranted({ store }: Pick<VeContext, 'store'>, ve: VeRecord): void {
+  if (store.listHandovers().some((handover) => handover.role === 'source' && handover.ve === ve.uuid)) throw new VeldError('migration.undecided', `${ve.name} was about to go to another node when that was lost: it may run there.`);
+}
+
 /** Refuse what cannot be started. @param discardState also a suspended VE @throws VeldError `ve.running`, `ve.suspended` */
 export function checkStopped(context: VeContext, ve: VeRecord, discardState = false): void {
   if (ve.suspended && !discardState) throw new VeldError('ve.suspended', `${ve.name} is suspended: a boot would lose what it was doing.`);
@@ -19,6 +24,7 @@ export async function startVe(context: VeContext, uuid: string, task: Task, disc
   context.resources.expectMoves();
   await settled(context, ve.number); // it may be rebooting itself just now
   checkStopped(context, ve, discardState);
+  checkNotGranted(context, ve); // also for what starts VEs by itself
   const before = ve.desired;
   task.undo('desired', () => { updateVe(context.store, uuid, { desired: before }); });
   const wanted = context.store.transaction(() => {
