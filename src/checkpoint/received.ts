@@ -71,14 +71,14 @@ function manifestOf(text: string): Manifest {
   } catch {
     throw bad('has a manifest that is none'); // without a word of it
   }
-  const { format, ve, uidBase, engine, kernel, architecture, processor, mounts, consoleKeeper, answering, beancounters, createdAt } = given ?? {};
+  const { format, ve, uidBase, engine, kernel, architecture, processor, told, mounts, consoleKeeper, answering, beancounters, createdAt } = given ?? {};
   const texts = (value: unknown): value is string[] => Array.isArray(value) && value.length <= 4096 && value.every(isText);
-  if (format !== 1 || ![ve, engine, kernel, architecture, createdAt].every(isText) || !Number.isSafeInteger(uidBase) || !(processor === undefined || texts(processor)) || !(answering === undefined || texts(answering))
+  if (format !== 1 || ![ve, engine, kernel, architecture, createdAt].every(isText) || !Number.isSafeInteger(uidBase) || !(processor === undefined || texts(processor)) || !(told === undefined || typeof told === 'boolean') || !(answering === undefined || texts(answering))
     || !(consoleKeeper === undefined || (Number.isSafeInteger(consoleKeeper) && (consoleKeeper as number) > 0)) || !Array.isArray(mounts) || mounts.length > 1024) throw bad('has a manifest that is none');
   return {
     format, ve: ve as string, uidBase: uidBase as number, engine: engine as string, kernel: kernel as string, architecture: architecture as string, createdAt: createdAt as string,
     ...beancounters !== undefined && { beancounters: countersOf(beancounters) },
-    ...processor && { processor }, ...answering && { answering }, ...consoleKeeper !== undefined && { consoleKeeper: consoleKeeper as number },
+    ...processor && { processor }, ...told === true && { told }, ...answering && { answering }, ...consoleKeeper !== undefined && { consoleKeeper: consoleKeeper as number },
     mounts: mounts.map((mount: unknown) => {
       const { inside, name } = (mount ?? {}) as Record<string, unknown>;
       if (!isText(inside) || !isText(name)) throw bad('has a manifest that is none');

@@ -27,6 +27,8 @@ export interface Manifest {
   architecture: string;
   /** Extensions of the instruction set that there were: its programs may use them. Absent in states of earlier versions. */
   processor?: string[];
+  /** These are what they were told that it has (`cpu.baseline`), and not all. */
+  told?: boolean;
   mounts: ExternalMount[];
   /** Pid in the VE of the process that has the other end of the console, when somebody holds the console. */
   consoleKeeper?: number;

@@ -1,5 +1,6 @@
 /** What nodes tell each other of themselves, how far away they are, and how far their clocks are apart. */
 import { machine, release } from 'node:os';
+import { processorExtensions } from '../kernel/processor.ts';
 import { VERSION } from '../lib/version.ts';
 import type { NodeRecord } from '../store/types.ts';
 import { toVeldError, type VeldError } from '../lib/errors.ts';
@@ -30,7 +31,7 @@ export interface OwnFacts {
 /** The facts of this node for a node with these rights. */
 export function factsOf(own: OwnFacts, allow: readonly string[]): Facts {
   return {
-    protocol: SPOKEN, version: VERSION, kernel: release(), architecture: machine(), cgroup: own.cgroup(), engine: own.engine(), uids: own.uids, capabilities: own.capabilities(),
+    protocol: SPOKEN, version: VERSION, kernel: release(), architecture: machine(), cgroup: own.cgroup(), engine: own.engine(), processor: processorExtensions(), uids: own.uids, capabilities: own.capabilities(),
     allow: [...allow], time: Date.now(),
   };
 }

@@ -27,6 +27,8 @@ export const Facts = Type.Object({
   cgroup: Type.Integer({ minimum: 1, maximum: 9 }),
   /** Fingerprint of the engine; null where there is none. */
   engine: Type.Union([line(64), Type.Null()]),
+  /** Extensions of its processor, by their names in /proc/cpuinfo; older nodes do not tell. */
+  processor: Type.Optional(Type.Array(line(32), { maxItems: 1024 })),
   /** First uid and number of uids of the node's block. */
   uids: Type.Object({ base: Type.Integer({ minimum: 0, maximum: 0xffff_ffff }), count: Type.Integer({ minimum: 0, maximum: 0xffff_ffff }) }),
   /** What else it can do. */
@@ -78,6 +80,6 @@ export function reader<T extends TSchema>(schema: T): (value: unknown) => Static
 }
 
 /** Only what is known of facts, so that nothing else is kept. */
-export function knownFacts({ protocol, version, kernel, architecture, cgroup, engine, uids, capabilities, allow, time }: Facts): Facts {
-  return { protocol: { min: protocol.min, max: protocol.max }, version, kernel, architecture, cgroup, engine, uids: { base: uids.base, count: uids.count }, capabilities, allow, time };
+export function knownFacts({ protocol, version, kernel, architecture, cgroup, engine, processor, uids, capabilities, allow, time }: Facts): Facts {
+  return { protocol: { min: protocol.min, max: protocol.max }, version, kernel, architecture, cgroup, engine, ...processor && { processor }, uids: { base: uids.base, count: uids.count }, capabilities, allow, time };
 }

@@ -90,6 +90,7 @@ export const PROPERTY_WAYS: Record<PropertyName, Way> = {
   'cpu.count': ['sent', 'there must be so many'],
   'cpu.mask': ['sent', 'must be there'],
   'cpu.nodes': ['sent', 'must be there'],
+  'cpu.baseline': AS_IT_IS,
   'memory.limit': AS_IT_IS,
   'memory.swap': AS_IT_IS,
   'memory.guarantee': AS_IT_IS,

@@ -48,7 +48,7 @@ export function checkForm(offer: Offer): void {
     || !isTexts(ve.addresses) || !FINGERPRINT.test(ve.template) || !isTime(ve.createdAt)) throw none('an offer of a VE');
   if ((kind === 'stopped') !== (needs === null)) throw none('an offer of processes');
   if (needs !== null && (!isObject(needs) || ![needs.engine, needs.architecture, needs.kernel, needs.cgroups].every((text) => typeof text === 'string')
-    || !FINGERPRINT.test(needs.engine) || !isTexts(needs.processor) || !isCount(needs.memory) || needs.memory > MEMORY)) throw none('an offer of processes');
+    || !FINGERPRINT.test(needs.engine) || !isTexts(needs.processor) || !(needs.beyond === undefined || isTexts(needs.beyond)) || !isCount(needs.memory) || needs.memory > MEMORY)) throw none('an offer of processes');
   checkTemplate(offer);
   checkSnapshots(offer);
 }

@@ -10,7 +10,7 @@ import type { VeRecord } from '../store/types.ts';
 import { arrivalRecord } from '../ve/arrive.ts';
 import { checkNotFreshCopy, copyRecord } from '../ve/arrive-copy.ts';
 import type { VeContext } from '../ve/context.ts';
-import { readRunState } from '../ve/run-folder.ts';
+import { bootedBaseline, readRunState } from '../ve/run-folder.ts';
 import { checkSuspendable, obstaclesOf } from '../ve/suspend.ts';
 import { checkForm, shownNumber } from './forms.ts';
 import { checkSnapshotsLeave } from './snapshots-away.ts';
@@ -39,7 +39,15 @@ export function needsOf({ settings, engine, resources, states }: VeContext, ve: 
   if (kind === 'stopped') return null;
   const memory = kind === 'running' ? resources.usage(ve.number)?.memoryBytes ?? 0 : states.size(ve.uuid);
   const used = kind === 'running' ? engine() : engineByFingerprint(settings.stateDir, ve.suspended!.engine);
-  return { engine: used.fingerprint, architecture: process.arch, processor: processorExtensions(), kernel: release(), cgroups: findHierarchies().mode, memory };
+  const all = processorExtensions();
+  const { processor = all, told } = kind === 'running' ? runningProcessor(settings, ve) : states.manifest(ve.uuid);
+  return { engine: used.fingerprint, architecture: process.arch, processor: [...processor], ...told && { beyond: all }, kernel: release(), cgroups: findHierarchies().mode, memory };
+}
+
+/** What the programs of a running VE may use. */
+function runningProcessor(settings: VeContext['settings'], { number }: VeRecord): { processor?: readonly string[]; told?: boolean } {
+  const baseline = bootedBaseline(settings, number);
+  return baseline ? { processor: baseline, told: true } : {};
 }
 
 /**
@@ -76,7 +84,7 @@ function checkNeeds({ settings }: VeContext, needs: NonNullable<Offer['needs']>)
   const here = new Set(processorExtensions());
   const missing = needs.processor.filter((name) => !here.has(name));
   if (missing.length > 0) {
-    throw new VeldError('migration.refused', `The processor of that node has not ${missing.slice(0, 8).join(', ')}, which its programs may use.`, { hint: 'Stop it first: at rest it can go there.', details: { missing } });
+    throw new VeldError('migration.refused', `The processor of that node has not ${missing.slice(0, 8).join(', ')}, which its programs may use.`, { hint: 'Stop it first: at rest it can go there. One that was started with less goes while it runs: `veld set NAME cpu.baseline=nodes` (or a level) before its next start.', details: { missing } });
   }
   try {
     engineByFingerprint(settings.stateDir, needs.engine);
@@ -84,8 +92,10 @@ function checkNeeds({ settings }: VeContext, needs: NonNullable<Offer['needs']>)
     throw new VeldError('migration.refused', `The engine ${needs.engine.slice(0, 12)}, which alone can read its state, is not on that node.`, { hint: 'Build the same engine there: `./quickstart` on both nodes from the same release of Debian.', cause: error });
   }
   if (freemem() < needs.memory + LEFT.memory) throw new VeldError('migration.refused', `That node has ${mib(freemem())} of memory left, and it uses ${mib(needs.memory)}.`, { hint: 'Make room there.' });
+  const fewer = (needs.beyond ?? []).filter((name) => !here.has(name));
   return [
     ...needs.kernel === release() ? [] : [`The other node's kernel is ${release()}, this one's ${needs.kernel}.`],
+    ...fewer.length === 0 ? [] : [`The processor of that node has not ${fewer.slice(0, 8).join(', ')}: its programs were told so when it was started (cpu.baseline), but those that ask the processor themselves (such as JVMs, Go, Node, GnuTLS) may use it all the same, and end.`],
     // What a VE has for itself from a host with cgroup v2 no other can hold. What it was that it had it tells when it is there.
     ...needs.cgroups === 'v2' && findHierarchies().mode !== 'v2' ? ['That node has the controllers of control groups on cgroup v1, where a VE gets none: limits that it has set for its own services (MemoryMax=, TasksMax= ...) are not held there, until it is on a node with cgroup v2 again. Its own limits are.'] : [],
   ];

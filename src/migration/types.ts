@@ -53,6 +53,19 @@ export interface OwnLayer {
   uidBase: number;
 }
 
+/** What processes need of a host. */
+export interface Needs {
+  engine: string;
+  architecture: string;
+  /** Extensions of the processor that they may use. */
+  processor: string[];
+  /** All that it has where they were told of fewer (`cpu.baseline`). */
+  beyond?: string[];
+  kernel: string;
+  cgroups: string;
+  memory: number;
+}
+
 export interface Offer extends Message {
   type: 'offer';
   protocol: number;
@@ -66,7 +79,7 @@ export interface Offer extends Message {
   kind: Kind;
   ve: Arrival;
   /** What its processes need of a host; null for a VE at rest. */
-  needs: { engine: string; architecture: string; processor: string[]; kernel: string; cgroups: string; memory: number } | null;
+  needs: Needs | null;
   template: Omit<TemplateRecord, 'layers'>;
   /** The template's layers in number, and the VE's own, lowest first. */
   templateLayers: number;

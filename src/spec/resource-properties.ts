@@ -56,6 +56,13 @@ export const RESOURCE_PROPERTIES: readonly PropertyRow[] = [
     needs: 'the cpuset controller',
   },
   {
+    name: 'cpu.baseline',
+    type: { kind: 'choice', choices: ['host', 'x86-64-v1', 'x86-64-v2', 'x86-64-v3', 'x86-64-v4', 'nodes'] },
+    default: 'host',
+    change: 'restart',
+    help: 'What glibc and OpenSSL in the VE take the processor for, so that it can move while it runs to one that can do less: a level of x86-64, what this node and all paired ones have (`nodes`, looked up at each start), or all (`host`).',
+  },
+  {
     name: 'memory.limit',
     // Below 16 MiB no init of a distribution comes up: the VE would only be killed again and again.
     type: { kind: 'bytes', min: 16 << 20, unlimited: true },

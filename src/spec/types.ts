@@ -64,6 +64,8 @@ export interface Properties {
   /** As the kernel writes CPUs: `0-3,8`. */
   'cpu.mask': string | null;
   'cpu.nodes': string | null;
+  /** What its programs are told that the processor can do: all (`host`), a level, or what all nodes have (`nodes`). */
+  'cpu.baseline': 'host' | 'x86-64-v1' | 'x86-64-v2' | 'x86-64-v3' | 'x86-64-v4' | 'nodes';
   /** Bytes. */
   'memory.limit': number | null;
   /** Bytes, on top of memory.limit. */

@@ -1,4 +1,5 @@
 /** What a VE runs as pid 1: the init of its system, or Veld's own with the one command of an application VE. */
+import { withBaseline } from '../kernel/baseline.ts';
 import type { Properties } from '../spec/types.ts';
 import { VE_CAPABILITIES } from './capabilities.ts';
 import type { GuestUser } from './guest-users.ts';
@@ -6,16 +7,16 @@ import { COMMAND_INIT } from './inits.ts';
 
 const PATH = '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin';
 
-/** Fields of `process` in the OCI configuration. @param user whom a command runs as; an init is always root */
-export function bootProcess(uuid: string, properties: Properties, user: GuestUser): object {
+/** Fields of `process` in the OCI configuration. @param user whom a command runs as; an init is always root @param baseline what they are told that the processor can do */
+export function bootProcess(uuid: string, properties: Properties, user: GuestUser, baseline: readonly string[] | null = null): object {
   const command = properties['boot.command'];
-  if (command === null) return { args: ['/sbin/init'], cwd: '/', user: { uid: 0, gid: 0 }, env: lines({ TERM: 'linux', ...common(uuid) }), capabilities: capabilities(true) };
+  if (command === null) return { args: ['/sbin/init'], cwd: '/', user: { uid: 0, gid: 0 }, env: lines(withBaseline({ TERM: 'linux', ...common(uuid) }, baseline)), capabilities: capabilities(true) };
   return {
     args: [COMMAND_INIT, '--', ...command],
     cwd: properties['boot.cwd'],
     user: { uid: user.uid, gid: user.gid, additionalGids: user.groups },
     // Nobody looks at its console through a terminal: colours would only stand in the log.
-    env: lines({ TERM: 'dumb', HOME: user.home, USER: user.name, LOGNAME: user.name, SHELL: user.shell, ...common(uuid), ...variables(properties['boot.env']) }),
+    env: lines(withBaseline({ TERM: 'dumb', HOME: user.home, USER: user.name, LOGNAME: user.name, SHELL: user.shell, ...common(uuid), ...variables(properties['boot.env']) }, baseline)),
     capabilities: capabilities(user.uid === 0),
   };
 }

@@ -11,6 +11,7 @@ import type { Task } from '../ops/types.ts';
 import { resolveProperties } from '../spec/properties.ts';
 import type { Properties } from '../spec/types.ts';
 import type { VeRecord } from '../store/types.ts';
+import { baselineFor, writeBaselineFiles } from './baseline-files.ts';
 import { cleanUpRun } from './clean-up.ts';
 import { commandUser } from './command-user.ts';
 import { updateVe, type VeContext } from './context.ts';
@@ -18,7 +19,7 @@ import { updateGuestFiles } from './identity-files.ts';
 import { consoleLogFile, lastWords } from './logs.ts';
 import { ociConfig } from './oci-config.ts';
 import { initDied, provenAlive } from './proven-alive.ts';
-import { COMMAND_INIT_SOURCE, emptyFolder, linkConfig, mark, readRunState, runFolder, writeRunFolder } from './run-folder.ts';
+import { bootedBaseline, bootedProperties, COMMAND_INIT_SOURCE, emptyFolder, linkConfig, mark, readRunState, runFolder, writeRunFolder } from './run-folder.ts';
 
 /**
  * Boot a VE that does not run. On failure nothing of it runs and nothing of the attempt is left.
@@ -34,10 +35,13 @@ export async function bootVe(context: VeContext, ve: VeRecord, task: Task): Prom
   task.progress(10, 'preparing');
   resources.create(ve.number, ve.uidBase, properties);
   faultPoint('boot.groups');
-  await prepareRun(context, ve);
+  const baseline = baselineFor(context, ve, properties);
+  // Of one that had a baseline until now the record says that its files are to be written anew.
+  const hold = ve.guestDirty || baseline !== null;
+  await prepareRun(context, ve, baseline);
   linkConfig(settings, ve.number);
   mark(settings, ve.number, 'stopping', false);
-  mark(settings, ve.number, 'hold', ve.guestDirty);
+  mark(settings, ve.number, 'hold', hold);
   faultPoint('boot.folder');
 
   task.progress(30, 'booting');
@@ -53,23 +57,30 @@ export async function bootVe(context: VeContext, ve: VeRecord, task: Task): Prom
     if (failure) throw failure;
     return undefined;
   }
-  if (ve.guestDirty) await writeGuestFiles(context, ve, properties, init);
+  if (hold) await writeGuestFiles(context, ve, properties, init, baseline);
 
   task.progress(60, 'waiting for init');
   await provenAlive(context, attempt, init, task.signal);
   return init;
 }
 
-/** Write all that the next boot of the VE needs; of a running VE this changes nothing before it boots again. */
-export async function prepareRun(context: VeContext, ve: VeRecord): Promise<void> {
+/**
+ * Write all that the next boot of the VE needs; of a running VE this changes nothing before it boots again.
+ * @param baseline what its programs are told of the processor; absent: what they were told when it was booted, and what its files say
+ */
+export async function prepareRun(context: VeContext, ve: VeRecord, baseline?: readonly string[] | null): Promise<void> {
   const { settings, resources } = context;
   const properties = resolveProperties(ve.properties);
+  if (baseline === undefined) {
+    baseline = bootedBaseline(settings, ve.number);
+    properties['cpu.baseline'] = bootedProperties(settings, ve.number)?.['cpu.baseline'] ?? 'host';
+  }
   const groups = resources.groups(ve.number);
   const lxcfs = context.lxcfs();
   const timeNamespace = existsSync('/proc/self/ns/time');
   const options = {
     ve, properties, rootfs: join(runFolder(settings, ve.number), 'rootfs'), empty: emptyFolder(settings), cgroupPath: groups.path, timeNamespace,
-    commandInit: join(runFolder(settings, ve.number), COMMAND_INIT_SOURCE), user: await commandUser(context, ve, properties),
+    commandInit: join(runFolder(settings, ve.number), COMMAND_INIT_SOURCE), user: await commandUser(context, ve, properties), baseline,
   };
   mkdirSync(join(settings.stateDir, 'logs'), { recursive: true, mode: 0o700 });
   writeRunFolder(settings, {
@@ -90,12 +101,13 @@ export async function prepareRun(context: VeContext, ve: VeRecord): Promise<void
 }
 
 /** Write host name, hosts and resolver into the created VE, then let it run. */
-async function writeGuestFiles(context: VeContext, ve: VeRecord, properties: Properties, init: ProcessId): Promise<void> {
-  await updateGuestFiles(context, ve, properties, init);
+async function writeGuestFiles(context: VeContext, ve: VeRecord, properties: Properties, init: ProcessId, baseline: readonly string[] | null): Promise<void> {
+  if (ve.guestDirty) await updateGuestFiles(context, ve, properties, init);
+  await writeBaselineFiles(context, ve, baseline, init);
   faultPoint('boot.guest-files');
   mark(context.settings, ve.number, 'hold', false);
   await run(join(context.settings.libexecDir, 'veld-runtime-start'), [runFolder(context.settings, ve.number)], { timeout: 10_000 });
-  updateVe(context.store, ve.uuid, { guestDirty: false });
+  if (ve.guestDirty) updateVe(context.store, ve.uuid, { guestDirty: false });
 }
 
 function startFailed(context: VeContext, ve: VeRecord, sync: string): VeldError {

@@ -24,7 +24,7 @@ import { monitorOf } from './monitor.ts';
 import { COMMAND_INIT } from './inits.ts';
 import type { VeContext } from './context.ts';
 import type { Watched } from './watched.ts';
-import { COMMAND_INIT_SOURCE, emptyFolder, fstabLine, mark, putFile, runFolder, runtimeId, shellVariables } from './run-folder.ts';
+import { bootedBaseline, COMMAND_INIT_SOURCE, emptyFolder, fstabLine, mark, putFile, runFolder, runtimeId, shellVariables } from './run-folder.ts';
 
 /** Mounts of a running VE. @throws VeldError `ve.not_running` when its init is ending just now */
 export function mountsOf(init: ProcessId): MountLine[] {
@@ -42,8 +42,9 @@ export function manifestOf({ settings, engine }: VeContext, ve: VeRecord, init: 
   const { mounts } = JSON.parse(readFileSync(join(runFolder(settings, ve.number), 'config.json'), 'utf8')) as { mounts: { destination: string; source?: string }[] };
   const covered = mounts.filter(({ source }) => source === emptyFolder(settings)).map(({ destination }) => destination);
   const commandInit = mounts.filter(({ destination }) => destination === COMMAND_INIT).map(({ destination }) => destination);
+  const baseline = bootedBaseline(settings, ve.number);
   return {
-    format: 1, ve: ve.uuid, uidBase: ve.uidBase, engine: engine().fingerprint, kernel: release(), architecture: process.arch, processor: processorExtensions(),
+    format: 1, ve: ve.uuid, uidBase: ve.uidBase, engine: engine().fingerprint, kernel: release(), architecture: process.arch, processor: [...baseline ?? processorExtensions()], ...baseline && { told: true },
     mounts: externalMounts(mountsOf(init), lxcfsSource(settings.instance), covered, commandInit), createdAt: new Date().toISOString(),
     ...consoleKeeper !== undefined && { consoleKeeper },
   };
@@ -116,6 +117,11 @@ export async function writeRestoreFiles({ settings, resources, lxcfs }: VeContex
     ...derived && derived.moved !== true && { VELD_HOSTNAME: resolveProperties(ve.properties).hostname ?? ve.name },
     ...consoleKeeper !== undefined && { VELD_KEEPER: String(consoleKeeper), VELD_NODE: process.execPath, VELD_CONSOLE_GIVE: helperProgram('veld-console', 'console-give.ts') },
   }));
+}
+
+/** What the programs in a state were told that the processor can do; null: nothing. */
+export function baselineOfState({ processor, told }: Manifest): string[] | null {
+  return told && processor ? processor : null;
 }
 
 /** @throws VeldError `checkpoint.unusable` when this processor cannot do what that could under which the programs began */

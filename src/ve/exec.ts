@@ -7,6 +7,7 @@ import type { Readable } from 'node:stream';
 import { VeldError } from '../lib/errors.ts';
 import { readIfExists } from '../lib/files.ts';
 import { SAFE_PATH } from '../lib/run.ts';
+import { withBaseline } from '../kernel/baseline.ts';
 import { openConsoleSocket } from '../kernel/console-socket.ts';
 import { signalProcess } from '../kernel/pidfd.ts';
 import { readProcess, type ProcessId } from '../kernel/process.ts';
@@ -15,7 +16,7 @@ import { VE_CAPABILITIES } from './capabilities.ts';
 import type { VeContext } from './context.ts';
 import { makeCommandPipes, withoutComplaint } from './exec-pipes.ts';
 import { resolveUser, type ResolvedUser } from './resolve-user.ts';
-import { readRunState, runFolder } from './run-folder.ts';
+import { bootedBaseline, readRunState, runFolder } from './run-folder.ts';
 import type { ExecRequest, ExecSession } from './types.ts';
 
 /**
@@ -34,7 +35,7 @@ export async function execInVe(context: VeContext, ve: VeRecord, request: ExecRe
   const id = randomBytes(8).toString('hex');
   const files = { process: join(folder, 'exec', `${id}.json`), pid: join(folder, 'exec', `${id}.pid`), console: join(folder, 'exec', `${id}.tty`), log: join(folder, 'exec', `${id}.log`) };
   mkdirSync(join(folder, 'exec'), { recursive: true, mode: 0o700 });
-  writeFileSync(files.process, JSON.stringify(processSpec(request, user)), { mode: 0o600 });
+  writeFileSync(files.process, JSON.stringify(processSpec(request, user, bootedBaseline(settings, ve.number))), { mode: 0o600 });
   const terminal = request.tty ? await openConsoleSocket(files.console) : undefined;
   const removeFiles = (): void => {
     for (const file of Object.values(files)) rmSync(file, { force: true });
@@ -147,17 +148,17 @@ function execError(complaint: string, request: ExecRequest): VeldError {
   return new VeldError('exec.failed', `${command} could not be run in the VE: ${words}.`);
 }
 
-function processSpec(request: ExecRequest, user: ResolvedUser): object {
+function processSpec(request: ExecRequest, user: ResolvedUser, baseline: readonly string[] | null): object {
   const capabilities = user.uid === 0
     ? Object.fromEntries(['bounding', 'effective', 'permitted'].map((set) => [set, VE_CAPABILITIES]))
     : { bounding: VE_CAPABILITIES, effective: [], permitted: [] };
-  const environment: Record<string, string> = {
+  const environment = withBaseline({
     PATH: '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin',
     HOME: user.home, USER: user.name, LOGNAME: user.name, SHELL: user.shell,
     ...(request.tty && { TERM: request.tty.term }),
     container: 'lxc',
     ...request.env,
-  };
+  }, baseline);
   return {
     terminal: Boolean(request.tty),
     user: { uid: user.uid, gid: user.gid, additionalGids: user.groups },

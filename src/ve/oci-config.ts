@@ -17,6 +17,9 @@ export const UID_COUNT = 65536;
 /** Annotation that holds the properties with which a VE was booted. */
 export const PROPERTIES_ANNOTATION = 'veld.properties';
 
+/** Annotation that holds the extensions of the processor of which its programs were told, when these are not all. */
+export const BASELINE_ANNOTATION = 'veld.baseline';
+
 /** Kernel-wide information and switches, hidden behind /dev/null. */
 const MASKED_FILES = [
   '/proc/kcore', '/proc/keys', '/proc/latency_stats', '/proc/sched_debug', '/proc/timer_list', '/proc/timer_stats', '/proc/interrupts',
@@ -47,22 +50,24 @@ export interface OciOptions {
   commandInit: string;
   /** Whom `boot.command` runs as. */
   user: GuestUser;
+  /** What its programs are told that the processor can do; null: nothing. */
+  baseline: readonly string[] | null;
 }
 
 /** The whole configuration, ready for JSON. */
-export function ociConfig({ ve, properties, rootfs, empty, lxcfs, cgroupPath, timeNamespace, commandInit, user }: OciOptions): object {
+export function ociConfig({ ve, properties, rootfs, empty, lxcfs, cgroupPath, timeNamespace, commandInit, user, baseline }: OciOptions): object {
   const covered = MASKED_FOLDERS.filter((path) => existsSync(path));
   const map = [{ containerID: 0, hostID: ve.uidBase, size: UID_COUNT }];
   return {
     ociVersion: '1.2.0',
     hostname: properties.hostname ?? ve.name,
     // What this boot was made from: `show` tells what waits for the next one.
-    annotations: { [PROPERTIES_ANNOTATION]: JSON.stringify(properties) },
+    annotations: { [PROPERTIES_ANNOTATION]: JSON.stringify(properties), ...baseline && { [BASELINE_ANNOTATION]: JSON.stringify(baseline) } },
     root: { path: rootfs, readonly: false },
     process: {
       terminal: true, // from the VE's own devpts: init's console, its master is conmon's
       noNewPrivileges: false,
-      ...bootProcess(ve.uuid, properties, user),
+      ...bootProcess(ve.uuid, properties, user, baseline),
       rlimits: [{ type: 'RLIMIT_NOFILE', soft: 1024, hard: openFilesLimit() }],
     },
     mounts: [...mounts(lxcfs, timeNamespace, properties['ubc.numpty']?.limit ?? null), ...covered.map((destination) => ({ destination, type: 'bind', source: empty, options: ['bind', 'nosuid', 'nodev', 'noexec', 'ro'] })), ...(properties['boot.command'] === null ? [] : [

@@ -18,13 +18,13 @@ import { prepareRun } from './boot.ts';
 import { applyPtys, putPast } from './beancounters.ts';
 import { cleanUpTorso, settled } from './clean-up.ts';
 import { reload, updateVe, type VeContext } from './context.ts';
-import { writeRestoreFiles } from './criu-files.ts';
+import { baselineOfState, writeRestoreFiles } from './criu-files.ts';
 import { superviseCriu } from './criu-supervision.ts';
 import { proveHealth } from './health.ts';
 import { updateGuestFiles } from './identity-files.ts';
 import { personalise } from './personalise.ts';
 import { shutGate } from './restore-gate.ts';
-import { mark, readRunState, runFolder, unheldIn } from './run-folder.ts';
+import { bootedBaseline, mark, readRunState, runFolder, unheldIn } from './run-folder.ts';
 
 /** @throws VeldError `ve.not_suspended`, `ve.running`, `checkpoint.unusable`, `engine.missing` */
 export function checkResumable({ settings, states }: VeContext, ve: VeRecord): void {
@@ -70,8 +70,8 @@ export async function bringBack(context: VeContext, uuid: string, task: Task, { 
     network.ready(ve);
     task.progress(60, 'preparing');
     resources.create(ve.number, ve.uidBase, resolveProperties(ve.properties), true);
-    await prepareRun(context, ve);
     manifest = states.manifest(uuid);
+    await prepareRun(context, ve, baselineOfState(manifest));
     // One that is only away for a moment comes back into its own groups; a copy begins with nothing.
     if (!paused && (!manifest.derived || manifest.derived.moved === true)) putPast(context, ve, manifest.beancounters ?? {});
     await writeRestoreFiles(context, ve, states.folder(uuid), manifest, track !== undefined && hasSoftDirty() ? track : '');
@@ -127,7 +127,8 @@ async function afterRestore(context: VeContext, ve: VeRecord, init: ProcessId, p
   await applyPtys(init, properties);
   if (ve.guestDirty) {
     await updateGuestFiles(context, ve, properties, init);
-    updateVe(context.store, ve.uuid, { guestDirty: false });
+    // What it is told of the processor changes when it boots.
+    updateVe(context.store, ve.uuid, { guestDirty: (bootedBaseline(context.settings, ve.number) === null) !== (properties['cpu.baseline'] === 'host') });
   }
   const unheld = unheldIn(context.settings, ve.number);
   if (unheld !== undefined) context.log.warn({ ve: ve.uuid, name: ve.name, unheld }, 'limits that a VE has set for groups of its own are not held on this host, which has the controllers on cgroup v1');

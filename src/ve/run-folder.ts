@@ -19,7 +19,7 @@ import type { MountPlan } from '../storage/types.ts';
 import type { VeGroups } from '../resources/types.ts';
 import { resolveProperties } from '../spec/properties.ts';
 import type { Properties } from '../spec/types.ts';
-import { PROPERTIES_ANNOTATION } from './oci-config.ts';
+import { BASELINE_ANNOTATION, PROPERTIES_ANNOTATION } from './oci-config.ts';
 
 export interface BootPlan {
   ve: VeRecord;
@@ -243,20 +243,36 @@ export function readRunState(settings: Settings, number: number): RunState {
 }
 
 /** What was read of a configuration, until there is another: it is long, and asked for with every look at a VE. */
-const booted = new Map<string, { stamp: string; properties: Properties | undefined }>();
+const booted = new Map<string, Booted & { stamp: string }>();
+
+/** How a VE was booted. */
+interface Booted {
+  properties: Properties | undefined;
+  baseline: readonly string[] | null;
+}
 
 /** The properties with which the VE was last booted, or undefined. */
 export function bootedProperties(settings: Settings, number: number): Properties | undefined {
+  return lastBoot(settings, number)?.properties;
+}
+
+/** What the programs of its last boot were told that the processor can do; null: nothing, so they may use all of it. */
+export function bootedBaseline(settings: Settings, number: number): readonly string[] | null {
+  return lastBoot(settings, number)?.baseline ?? null;
+}
+
+function lastBoot(settings: Settings, number: number): Booted | undefined {
   const file = join(runFolder(settings, number), 'config.json');
   const stat = statSync(file, { bigint: true, throwIfNoEntry: false });
   if (stat === undefined) return undefined;
   const stamp = `${stat.ino} ${stat.mtimeNs} ${stat.size}`;
   const known = booted.get(file);
-  if (known?.stamp === stamp) return known.properties;
+  if (known?.stamp === stamp) return known;
   const { annotations } = JSON.parse(readFileSync(file, 'utf8')) as { annotations?: Record<string, string> };
   const properties = JSON.parse(annotations?.[PROPERTIES_ANNOTATION] ?? 'null') as Properties ?? undefined;
-  booted.set(file, { stamp, properties });
-  return properties;
+  const baseline = JSON.parse(annotations?.[BASELINE_ANNOTATION] ?? 'null') as string[] | null;
+  booted.set(file, { stamp, properties, baseline });
+  return { properties, baseline };
 }
 
 /** Forget the VE's run folder. Only when init is gone. */

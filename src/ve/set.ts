@@ -16,7 +16,7 @@ import { readRunState } from './run-folder.ts';
 import type { SetOptions, SetScope } from './types.ts';
 
 /** Properties that are files in the VE. */
-const IN_GUEST_FILES = ['hostname', 'network.mode', 'network.addresses', 'network.dns', 'network.search', 'network.interfaces'];
+const IN_GUEST_FILES = ['hostname', 'cpu.baseline', 'network.mode', 'network.addresses', 'network.dns', 'network.search', 'network.interfaces'];
 
 /** What can change in a running VE alone. */
 const LIVE: readonly string[] = [...LIMITS, ...SOCKET_LIMITS];
@@ -47,7 +47,7 @@ export function checkChanges(context: VeContext, ve: VeRecord, changes: Record<s
     if (running && row.change === 'restart' && !nextStart && scope !== 'config' && values[name] !== ve.properties[name]) {
       throw new VeldError('property.not_live', `${name} cannot change while ${ve.name} runs.`);
     }
-    const held = support[name];
+    const held = name === 'cpu.baseline' && process.arch !== 'x64' ? 'it is for x86-64' : support[name];
     if (typeof held === 'string' && values[name] !== undefined && values[name] !== row.default) {
       throw new VeldError('property.unsupported', `${name} cannot be held on this host: ${held}.`);
     }

@@ -54,6 +54,8 @@ export interface MachineOptions {
   /** MiB. */
   memory?: number;
   cpus?: number;
+  /** Its processor, as QEMU names it; default: `qemu64`. */
+  cpu?: string;
   /** Sockets of the two ends of the wire that joins eth1 to another machine's; see {@link joinedPair}. */
   wire?: { here: string; there: string; mac: string };
 }
@@ -164,7 +166,7 @@ function makeMachine(options: MachineOptions, qemu: Qemu, image: Image, port: nu
   const { wire } = options;
   const machineId = Buffer.from(name).toString('hex').slice(0, 20).padEnd(32, '7');
   const args = [
-    ...qemu.firmware, '-name', `veld-test-${name}`, '-nodefaults', '-display', 'none', '-machine', 'q35', '-accel', 'tcg,thread=multi,tb-size=512', '-cpu', 'qemu64', '-smp', String(options.cpus ?? CPUS),
+    ...qemu.firmware, '-name', `veld-test-${name}`, '-nodefaults', '-display', 'none', '-machine', 'q35', '-accel', 'tcg,thread=multi,tb-size=512', '-cpu', options.cpu ?? 'qemu64', '-smp', String(options.cpus ?? CPUS),
     '-m', String(options.memory ?? 2048), '-kernel', image.kernel, '-initrd', image.initrd,
     '-append', `console=ttyS0 root=/dev/vda rw panic=-1 no_timer_check net.ifnames=0 quiet systemd.show_status=no systemd.machine_id=${machineId} systemd.hostname=${name} ${options.append ?? ''}`,
     '-chardev', `file,id=console,path=${consoleFile},append=on`, '-serial', 'chardev:console', '-no-reboot',

@@ -70,8 +70,8 @@ test('a name that a shell could take for more than a word is never proposed', as
 });
 
 test('properties, and the values of each that its row can list; each of them is accepted', async () => {
-  assert.deepEqual(await values('set web cpu.'), ['cpu.weight=', 'cpu.limit=', 'cpu.burst=', 'cpu.count=', 'cpu.mask=', 'cpu.nodes=']);
-  assert.deepEqual(await values('set web cpu.limit=50% cpu.'), ['cpu.weight=', 'cpu.burst=', 'cpu.count=', 'cpu.mask=', 'cpu.nodes='], 'not one that is set already');
+  assert.deepEqual(await values('set web cpu.'), ['cpu.weight=', 'cpu.limit=', 'cpu.burst=', 'cpu.count=', 'cpu.mask=', 'cpu.nodes=', 'cpu.baseline=']);
+  assert.deepEqual(await values('set web cpu.limit=50% cpu.'), ['cpu.weight=', 'cpu.burst=', 'cpu.count=', 'cpu.mask=', 'cpu.nodes=', 'cpu.baseline='], 'not one that is set already');
   assert.equal((await propose(['set', 'web', 'cpu'], commands, names)).open, true);
   assert.deepEqual(await values('create x --set restart.policy=o'), ['restart.policy=on-failure']);
   assert.deepEqual(await values('set web -u boot.'), ['boot.command', 'boot.user', 'boot.env', 'boot.cwd', 'boot.start', 'boot.order', 'boot.timeout']);
@@ -95,7 +95,7 @@ test('the command line of a VE is none of our business; files of the host are, w
 test('help: commands, their second words, and properties', async () => {
   assert.deepEqual(await values('help prop'), ['properties']);
   assert.deepEqual(await values('help engine '), ['show', 'build']);
-  assert.deepEqual(await values('help properties cpu'), ['cpu.weight', 'cpu.limit', 'cpu.burst', 'cpu.count', 'cpu.mask', 'cpu.nodes']);
+  assert.deepEqual(await values('help properties cpu'), ['cpu.weight', 'cpu.limit', 'cpu.burst', 'cpu.count', 'cpu.mask', 'cpu.nodes', 'cpu.baseline']);
 });
 
 test('presets, behind the option and as an argument', async () => {
