@@ -194,7 +194,10 @@ const KEEPER = `open $r, '<', '/dev/urandom'; read $r, $b, 1 << 20; $m = $b x ${
 while (1) { $n++; $c = pack('Q', $n) x (${CHANGING} << 17); if ($ask) { $ask = 0; open $f, '>', '/run/sum.new';
 print $f ($want == unpack('%64Q*', $m) ? 'same' : 'other'), ' ', (unpack('%64Q*', $c) == $n * (${CHANGING} << 17) ? 'whole' : 'torn'); close $f; rename '/run/sum.new', '/run/sum' } select undef, undef, undef, 0.2 }`;
 
-test('a VE with much memory: it goes while the VE runs, and little is left for the moment in which it stands', async (t) => {
+/** What the wire takes when it is shaped, in bits a second, and how long it takes there and back, in milliseconds. */
+const WIRE = { rate: 100e6, delay: 20 };
+
+test('a VE with much memory, over 100 Mbit/s and 20 ms: it goes while the VE runs, little is left for the moment in which it stands, and its client stays connected', async (t) => {
   await one.said('walker', 'systemd-run', '--quiet', '--unit=keeper', 'perl', '-e', KEEPER);
   const sum = async (host: ReturnType<typeof hostOf>): Promise<string> => {
     await host.said('walker', 'sh', '-c', 'rm -f /run/sum; systemctl kill -s USR1 --kill-whom=main keeper');
@@ -213,13 +216,19 @@ test('a VE with much memory: it goes while the VE runs, and little is left for t
   assert.equal(await one.machine.ask('ls -d /var/lib/veld/outgoing', { allow: true }), '');
   // (Not while it enters the processes: who is in the middle of that when criu is killed may end with it, whatever the dump.)
   await one.machine.run('systemd-run --quiet --unit=killer timeout 200 sh -c "until ls /var/lib/veld/outgoing/*/1/images/pagemap-*.img >/dev/null 2>&1; do :; done; pkill -9 -x criu"');
+  const shape = (words: string): Promise<unknown> => Promise.all([one, two].map(({ machine }) => machine.run(`tc qdisc ${words}`)));
+  await shape(`replace dev eth1 root netem limit 2000 delay ${WIRE.delay / 2}ms rate ${WIRE.rate}bit`);
   for (const [from, to, name, killed] of [[one, two, 'two', true], [two, one, 'one', false]] as const) {
     const moved = await from.json<MigrateResult>(`migrate walker ${name}`);
-    t.diagnostic(`${moved.memoryRounds} rounds, ${(moved.bytes / 2 ** 20).toFixed(0)} MiB, stood for ${Math.round(moved.stood!)} ms, expected were ${Math.round(moved.expected!)}`);
+    const wire = moved.bytes * 8 / WIRE.rate; // seconds that the wire takes for it
+    t.diagnostic(`${moved.memoryRounds} rounds, ${(moved.bytes / 2 ** 20).toFixed(0)} MiB in ${(moved.took / 1000).toFixed(1)} s, of which the wire needs ${wire.toFixed(1)}; stood for ${Math.round(moved.stood!)} ms, expected were ${Math.round(moved.expected!)}`);
+    assert.ok(moved.took / 1000 > wire * 0.9, 'it was shaped');
+    await goesOn();
     // Killed: unless it was done before.
     assert.ok(moved.memoryRounds >= 2 || (killed && moved.memoryRounds === 0), `${moved.memoryRounds} rounds`);
     assert.equal(await sum(to), 'same whole');
   }
+  await shape('del dev eth1 root');
 });
 
 test('one loses its power, and the other notices nothing but its silence', async () => {
