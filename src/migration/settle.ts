@@ -4,10 +4,13 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { VeldError } from '../lib/errors.ts';
 import { faultPoint } from '../lib/faults.ts';
 import type { Task } from '../ops/types.ts';
+import { resolveProperties } from '../spec/properties.ts';
 import type { Handover, OperationRecord, VeRecord } from '../store/types.ts';
 import { reload, updateVe, type VeContext } from '../ve/context.ts';
 import { removeVe } from '../ve/destroy.ts';
 import { resumeVe } from '../ve/resume.ts';
+import { readRunState } from '../ve/run-folder.ts';
+import { startVe } from '../ve/start.ts';
 import { FrameStream } from './frames.ts';
 import { sourceAfterAnswer } from './handover.ts';
 import type { Answer, Peers } from './types.ts';
@@ -57,7 +60,11 @@ export async function departed(context: VeContext, ve: VeRecord, id: string): Pr
 /** It is ours after all: it goes on as what it was. */
 export async function takeBack(context: VeContext, { id, ve, kind }: Handover, task: Task): Promise<void> {
   context.store.deleteHandover(id, 'source');
-  if (kind === 'running' && reload(context.store, ve).suspended) await resumeVe(context, ve, task);
+  if (kind !== 'running') return;
+  const { suspended, number, properties } = reload(context.store, ve);
+  if (suspended) await resumeVe(context, ve, task);
+  // Its memory went with the power of this host, and when that booted it was not known whether it may start.
+  else if (!readRunState(context.settings, number).init && resolveProperties(properties)['boot.start']) await startVe(context, ve, task);
 }
 
 export interface Settler {

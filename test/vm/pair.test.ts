@@ -9,6 +9,7 @@ import { TALK_SERVER } from '../lib/talk.ts';
 import { until } from '../lib/wait.ts';
 import { PATIENCE, hostOf, hostOptions, quickstart } from './host.ts';
 import { joinedPair } from './machine.ts';
+import { powerTrials } from './pair-power-suite.ts';
 
 /**
  * x86-64-v2, and all that QEMU can emulate, AVX2 among it. (With XSAVE and no XSAVEOPT the kernel of Debian 12 hangs in this emulator, and with AVX2 on top of `qemu64`
@@ -230,6 +231,8 @@ test('a VE with much memory, over 100 Mbit/s and 20 ms: it goes while the VE run
   }
   await shape('del dev eth1 root');
 });
+
+if (process.env.VELD_TEST_FULL !== undefined) powerTrials([one, two], joinWire);
 
 test('one loses its power, and the other notices nothing but its silence', async () => {
   await one.veld('rename walker demo');
