@@ -1,9 +1,9 @@
 /**
  * What it costs to sample many VEs once a second, in CPU time of the process that does it.
  *
- *   node bench/sampler.ts [--ves 200] [--seconds 70] [--json]
+ *   node bench/sampler.ts [--ves 200] [--seconds 70] [--awake] [--json]
  *
- * As root. Makes groups of an instance of its own with a process that sleeps in each, and a link for each in a network namespace of its own; no VE and no daemon is
+ * As root. Makes groups of an instance of its own with a process that sleeps in each (with --awake: wakes twice a second, so that no group can be passed over as idle), and a link for each in a network namespace of its own; no VE and no daemon is
  * needed. The time has at least one end of a minute in it, when history is written. The aim is 2 % of one CPU for 200 VEs.
  */
 import { spawn, spawnSync } from 'node:child_process';
@@ -21,7 +21,7 @@ import { createResources } from '../src/resources/resources.ts';
 import { resolveProperties } from '../src/spec/properties.ts';
 
 const { values } = parseArgs({
-  options: { ves: { type: 'string', default: '200' }, seconds: { type: 'string', default: '70' }, json: { type: 'boolean', default: false }, inside: { type: 'boolean', default: false } },
+  options: { ves: { type: 'string', default: '200' }, seconds: { type: 'string', default: '70' }, awake: { type: 'boolean', default: false }, json: { type: 'boolean', default: false }, inside: { type: 'boolean', default: false } },
 });
 if (!values.inside) process.exit(spawnSync('unshare', ['--net', process.execPath, ...process.argv.slice(1), '--inside'], { stdio: 'inherit' }).status ?? 1);
 
@@ -33,7 +33,9 @@ const sampler = createSampler({
   ves: () => ves, resources, events: createEventBus(), log: createLogger({ write: (line) => process.stderr.write(line) }, 'warn'), folder, alerts: { throttled: 25, memory: 90 },
 });
 // One starter for all, so that this process does not pay for them.
-const starter = spawn('sh', ['-c', `i=0; while [ $i -lt ${count} ]; do sleep 600 & echo $!; i=$((i+1)); done; wait`], { stdio: ['ignore', 'pipe', 'inherit'], detached: true });
+const line = values.awake ? ['perl', '-e', `$| = 1; for (1..${count}) { my $p = fork; if (!$p) { select undef, undef, undef, 0.5 for 1..1200; exit } print "$p\\n" } wait for 1..${count}`]
+  : ['sh', '-c', `i=0; while [ $i -lt ${count} ]; do sleep 600 & echo $!; i=$((i+1)); done; wait`];
+const starter = spawn(line[0]!, line.slice(1), { stdio: ['ignore', 'pipe', 'inherit'], detached: true });
 try {
   resources.setup();
   let pids = '';
@@ -59,7 +61,7 @@ try {
   const seconds = (performance.now() - begin) / 1000;
   looks.sort((a, b) => a - b);
   const figures = {
-    ves: count, seconds: Math.round(seconds), percentOfOneCpu: Number(((user + system) / 1e4 / seconds).toFixed(2)), userMs: Math.round(user / 1000), systemMs: Math.round(system / 1000),
+    ves: count, awake: values.awake, seconds: Math.round(seconds), percentOfOneCpu: Number(((user + system) / 1e4 / seconds).toFixed(2)), userMs: Math.round(user / 1000), systemMs: Math.round(system / 1000),
     lookMs: { median: Number(looks[looks.length >> 1]!.toFixed(1)), longest: Number(looks.at(-1)!.toFixed(1)) },
   };
   process.stdout.write(values.json ? `${JSON.stringify(figures)}\n`

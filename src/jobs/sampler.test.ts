@@ -135,7 +135,7 @@ test('an OOM kill is an event of the VE, and in the log', () => {
   use(101, 1);
   const sampler = make();
   sampler.tick();
-  use(101, 1, 2);
+  use(101, 1.5, 2);
   clock.now += 1;
   sampler.tick();
   clock.now += 1;

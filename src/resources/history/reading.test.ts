@@ -54,6 +54,19 @@ test('what a host does not count is unknown, and no zero', () => {
   bare.close();
 });
 
+test('a VE in which nothing ran is not looked at in whole each time, its links are', () => {
+  const unified = group('idle', { 'cpu.stat': 'usage_usec 1000000\n', 'memory.current': '100\n' });
+  const reader = openGroups({ unified, v1: {}, path: '/' });
+  const look = (rxBytes: number) => { const { memoryBytes, rxBytes: seen } = reader.read({ ...NO_LINKS, rxBytes })!; return [memoryBytes, seen]; };
+  assert.deepEqual(look(1), [100, 1]);
+  writeFileSync(join(unified, 'memory.current'), '200\n');
+  assert.deepEqual([look(2), look(3), look(4), look(5), look(6)], [[100, 2], [100, 3], [100, 4], [100, 5], [200, 6]]);
+  writeFileSync(join(unified, 'memory.current'), '300\n');
+  writeFileSync(join(unified, 'cpu.stat'), 'usage_usec 1000001\n');
+  assert.deepEqual(look(7), [300, 7]);
+  reader.close();
+});
+
 test('formats: a key that another one ends with, lines of pressure, disks without a figure', () => {
   assert.equal(key('total_cache 1\ncache 2\n', 'cache'), 2);
   assert.ok(Number.isNaN(key('total_cache 1\n', 'cache')));

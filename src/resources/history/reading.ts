@@ -15,6 +15,9 @@ export interface GroupReader {
   close(): void;
 }
 
+/** Of a VE in which nothing ran since the look before only the CPU time is read, so many times one after the other; then all, since the host may have taken memory. */
+const IDLE = 4;
+
 type File = 'cpu' | 'throttling' | 'memory' | 'memoryStat' | 'swap' | 'oom' | 'tasks' | 'io' | 'ios' | 'cpuPressure' | 'memoryPressure' | 'ioPressure';
 
 /** Paths of the files. */
@@ -35,17 +38,24 @@ function pathsOf({ unified, v1 }: VeGroups): Partial<Record<File, string>> {
 export function openGroups(groups: VeGroups): GroupReader {
   const controls = openControls(pathsOf(groups));
   const { v1 } = groups;
+  let before: { cpu: string; reading: Reading } | undefined;
+  let idle = 0;
   return {
     read(links) {
       try {
         const cpu = controls.read('cpu') ?? '';
+        if (before !== undefined && cpu === before.cpu && idle < IDLE) {
+          idle += 1;
+          return { ...before.reading, ...links };
+        }
+        idle = 0;
         const throttling = v1.cpu === undefined ? cpu : controls.read('throttling') ?? '';
         const stat = controls.read('memoryStat') ?? '';
         // What a VE has in files of tmpfs is in no file that could be read anew.
         const [cache, shared] = v1.memory === undefined ? ['file', 'shmem'] as const : ['total_cache', 'total_shmem'] as const;
         const disk = v1.blkio === undefined ? parseIoStat(controls.read('io') ?? '') : parseBlkio(controls.read('io') ?? '', controls.read('ios') ?? '');
         const [memoryPressure, ioPressure] = [controls.read('memoryPressure'), controls.read('ioPressure')];
-        return {
+        const reading = {
           cpuSeconds: v1.cpuacct === undefined ? key(cpu, 'usage_usec') / 1e6 : whole(cpu) / 1e9,
           throttledSeconds: v1.cpu === undefined ? key(throttling, 'throttled_usec') / 1e6 : key(throttling, 'throttled_time') / 1e9,
           periods: key(throttling, 'nr_periods'),
@@ -63,6 +73,8 @@ export function openGroups(groups: VeGroups): GroupReader {
           ioPressureSeconds: pressure(ioPressure, 'some'),
           ioFullSeconds: pressure(ioPressure, 'full'),
         };
+        before = { cpu, reading };
+        return reading;
       } catch (error) {
         if ((error as NodeJS.ErrnoException).code === 'ENODEV') return undefined;
         throw error;
