@@ -194,7 +194,7 @@ test('a VE of the node with cgroup v2 goes where the controllers are on v1, and 
 const HELD = 32, CHANGING = 1;
 
 /** A part of its memory changes all the time; on USR1 it writes down whether the rest is what it was, and whether that part is what it ought to be. */
-const KEEPER = `open $r, '<', '/dev/urandom'; read $r, $b, 1 << 20; $m = $b x ${HELD}; $want = unpack('%64Q*', $m); $SIG{USR1} = sub { $ask = 1 };
+const KEEPER = `open $r, '<', '/dev/urandom'; read $r, $b, 1 << 20; $m = $b x ${HELD}; $want = unpack('%64Q*', $m); $SIG{USR1} = sub { $ask = 1 }; open $f, '>', '/run/keeping'; close $f;
 while (1) { $n++; $c = pack('Q', $n) x (${CHANGING} << 17); if ($ask) { $ask = 0; open $f, '>', '/run/sum.new';
 print $f ($want == unpack('%64Q*', $m) ? 'same' : 'other'), ' ', (unpack('%64Q*', $c) == $n * (${CHANGING} << 17) ? 'whole' : 'torn'); close $f; rename '/run/sum.new', '/run/sum' } select undef, undef, undef, 0.2 }`;
 
@@ -203,6 +203,7 @@ const WIRE = { rate: 100e6, delay: 20 };
 
 test('a VE with much memory, over 100 Mbit/s and 20 ms: it goes while the VE runs, little is left for the moment in which it stands, and its client stays connected', async (t) => {
   await one.said('walker', 'systemd-run', '--quiet', '--unit=keeper', 'perl', '-e', KEEPER);
+  await until('it to have its memory', async () => (await one.exec('walker', 'test', '-e', '/run/keeping')).exitCode === 0, PATIENCE, 500);
   const sum = async (host: ReturnType<typeof hostOf>): Promise<string> => {
     await host.said('walker', 'sh', '-c', 'rm -f /run/sum; systemctl kill -s USR1 --kill-whom=main keeper');
     return until('the sum', async () => (await host.exec('walker', 'cat', '/run/sum')).stdout.trim() || undefined, PATIENCE, 500);
