@@ -214,7 +214,8 @@ export function createSampler({ ves, resources, events, log, folder, alerts: thr
   const arm = (): void => {
     if (timer) return;
     timer = setInterval(() => {
-      if (tick()) return;
+      // After a look that came late the next one may come at once: rates over next to no time say nothing.
+      if (clock() - lookedAt < INTERVAL / 2000 || tick()) return;
       clearInterval(timer);
       timer = undefined;
     }, INTERVAL).unref();

