@@ -71,7 +71,7 @@ export function merge(time: number, points: readonly Point[]): Point {
       sum += gauge.mean * seconds;
       weight += seconds;
     }
-    merged.gauges[name] = { min, mean: weight > 0 ? sum / weight : min, max };
+    merged.gauges[name] = { min, mean: weight > 0 ? Math.min(max, Math.max(min, sum / weight)) : min, max };
   }
   for (const name of COUNTERS) {
     let sum = Number.NaN;
