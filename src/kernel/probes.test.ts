@@ -23,7 +23,9 @@ const root = { skip: process.getuid?.() !== 0 };
 
 test('trials leave neither mounts nor links nor files, and what works is not tried twice', root, async (t) => {
   const options = folder(t);
-  const state = (): string => readFileSync('/proc/self/mountinfo', 'utf8') + readdirSync('/sys/class/net').filter((name) => name.startsWith('vtry')).join();
+  // (Named namespaces are those of other tests, which come and go beside this one.)
+  const mounts = (): string[] => readFileSync('/proc/self/mountinfo', 'utf8').split('\n').filter((line) => !line.includes(' /run/netns/'));
+  const state = (): string => mounts().join('\n') + readdirSync('/sys/class/net').filter((name) => name.startsWith('vtry')).join();
   const before = state();
   const probes = await runProbes(options);
   assert.equal(state(), before);
