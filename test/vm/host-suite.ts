@@ -9,7 +9,7 @@ import { test } from 'node:test';
 import { until } from '../lib/wait.ts';
 import { PATIENCE, quickstart } from './host.ts';
 import type { Host } from './host.ts';
-import { guaranteeTest, limitsTests } from './limits-suite.ts';
+import { limitsTests } from './limits-suite.ts';
 
 /** What doctor may warn of on such a machine, because it is so: a mirror may be late. */
 const TRUE_WARNINGS = new Set(['engine.release']);
@@ -76,7 +76,6 @@ export function everydayTests(host: Host): void {
   });
 
   limitsTests(host);
-  guaranteeTest(host);
 
   test('doctor says nothing false', async () => {
     const checks = await host.doctor();
