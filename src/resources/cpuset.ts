@@ -35,9 +35,10 @@ export const cpuset: Resource = {
   },
 };
 
-/** No set of one's own: v2 then follows the group above, and v1 takes no process without one. */
+/** No set of one's own: v2 then follows the group above, unless it had one, which the kernel does not take from processes; v1 takes no process without one. */
 function everything(v1: boolean, group: string, file: string, current: Plan['current']): string {
-  return v1 ? current(dirname(group), file) ?? '' : '';
+  if (v1) return current(dirname(group), file) ?? '';
+  return (current(group, file) ?? '') === '' ? '' : current(dirname(group), `${file}.effective`) ?? '';
 }
 
 /** The CPUs that mask and nodes leave, ascending. @throws VeldError `property.invalid` for those that the host has not */

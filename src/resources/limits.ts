@@ -44,7 +44,7 @@ export function writeLimits(writes: readonly LimitWrite[]): void {
       at = write;
       const before = standing(write);
       if (before !== undefined && sameLimit(write, before)) continue;
-      writeControl(write.group, write.file, written(write.value), write.property === 'memory.limit');
+      writeControl(write.group, write.file, write.value, write.property === 'memory.limit');
       if (before !== undefined) undo.unshift({ ...write, value: before });
       const after = standing(write) ?? '';
       if (!sameLimit(write, after)) {
@@ -55,16 +55,11 @@ export function writeLimits(writes: readonly LimitWrite[]): void {
   } catch (error) {
     for (const write of undo) {
       try {
-        writeControl(write.group, write.file, isBytes(write) && bytesOf(write.value) >= V1_UNLIMITED ? '-1' : written(write.value));
+        writeControl(write.group, write.file, isBytes(write) && bytesOf(write.value) >= V1_UNLIMITED ? '-1' : write.value);
       } catch { /* the first error says more */ }
     }
     throw error instanceof VeldError ? error : refused(at as LimitWrite, error as NodeJS.ErrnoException);
   }
-}
-
-/** An empty set of CPUs is a line of its own: a write of no bytes is none. */
-function written(value: string): string {
-  return value === '' ? '\n' : value;
 }
 
 /** What stands there now, as it would be written. */

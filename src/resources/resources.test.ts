@@ -86,6 +86,8 @@ test('CPUs: those that are there, those of the nodes, as many as are asked for',
   const groups = fakeGroups('set', false);
   const set = (over: Partial<Limits>, now = ''): string => planLimits(groups, { ...FREE, ...over }, HOST, () => now).find((w) => w.file === 'cpuset.cpus')!.value;
   assert.equal(set({ 'cpu.nodes': '1' }), '4-7');
+  // Processes cannot be left without a set once they had one.
+  assert.equal(planLimits(groups, FREE, HOST, (_, file) => (file === 'cpuset.cpus' ? '0' : file === 'cpuset.cpus.effective' ? '0-7' : '')).find((w) => w.file === 'cpuset.cpus')!.value, '0-7');
   assert.equal(set({ 'cpu.nodes': '1', 'cpu.mask': '0-5' }), '4-5');
   assert.equal(set({ 'cpu.count': 2 }), '2-3', 'where no other VE is bound');
   assert.equal(set({ 'cpu.count': 2 }, '0-1'), '0-1', 'it stays where it is');
