@@ -48,7 +48,7 @@ function fakeGroups(name: string, v1: boolean): VeGroups {
   const directory = join(folder, name);
   mkdirSync(directory);
   const files = v1
-    ? ['cpu.shares', 'cpu.cfs_quota_us', 'cpu.cfs_burst_us', 'cpuset.cpus', 'cpuset.mems', 'blkio.throttle.read_bps_device', 'blkio.throttle.read_iops_device', 'memory.limit_in_bytes', 'memory.memsw.limit_in_bytes', 'memory.soft_limit_in_bytes', 'pids.max']
+    ? ['cpu.shares', 'cpu.cfs_quota_us', 'cpu.cfs_burst_us', 'cpuset.cpus', 'cpuset.mems', 'blkio.throttle.read_bps_device', 'blkio.throttle.read_iops_device', 'memory.limit_in_bytes', 'memory.memsw.limit_in_bytes', 'pids.max']
     : ['cpu.weight', 'cpu.max', 'cpu.max.burst', 'cpuset.cpus', 'cpuset.mems', 'io.max', 'memory.max', 'memory.swap.max', 'memory.low', 'pids.max'];
   for (const file of files) writeFileSync(join(directory, file), '');
   return { unified: directory, v1: v1 ? { cpu: directory, cpuset: directory, blkio: directory, memory: directory, pids: directory } : {}, path: `/${name}` };
@@ -66,11 +66,12 @@ test('lines for cgroup v2', () => {
 
 test('lines for cgroup v1: weights scale, the sum of memory and swap is never below memory', () => {
   const groups = fakeGroups('one', true);
-  const order = (now: string, over: Partial<Limits>): string[] => planLimits(groups, { ...FREE, ...over }, HOST, () => now).slice(-3, -1).map((w) => w.value);
-  assert.deepEqual(planLimits(groups, { ...FREE, 'cpu.weight': 1 }, HOST, (_, file) => (file.startsWith('cpuset') ? '0-7' : '0')).map((w) => w.value), ['10', '-1', '0', '0-7', '0-7', '8:0 0', '8:0 0', '8:0 0', '8:0 0', 'max', '-1', '-1', '0']);
+  const order = (now: string, over: Partial<Limits>): string[] => planLimits(groups, { ...FREE, ...over }, HOST, () => now).slice(-2).map((w) => w.value);
+  assert.deepEqual(planLimits(groups, { ...FREE, 'cpu.weight': 1 }, HOST, (_, file) => (file.startsWith('cpuset') ? '0-7' : '0')).map((w) => w.value), ['10', '-1', '0', '0-7', '0-7', '8:0 0', '8:0 0', '8:0 0', '8:0 0', 'max', '-1', '-1']);
   assert.deepEqual(order('300', { 'memory.limit': 200, 'memory.swap': 50 }), ['200', '250'], 'lowering: memory first');
   assert.deepEqual(order('100', { 'memory.limit': 200, 'memory.swap': 50 }), ['250', '200'], 'raising: the sum first');
   assert.throws(() => planLimits(groups, { ...FREE, 'memory.swap': 5 }, HOST), { code: 'property.unsupported' });
+  assert.throws(() => planLimits(groups, { ...FREE, 'memory.guarantee': MiB }, HOST), { code: 'property.unsupported', message: /soft limits guarantee nothing/ });
   assert.throws(() => planLimits(groups, { ...FREE, 'memory.limit': MiB, 'memory.guarantee': 2 * MiB }, HOST), { code: 'property.invalid', message: /\(2M\) is more than memory\.limit \(1M\)/ });
 });
 

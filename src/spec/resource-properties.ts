@@ -88,7 +88,7 @@ export const RESOURCE_PROPERTIES: readonly PropertyRow[] = [
     change: 'live',
     help: 'Memory that is not taken from the VE while others have some that is not guaranteed to them: its page cache and what could be swapped stay when the host runs short.',
     vzctl: { option: 'memguarantee', key: 'MEMGUARANTEE' },
-    needs: 'the memory controller',
+    needs: 'the memory controller on cgroup v2',
   },
   {
     name: 'pids.limit',

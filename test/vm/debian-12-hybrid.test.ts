@@ -5,7 +5,6 @@ import { until } from '../lib/wait.ts';
 import { PATIENCE, bootHost, quickstart } from './host.ts';
 import { removalTest } from './host-suite.ts';
 import { rebootTests } from './power-suite.ts';
-import { guaranteeTest } from './limits-suite.ts';
 
 const host = await bootHost({ suite: 'bookworm', hybrid: true, append: 'systemd.unified_cgroup_hierarchy=0' });
 const { machine } = host;
@@ -45,8 +44,6 @@ test('limits set while it runs are written to v1, seen inside, and bite', async 
   await host.set('demo', { 'memory.limit': null, 'memory.swap': null, 'pids.limit': null });
   await host.exec('demo', 'pkill', 'sleep');
 });
-
-guaranteeTest(host, (number) => `/sys/fs/cgroup/memory/veld-main/${number}`, 'memory.soft_limit_in_bytes');
 
 test('reboot inside', async () => {
   const demo = await host.show('demo');
