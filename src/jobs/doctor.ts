@@ -151,12 +151,16 @@ function hostLimits(limits: readonly HostLimit[]): DoctorCheck[] {
   }));
 }
 
+/** Limits that a server as it comes does not hold: its disk has another scheduler, or its controllers are on v1. */
+const RARE: readonly string[] = ['io.priority', 'memory.guarantee'];
+
 function resources(support: Record<string, true | string>): DoctorCheck[] {
   const missing = Object.entries(support).filter((entry): entry is [string, string] => entry[1] !== true);
   const held = Object.keys(support).filter((property) => support[property] === true);
   const checks = missing.map(([property, why]): DoctorCheck => {
     const row = { id: `resources.${property}`, title: property, message: `It cannot be held: ${why}.`, consequence: 'Setting it is refused.' };
     // Few hosts need these, and some kernels have no way.
+    if (RARE.includes(property)) return { ...row, status: 'info' };
     if (!property.startsWith('ubc.')) return { ...row, status: 'warn' };
     return { ...row, status: 'info', consequence: 'Setting it is refused, and `veld beancounters` does not count it.', remedy: 'Install clang and bpftool, then start the daemon again; the kernel needs CONFIG_CGROUP_BPF.' };
   });
