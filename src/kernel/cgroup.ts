@@ -10,6 +10,7 @@ import type { FSWatcher } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { VeldError } from '../lib/errors.ts';
+import { formatDevice } from './device-number.ts';
 
 /** `v2`: cgroup2 has the controllers; `hybrid`: they are on v1, cgroup2 is mounted beside; `v1`: no cgroup2 at all. */
 export type CgroupMode = 'v2' | 'hybrid' | 'v1';
@@ -57,8 +58,7 @@ function unescape(text: string): string {
 
 function deviceOf(path: string): string | undefined {
   const dev = statSync(path, { throwIfNoEntry: false })?.dev;
-  // Linux dev_t as stat gives it (glibc gnu_dev_major and gnu_dev_minor), below 2^32 for every file system here.
-  return dev === undefined ? undefined : `${(dev >>> 8) & 0xfff}:${(dev & 0xff) | ((dev >>> 12) & 0xfff00)}`;
+  return dev === undefined ? undefined : formatDevice(dev);
 }
 
 /** Text of a control file without its last newline, or undefined when the file or its group is not there. */

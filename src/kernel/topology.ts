@@ -1,6 +1,7 @@
 /** CPUs, NUMA nodes and disks of the host, as sysfs tells. Sources: Documentation/ABI/testing/sysfs-devices-system-cpu, Documentation/ABI/stable/sysfs-devices-node, sysfs-block. */
 import { existsSync, readFileSync, readdirSync, realpathSync, statSync } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
+import { formatDevice } from './device-number.ts';
 
 /** CPUs that are on, as the kernel writes them: `0-3,8`. */
 export function onlineCpus(sysfs = '/sys'): string {
@@ -22,9 +23,7 @@ export function numaNodes(sysfs = '/sys'): Map<number, string> {
  * @returns its number `MAJOR:MINOR` and its name below /sys/class/block; in words why there is none
  */
 export function diskOf(path: string, sysfs = '/sys', mounts = '/proc/self/mountinfo'): { device: string; name: string } | string {
-  const dev = statSync(path).dev;
-  // Linux dev_t as stat gives it (glibc gnu_dev_major and gnu_dev_minor), below 2^32 for every file system here.
-  let device = `${(dev >>> 8) & 0xfff}:${(dev & 0xff) | ((dev >>> 12) & 0xfff00)}`;
+  let device = formatDevice(statSync(path).dev);
   if (device.startsWith('0:')) {
     // btrfs has a number of its own for each subvolume; its mount says what it stands on.
     const source = mountSource(device, mounts);
@@ -44,8 +43,7 @@ function mountSource(device: string, mounts: string): string | undefined {
     if (own?.split(' ')[2] !== device) continue;
     const path = source?.split(' ')[1];
     if (path === undefined || !path.startsWith('/dev/') || !existsSync(path)) continue;
-    const rdev = statSync(path).rdev;
-    return `${(rdev >>> 8) & 0xfff}:${(rdev & 0xff) | ((rdev >>> 12) & 0xfff00)}`;
+    return formatDevice(statSync(path).rdev);
   }
   return undefined;
 }

@@ -195,6 +195,17 @@ int veld_connections(struct sock_ops *ops)
 	return ALLOW;
 }
 
+/* Whether there is no room for one TCP socket more; that is counted as a refusal. */
+INLINE int is_full(struct counters *counters)
+{
+	u64 key = counters->key;
+	struct limits *limits = map_lookup(&veld_limits, &key);
+	if (!limits || counters->tcp.held < limits->tcp)
+		return 0;
+	__sync_fetch_and_add(&counters->tcp.failcnt, 1);
+	return 1;
+}
+
 /* Only there where there is a limit: every packet for a socket of the VE comes by. */
 SEC("cgroup_skb/ingress")
 int veld_ingress(struct sk_buff *skb)
@@ -206,11 +217,8 @@ int veld_ingress(struct sk_buff *skb)
 	sk = sk_fullsock(sk);
 	if (!sk || sk->state != TCP_LISTEN || sk->type != STREAM)
 		return ALLOW;
-	u64 key = counters->key;
-	struct limits *limits = map_lookup(&veld_limits, &key);
-	if (!limits || counters->tcp.held < limits->tcp)
+	if (!is_full(counters))
 		return ALLOW;
-	__sync_fetch_and_add(&counters->tcp.failcnt, 1);
 	return REFUSE;
 }
 
@@ -224,11 +232,8 @@ INLINE int reuse(struct sock_addr *ctx)
 	u32 *kind = sk_storage_get(&veld_sockets, sk, 0, 0);
 	if (!kind || *kind != NOT)
 		return ALLOW;
-	u64 key = counters->key;
-	struct limits *limits = map_lookup(&veld_limits, &key);
-	if (!limits || counters->tcp.held < limits->tcp)
+	if (!is_full(counters))
 		return ALLOW;
-	__sync_fetch_and_add(&counters->tcp.failcnt, 1);
 	set_retval(-ENOBUFS);
 	return REFUSE;
 }
