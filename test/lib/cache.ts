@@ -46,14 +46,17 @@ function engineCache(): string {
   return join(CACHE, `engine-${key(sources('src/kernel', /^(engine|mmdebstrap|criu-selftest|lxcfs-build)/), '1')}`);
 }
 
+/** What builds templates, and records them: a store of a newer schema cannot be read by this code. */
+const templateSources = (): string[] => [...sources('src/templates', /\.ts$/), 'src/kernel/mmdebstrap.ts', 'src/store/migrations.ts'];
+
 /** Where the templates of other guests are or will be, up to their name. */
 function guestCache(): string {
-  return join(CACHE, `guest-${key([...sources('src/templates', /\.ts$/), 'src/kernel/mmdebstrap.ts'], '1')}`);
+  return join(CACHE, `guest-${key(templateSources(), '1')}`);
 }
 
 /** Where the template is or will be: the state folder of the instance that built it. */
 function templateCache(): string {
-  return join(CACHE, `template-${key([...sources('src/templates', /\.ts$/), 'src/kernel/mmdebstrap.ts'], INCLUDE.join(','))}`);
+  return join(CACHE, `template-${key(templateSources(), INCLUDE.join(','))}`);
 }
 
 /** Milliseconds after its last use when an engine or template of other sources is removed: another run may still stand on it. */
