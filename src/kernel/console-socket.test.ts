@@ -29,7 +29,7 @@ os.close(slave); os.close(master)
 os.execv('/bin/sh', ['sh', '-c', sys.argv[3]])
 `;
 
-const DEADLINE = { timeout: 10_000 };
+const DEADLINE = { timeout: 60_000 };
 
 function folder(t: TestContext): string {
   const dir = mkdtempSync(join(tmpdir(), 'veld-con-'));

@@ -44,6 +44,8 @@ function declare(koffi: Koffi) {
     fspick: syscall('long', 'str', 'long'),
     fsconfig: syscall('long', 'long', 'str', 'str', 'long'),
     bpf: syscall('long', 'void *', 'long'),
+    mmap: syscall('long', 'size_t', 'long', 'long', 'long', 'long'),
+    munmap: syscall('long', 'size_t'),
     getsockopt: lib.func('int getsockopt(int, int, int, void *, void *)'),
     setsockopt: lib.func('int setsockopt(int, int, int, void *, uint32_t)'),
     socket: lib.func('int socket(int, int, int)'),

@@ -5,6 +5,9 @@ import { checked, native, text } from './native.ts';
 /** Numbers from asm-generic/unistd.h; from 424 on x86_64 and arm64 share them. */
 const NR = { pidfd_send_signal: 424, open_tree: 428, move_mount: 429, fsconfig: 431, fspick: 433, pidfd_open: 434, openat2: 437, pidfd_getfd: 438, mount_setattr: 442 } as const;
 
+/** These differ: asm/unistd_64.h, asm-generic/unistd.h. */
+const NR_MMAP = process.arch === 'arm64' ? 222 : 9, NR_MUNMAP = process.arch === 'arm64' ? 215 : 11;
+
 export const AT_FDCWD = -100;
 /** Flags of open(2) that Node's constants lack, or that differ between machines (arm64 and x86_64: asm/fcntl.h). */
 export const O_PATH = 0o10000000;
@@ -286,4 +289,14 @@ export function exitNow(status: number): never {
   // Safe: an integer; the call does not return.
   native().c.exit(status);
   throw new Error('_exit(2) returned');
+}
+
+/** Whether the kernel can make an anonymous mapping of a type (MAP_SHARED, ... of linux/mman.h). It makes one, and takes it away. */
+export function probeMapping(type: number): boolean {
+  const MAP_ANONYMOUS = 0x20, PAGE = 4096;
+  // Safe: integers. Nobody reads or writes the mapping (PROT_NONE), and what is taken away is what was just made, at an address that the kernel chose.
+  const address = native().c.mmap(NR_MMAP, 0, PAGE, 0, type | MAP_ANONYMOUS, -1, 0);
+  if (Number(address) === -1) return false;
+  checked('munmap', native().c.munmap(NR_MUNMAP, address, PAGE));
+  return true;
 }

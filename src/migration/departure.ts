@@ -53,7 +53,7 @@ export async function offerOf(context: VeContext, { ve, template: { layers, ...t
   return {
     type: 'offer', protocol: PROTOCOL, id: randomBytes(16).toString('hex'), epoch: epochOf(store.listHandovers(), uuid) + 1, dryRun, kind,
     ve: { uuid, name, template: ve.template, properties, addresses, mac, uidBase, createdAt, guestDirty, resolvers: resolversOf(context, ve) },
-    needs: needsOf(context, ve, kind), template, templateLayers: layers.length, layers: own.map((layer) => ({ uidBase: layer.uidBase })),
+    needs: await needsOf(context, ve, kind), template, templateLayers: layers.length, layers: own.map((layer) => ({ uidBase: layer.uidBase })),
     snapshots: along.snapshots, snapshotLayers: along.layers.map((layer) => ({ uidBase: layer.uidBase })),
     diskBase: upperOf(volumes, ve).base, disk: await volumes.usage(uuid) + sizes.reduce((sum, size) => sum + size, 0), compress: [ZSTD],
   };

@@ -48,7 +48,7 @@ export function checkForm(offer: Offer): void {
     || !isTexts(ve.addresses) || !FINGERPRINT.test(ve.template) || !isTime(ve.createdAt)) throw none('an offer of a VE');
   if ((kind === 'stopped') !== (needs === null)) throw none('an offer of processes');
   if (needs !== null && (!isObject(needs) || ![needs.engine, needs.architecture, needs.kernel, needs.cgroups].every((text) => typeof text === 'string')
-    || !FINGERPRINT.test(needs.engine) || !isTexts(needs.processor) || !(needs.beyond === undefined || isTexts(needs.beyond)) || !isCount(needs.memory) || needs.memory > MEMORY)) throw none('an offer of processes');
+    || !FINGERPRINT.test(needs.engine) || !isTexts(needs.processor) || !(needs.beyond === undefined || isTexts(needs.beyond)) || !isCount(needs.memory) || needs.memory > MEMORY || !isFlag(needs.droppable))) throw none('an offer of processes');
   checkTemplate(offer);
   checkSnapshots(offer);
 }
@@ -67,8 +67,8 @@ function checkSnapshots({ layers, snapshots, snapshotLayers }: Offer): void {
 
 function isSnapshot(value: unknown): value is OfferedSnapshot {
   if (!isObject(value)) return false;
-  const { id, name, createdAt, properties, layers, engine, processor, memory } = value;
-  return isId(id) && typeof name === 'string' && isTime(createdAt) && isObject(properties) && isCount(memory) && memory <= MEMORY && isTexts(processor) && processor.length <= EXTENSIONS
+  const { id, name, createdAt, properties, layers, engine, processor, memory, droppable } = value;
+  return isId(id) && typeof name === 'string' && isTime(createdAt) && isObject(properties) && isCount(memory) && memory <= MEMORY && isTexts(processor) && processor.length <= EXTENSIONS && isFlag(droppable)
     && (engine === null ? memory === 0 && processor.length === 0 : typeof engine === 'string' && FINGERPRINT.test(engine))
     && Array.isArray(layers) && layers.length <= MOST.layers && layers.every(isCount) && new Set(layers).size === layers.length;
 }
@@ -107,6 +107,11 @@ function isObject<T>(value: T): value is T & Record<string, unknown> {
 
 function isCount(value: unknown): value is number {
   return Number.isSafeInteger(value) && (value as number) >= 0;
+}
+
+/** What need not be said. */
+function isFlag(value: unknown): boolean {
+  return value === undefined || typeof value === 'boolean';
 }
 
 /** First id of a range of ids on a host. */

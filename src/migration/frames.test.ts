@@ -13,8 +13,8 @@ async function collect(link: FrameStream): Promise<Buffer> {
   return Buffer.concat(parts);
 }
 
-/** Two ends of a TCP connection. */
-async function pair(t: TestContext, patience = { alive: 20, dead: 200, idle: 10_000 }): Promise<{ near: FrameStream; far: FrameStream; raw: Socket }> {
+/** Two ends of a TCP connection. By default neither takes a busy machine for a dead one. */
+async function pair(t: TestContext, patience = { alive: 20, dead: 10_000, idle: 60_000 }): Promise<{ near: FrameStream; far: FrameStream; raw: Socket }> {
   const server = createServer({ allowHalfOpen: false });
   await new Promise<void>((resolve) => { server.listen(0, '127.0.0.1', resolve); });
   const accepted = new Promise<Socket>((resolve) => { server.once('connection', resolve); });

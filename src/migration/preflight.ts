@@ -1,7 +1,9 @@
 /** Whether a VE can go to another node, and what of it would not be the same there: looked at by both. */
 import { freemem, release } from 'node:os';
 import { statfsSync } from 'node:fs';
+import { stateHasDroppable } from '../checkpoint/droppable.ts';
 import { findHierarchies } from '../kernel/cgroup.ts';
+import { hasDroppable, haveDroppable } from '../kernel/droppable.ts';
 import { engineByFingerprint } from '../kernel/engine.ts';
 import { processorExtensions } from '../kernel/processor.ts';
 import { VeldError } from '../lib/errors.ts';
@@ -35,13 +37,14 @@ export async function checkDeparture(context: VeContext, ve: VeRecord, dropSnaps
 }
 
 /** What its processes need of a host. */
-export function needsOf({ settings, engine, resources, states }: VeContext, ve: VeRecord, kind: Kind): Offer['needs'] {
+export async function needsOf({ settings, engine, resources, states }: VeContext, ve: VeRecord, kind: Kind): Promise<Offer['needs']> {
   if (kind === 'stopped') return null;
   const memory = kind === 'running' ? resources.usage(ve.number)?.memoryBytes ?? 0 : states.size(ve.uuid);
   const used = kind === 'running' ? engine() : engineByFingerprint(settings.stateDir, ve.suspended!.engine);
   const all = processorExtensions();
   const { processor = all, told } = kind === 'running' ? runningProcessor(settings, ve) : states.manifest(ve.uuid);
-  return { engine: used.fingerprint, architecture: process.arch, processor: [...processor], ...told && { beyond: all }, kernel: release(), cgroups: findHierarchies().mode, memory };
+  const droppable = kind === 'running' ? await haveDroppable(resources.pids(ve.number)) : stateHasDroppable(states.folder(ve.uuid));
+  return { engine: used.fingerprint, architecture: process.arch, processor: [...processor], ...told && { beyond: all }, kernel: release(), cgroups: findHierarchies().mode, memory, ...droppable && { droppable } };
 }
 
 /** What the programs of a running VE may use. */
@@ -90,6 +93,9 @@ function checkNeeds({ settings }: VeContext, needs: NonNullable<Offer['needs']>)
     engineByFingerprint(settings.stateDir, needs.engine);
   } catch (error) {
     throw new VeldError('migration.refused', `The engine ${needs.engine.slice(0, 12)}, which alone can read its state, is not on that node.`, { hint: 'Build the same engine there: `./quickstart` on both nodes from the same release of Debian.', cause: error });
+  }
+  if (needs.droppable && !hasDroppable()) {
+    throw new VeldError('migration.refused', `The kernel of that node, ${release()}, cannot give its programs back what they have of memory for random numbers (MAP_DROPPABLE, since Linux 6.11; used since glibc 2.41, which Debian 13 has).`, { hint: 'Stop it, and start it there. Or give that node a newer kernel.' });
   }
   if (freemem() < needs.memory + LEFT.memory) throw new VeldError('migration.refused', `That node has ${mib(freemem())} of memory left, and it uses ${mib(needs.memory)}.`, { hint: 'Make room there.' });
   const fewer = (needs.beyond ?? []).filter((name) => !here.has(name));

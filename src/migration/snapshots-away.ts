@@ -1,4 +1,5 @@
 /** Snapshots of a VE that leaves: what is said of them, and what is sent. All of it goes before the VE stands: nothing of a snapshot changes any more. */
+import { stateHasDroppable } from '../checkpoint/droppable.ts';
 import { VeldError } from '../lib/errors.ts';
 import { faultPoint } from '../lib/faults.ts';
 import type { LayerRef, SnapshotRecord, TemplateRecord, VeRecord } from '../store/types.ts';
@@ -46,10 +47,10 @@ export async function snapshotsOf({ store, states }: VeContext, ve: VeRecord, te
   return { snapshots, layers };
 }
 
-async function processesOf(states: VeContext['states'], { id }: SnapshotRecord, sent: SentFiles): Promise<Pick<OfferedSnapshot, 'processor' | 'memory'>> {
+async function processesOf(states: VeContext['states'], { id }: SnapshotRecord, sent: SentFiles): Promise<Pick<OfferedSnapshot, 'processor' | 'memory' | 'droppable'>> {
   const state = states.snapshot(id);
   const files = await sharedFiles(state.dir, await stateFiles(state.dir), sent, id);
-  return { processor: states.read(state).processor ?? [], memory: bytesOf(files) };
+  return { processor: states.read(state).processor ?? [], memory: bytesOf(files), ...stateHasDroppable(state) && { droppable: true } };
 }
 
 /** Send the states of those that have one. @returns which files the target has now */

@@ -3,6 +3,7 @@ import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { VeldError } from '../lib/errors.ts';
 import { faultPoint } from '../lib/faults.ts';
+import { hasDroppable } from '../kernel/droppable.ts';
 import { engineByFingerprint } from '../kernel/engine.ts';
 import { processorExtensions } from '../kernel/processor.ts';
 import { putManifest, readReceived } from '../checkpoint/received.ts';
@@ -23,11 +24,12 @@ import type { Offer, OfferedSnapshot, SnapshotMessage } from './types.ts';
  */
 export function checkSnapshotsCome(context: VeContext, { snapshots }: Offer): string[] {
   const here = new Set(processorExtensions());
-  return snapshots.flatMap(({ id, name, properties, engine, processor }) => {
+  return snapshots.flatMap(({ id, name, properties, engine, processor, droppable }) => {
     checkFree(context, id, name);
     parseProperties(properties);
     if (engine === null) return [];
     if (!hasEngine(context, engine)) return [`The processes in the snapshot ${name} can be brought back there only by the engine ${engine.slice(0, 12)}, which is not on that node.`];
+    if (droppable && !hasDroppable()) return [`The processes in the snapshot ${name} have memory of a kind that the kernel of that node does not have (MAP_DROPPABLE): they cannot be brought back there.`];
     return processor.every((extension) => here.has(extension)) ? [] : [`The processes in the snapshot ${name} may use what the processor of that node has not: they cannot be brought back there.`];
   });
 }

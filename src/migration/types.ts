@@ -45,6 +45,8 @@ export interface OfferedSnapshot {
   processor: string[];
   /** Bytes of their state that are not also in one before it. */
   memory: number;
+  /** As in {@link Needs}. */
+  droppable?: boolean;
 }
 
 /** A layer of the VE's own, below its upper. */
@@ -64,6 +66,8 @@ export interface Needs {
   kernel: string;
   cgroups: string;
   memory: number;
+  /** They have memory that only kernels with MAP_DROPPABLE can give them; nodes of earlier versions do not say. */
+  droppable?: boolean;
 }
 
 export interface Offer extends Message {

@@ -11,6 +11,8 @@ import { assertSame } from '../lib/same.ts';
 import { openSession } from '../lib/session.ts';
 import { askUntil, serveGreeting } from '../lib/tcp.ts';
 import { until } from '../lib/wait.ts';
+import { stateHasDroppable } from '../../src/checkpoint/droppable.ts';
+import { hasDroppable, MAP_DROPPABLE } from '../../src/kernel/droppable.ts';
 import type { Obstacle } from '../../src/checkpoint/types.ts';
 
 const veld = await fileInstance();
@@ -260,6 +262,23 @@ describe('a VE that cannot be suspended', () => {
     assert.deepEqual(states(), []);
     assert.match(await askUntil(after.addresses[0]!, 7100), /greetings from held/);
   });
+});
+
+test('a state whose processes have memory that the kernel may drop says so, and comes back', { skip: !hasDroppable() && 'this kernel has none' }, async () => {
+  const { uuid } = await veld.createRunning('dropper');
+  await veld.booted('dropper');
+  const kept = (): boolean => stateHasDroppable({ images: join(veld.settings.stateDir, 'states', uuid, 'images') });
+  await suspend('dropper');
+  assert.equal(kept(), false, 'no program of this template has any');
+  await resume('dropper');
+  // mmap(2) of such memory. (systemd takes words with a dollar for variables.)
+  await said('dropper', 'systemd-run', '--quiet', '--unit=dropper', 'perl', '-e', `syscall(${process.arch === 'arm64' ? 222 : 9}, 0, 4096, 3, ${0x20 | MAP_DROPPABLE}, -1, 0) == -1 and die; open F, ">", "/run/made"; sleep 600`);
+  await until('the mapping', async () => (await veld.exec('dropper', 'test', '-e', '/run/made')).exitCode === 0);
+  await suspend('dropper');
+  assert.equal(kept(), true);
+  await resume('dropper');
+  assert.match(await said('dropper', 'sh', '-c', 'cat /proc/$(systemctl show -P MainPID dropper)/smaps'), /^VmFlags:.* dp\b/m);
+  await veld.api.operate('DELETE', '/v1/ves/dropper?force=true');
 });
 
 describe('a host that goes down', () => {

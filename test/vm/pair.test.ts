@@ -103,6 +103,13 @@ test('a VE whose programs may use what the other processor has not stays; one th
   }
 });
 
+test('a VE whose programs have memory that the older kernel cannot give them stays, and is told why', async () => {
+  await two.veld('set demo cpu.baseline=nodes --next-start');
+  await two.api.operate('POST', '/v1/ves/demo/restart');
+  await two.booted('demo');
+  assert.match(await two.veld('migrate --dry-run demo one 2>&1', true), /MAP_DROPPABLE/);
+});
+
 test('a VE moves from one kernel to the other and back: its client stays connected, its disk and its uids are what they were', async () => {
   await one.said('walker', 'systemd-run', '--quiet', 'perl', '-e', TALK_SERVER, '7100');
   await one.said('walker', 'sh', '-c', 'echo kept >/root/kept; rm /etc/issue.net; chown 33:33 /root/kept');
