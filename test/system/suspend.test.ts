@@ -272,7 +272,7 @@ test('a state whose processes have memory that the kernel may drop says so, and 
   assert.equal(kept(), false, 'no program of this template has any');
   await resume('dropper');
   // mmap(2) of such memory. (systemd takes words with a dollar for variables.)
-  await said('dropper', 'systemd-run', '--quiet', '--unit=dropper', 'perl', '-e', `syscall(${process.arch === 'arm64' ? 222 : 9}, 0, 4096, 3, ${0x20 | MAP_DROPPABLE}, -1, 0) == -1 and die; open F, ">", "/run/made"; sleep 600`);
+  await said('dropper', 'systemd-run', '--quiet', '--unit=dropper', 'perl', '-e', `syscall(${process.arch === 'arm64' ? 222 : 9}, 0, 4096, 3, ${0x20 | MAP_DROPPABLE}, -1, 0) == -1 and die; open F, ">", "/run/made"; sleep 1 while 1`);
   await until('the mapping', async () => (await veld.exec('dropper', 'test', '-e', '/run/made')).exitCode === 0);
   await suspend('dropper');
   assert.equal(kept(), true);
