@@ -93,12 +93,12 @@ export function fileTests(host: Host): void {
     const descriptors = Number(await host.said('demo', 'sh', '-c', 'ls -l /proc/[0-9]*/fd 2>/dev/null | grep -c " -> "'));
     t.diagnostic(`numfile ${before.held}, of which descriptors ${descriptors} (some of them of the same file)`);
     assert.ok(before.held > descriptors / 2 && before.held < 5000, `${before.held} of ${descriptors}`);
-    await host.exec('demo', 'systemd-run', '--quiet', '--unit=opener', 'perl', '-e', 'my @a; for (1..150) { pipe(my $r, my $w) or die; push @a, $r, $w } sleep 1000');
-    const more = await until('the pipes', async () => {
+    await host.exec('demo', 'systemd-run', '--quiet', '--unit=opener', 'perl', '-e', 'my @a; for (1..75) { pipe(my $r, my $w) or die; push @a, $r, $w } for (1..150) { open(my $f, "<", "/etc/passwd") or die; push @a, $f } sleep 1000');
+    const more = await until('the files', async () => {
       const now = await row('demo', 'numfile');
       return now.held > before.held + 290 ? now : undefined;
     }, PATIENCE, 500);
-    assert.ok(more.held < before.held + 350, `${more.held - before.held} for 300 ends of pipes, and a process`);
+    assert.ok(more.held < before.held + 350, `${more.held - before.held} for 150 ends of pipes, 150 times a file of the overlay, and a process`);
     await host.exec('demo', 'systemctl', 'stop', 'opener');
     await until('them to be gone', async () => Math.abs((await row('demo', 'numfile')).held - before.held) < 20, PATIENCE, 500);
   });
