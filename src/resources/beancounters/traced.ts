@@ -4,12 +4,13 @@
  * What lets a program stand there is gone with its last holder. So that neither the daemon's end nor its death is that, all is pinned, in a file system
  * `programs` of the run folder that nobody but root can look into; each version has a folder of its own there, which stays as long as a VE is counted by it.
  */
-import { existsSync, mkdirSync, readdirSync, rmdirSync, statfsSync, unlinkSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, rmdirSync, rmSync, statfsSync, unlinkSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { attachToFunction, callProgram, closeAll, lookup, mapOf, openPinned, pin } from '../../kernel/bpf.ts';
 import type { BpfMap } from '../../kernel/bpf.ts';
 import { detachMount } from '../../kernel/syscalls.ts';
+import { readIfExists, writeFileAtomic } from '../../lib/files.ts';
 import { run } from '../../lib/run.ts';
 import { compilePrograms, SOURCES, TIMEOUT, unsupported, versionOf } from './compile.ts';
 
@@ -79,7 +80,9 @@ export async function stand(what: Traced, runDir: string, inUse: (version: Stand
   const folder = placeOf(runDir);
   const name = `${what}-${LAYOUT}-${versionOf(what)}`;
   const others: Standing[] = [];
+  const forbidden = JSON.parse(readIfExists(forbiddenFile(runDir)) ?? '{}') as Record<string, string>;
   try {
+    if (forbidden[name] !== undefined) throw new Error(forbidden[name]);
     if (!isMounted(folder)) {
       mkdirSync(folder, { recursive: true, mode: 0o700 });
       await run('mount', ['-t', 'bpf', '-o', 'mode=0700', 'veld-bpf', folder], { timeout: TIMEOUT });
@@ -99,7 +102,9 @@ export async function stand(what: Traced, runDir: string, inUse: (version: Stand
   } catch (error) {
     for (const standing of others) closeStanding(standing);
     unpin(join(folder, name));
-    if (isMounted(folder) && versionsIn(folder).length === 0) removePlace(runDir);
+    if (isMounted(folder) && versionsIn(folder).length === 0) removeMount(folder);
+    const { message } = error as Error;
+    if (message.includes(FORBIDDEN)) writeFileAtomic(forbiddenFile(runDir), JSON.stringify({ ...forbidden, [name]: message }));
     throw unsupported(`the kernel does not let BPF programs count ${SOURCES[what]}`, error);
   }
 }
@@ -131,12 +136,8 @@ function linkName(program: string): string {
 
 async function load(what: Traced, object: string, folder: string): Promise<Standing> {
   unpin(folder);
-  const words = ['prog', 'loadall', object, folder, 'pinmaps', folder];
-  await run('bpftool', words, { timeout: TIMEOUT }).catch(async (error: unknown) => {
-    unpin(folder);
-    const { stdout, stderr } = await run('bpftool', ['-d', ...words], { allow: true, timeout: TIMEOUT });
-    throw whyRefused(`${stdout}\n${stderr}`) ?? error;
-  });
+  const { code, stdout, stderr } = await run('bpftool', ['-d', 'prog', 'loadall', object, folder, 'pinmaps', folder], { allow: true, timeout: TIMEOUT });
+  if (code !== 0) throw whyRefused(`${stdout}\n${stderr}`) ?? new Error(`bpftool ended with status ${code}: ${stderr.trim().split('\n').at(-1)}`);
   const standing = open(what, folder);
   const links: number[] = [];
   try {
@@ -210,17 +211,28 @@ function placeOf(runDir: string): string {
   return join(runDir, 'programs');
 }
 
+/** What this boot's kernel has forbidden, by version: it will not allow it later, and each daemon's start would wait for the answer. */
+function forbiddenFile(runDir: string): string {
+  return join(runDir, 'programs-forbidden');
+}
+
+/** EPERM, as libbpf says it. */
+const FORBIDDEN = 'Operation not permitted';
+
 function isMounted(folder: string): boolean {
   return existsSync(folder) && statfsSync(folder).type === BPF_FS;
+}
+
+function removeMount(folder: string): void {
+  if (isMounted(folder)) detachMount(folder);
+  if (existsSync(folder)) rmdirSync(folder);
 }
 
 /** Take all of it away, of all versions. Idempotent. */
 export function removePlace(runDir: string): void {
   const folder = placeOf(runDir);
   // Names first: others may have a copy of the mount.
-  if (isMounted(folder)) {
-    for (const name of versionsIn(folder)) unpin(join(folder, name));
-    detachMount(folder);
-  }
-  if (existsSync(folder)) rmdirSync(folder);
+  if (isMounted(folder)) for (const name of versionsIn(folder)) unpin(join(folder, name));
+  removeMount(folder);
+  rmSync(forbiddenFile(runDir), { force: true });
 }
