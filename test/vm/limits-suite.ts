@@ -65,13 +65,13 @@ export function limitsTests(host: Host): void {
 /** Perl that goes on until it is refused, or has MOST: says how many it has, and the error's name. */
 const MOST = 200;
 const FILL = {
-  numfile: 'open(my $f, "<", "/dev/null") ? push(@a, $f) : 0',
+  numfile: 'open($f, "<", "/dev/null") ? push(@a, $f) : 0',
   // A struct flock for each byte of every second: they do not grow together.
-  numflock: 'open($l, ">", "/tmp/lock") unless $l; fcntl($l, 6, pack("s s x4 q q i x4", 1, 0, 2 * @a, 1, 0)) ? push(@a, 1) : 0',
+  numflock: '$l || open($l, ">", "/tmp/lock"), fcntl($l, 6, pack("s s x4 q q i x4", 1, 0, 2 * @a, 1, 0)) ? push(@a, 1) : 0',
 };
 
 function filling(what: keyof typeof FILL): string[] {
-  return ['perl', '-MErrno', '-e', `my (@a, $l); while (@a < ${MOST}) { (${FILL[what]}) or last } my ($e) = grep { exists $!{$_} && $!{$_} } qw(ENFILE ENOLCK EMFILE EACCES); print scalar(@a), " ", @a < ${MOST} ? $e : "none"`];
+  return ['perl', '-MErrno', '-e', `my (@a, $l); while (@a < ${MOST}) { my $f; (${FILL[what]}) or last } my ($e) = grep { exists $!{$_} && $!{$_} } qw(ENFILE ENOLCK EMFILE EACCES); print scalar(@a), " ", @a < ${MOST} ? $e : "none"`];
 }
 
 /** Open files and file locks, counted and limited by programs in the kernel. `demo` and `web` run; it leaves them so, and without limits. */
@@ -143,7 +143,7 @@ export function fileTests(host: Host): void {
   test('a VE at its limits is suspended, comes back with more than it may have, and keeps peak and failcnt', async () => {
     // It has 60 locks, and files up to the limit.
     await host.exec('demo', 'systemd-run', '--quiet', '--unit=keeper', 'perl', '-e',
-      'open($l, ">", "/tmp/lock"); for (0..59) { fcntl($l, 6, pack("s s x4 q q i x4", 1, 0, 2 * $_, 1, 0)) or die } my @a; while (1) { open(my $f, "<", "/dev/null") ? push(@a, $f) : sleep 1 }');
+      'open($l, ">", "/tmp/lock"); for (0..59) { fcntl($l, 6, pack("s s x4 q q i x4", 1, 0, 2 * $_, 1, 0)) or die } my @a; while (1) { my $f; if (open($f, "<", "/dev/null")) { push @a, $f } else { sleep 1 } }');
     await until('the locks', async () => (await row('demo', 'numflock')).held >= 60, PATIENCE, 500);
     await host.set('demo', { 'ubc.numfile': (await row('demo', 'numfile')).held + 100, 'ubc.numflock': '30:40' });
     const rows = async (): Promise<Beancounter[]> => [await row('demo', 'numfile'), await row('demo', 'numflock')];
