@@ -70,12 +70,14 @@ const warmUp: Plugin = {
   },
 };
 
-/** What counts sockets of VEs is compiled with the bundle, so that no host needs clang. Where there is none here, the daemon will try. */
+/** What counts sockets, files and locks of VEs is compiled with the bundle, so that no host needs clang. Where there is none here, the daemon will try. */
 const compileBpf: Plugin = {
   name: 'compile-bpf',
   async closeBundle() {
-    const { compilePrograms, objectFile } = await import('./src/resources/beancounters/load.ts');
-    await compilePrograms(objectFile(root)).catch((error: unknown) => { console.warn(String(error)); });
+    const { compilePrograms, objectFile, SOURCES } = await import('./src/resources/beancounters/compile.ts');
+    for (const source of Object.keys(SOURCES) as (keyof typeof SOURCES)[]) {
+      await compilePrograms(source, objectFile(source, root)).catch((error: unknown) => { console.warn(String(error)); });
+    }
   },
 };
 

@@ -178,7 +178,7 @@ async function open(settings: Settings, log: Logger, closers: Closers, stopping:
     for (const { name, reason } of raiseHostLimits(runDir).refused) log.warn({ name, reason }, 'a limit of the host is too low for many VEs');
   });
   await prepare('resources', () => resources.setup());
-  await prepare('sockets', () => resources.loadSockets());
+  await prepare('programs', () => resources.loadPrograms());
   const soon = 'It is tried again every few seconds.';
   await prepare('network', () => network.setup(), soon);
   // Once a boot of the host, so that the first suspend need not wait for it. Without an engine there is nothing to learn.

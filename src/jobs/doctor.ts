@@ -162,7 +162,9 @@ function resources(support: Record<string, true | string>): DoctorCheck[] {
     // Few hosts need these, and some kernels have no way.
     if (RARE.includes(property)) return { ...row, status: 'info' };
     if (!property.startsWith('ubc.')) return { ...row, status: 'warn' };
-    return { ...row, status: 'info', consequence: 'Setting it is refused, and `veld beancounters` does not count it.', remedy: 'Install clang and bpftool, then start the daemon again; the kernel needs CONFIG_CGROUP_BPF.' };
+    const needs = property.endsWith('sock') ? 'CONFIG_CGROUP_BPF' : 'CONFIG_DEBUG_INFO_BTF, CONFIG_BPF_EVENTS, and on its processor programs at its functions (CONFIG_DYNAMIC_FTRACE_WITH_DIRECT_CALLS)';
+    const consequence = `Setting it is refused, and \`veld beancounters\` ${property === 'ubc.numflock' ? 'knows only how many there are now' : 'does not count it'}.`;
+    return { ...row, status: 'info', consequence, remedy: `Install clang and bpftool, then start the daemon again; the kernel needs ${needs}.` };
   });
   if (checks.every(({ status }) => status === 'info')) checks.unshift({ id: 'resources', title: 'Limits of VEs', status: 'ok', message: `${held.join(', ')} can be held.` });
   return checks;

@@ -1,5 +1,5 @@
 /**
- * The door to BPF programs that stand at control groups, and to their maps: bpf(2).
+ * The door to BPF programs that stand at control groups or at functions of the kernel, and to their maps: bpf(2).
  * Layouts and numbers: union bpf_attr, struct bpf_prog_info and struct bpf_map_info of linux/bpf.h, which only grow at their end.
  *
  * Why these calls are safe, beside what native.ts says: each has a fresh buffer that is larger than what is told the kernel of it; the pointers written
@@ -10,12 +10,12 @@ import { closeSync } from 'node:fs';
 import { checked, native } from './native.ts';
 
 const NR_BPF = process.arch === 'arm64' ? 280 : 321;
-const COMMAND = { lookup: 1, update: 2, remove: 3, get: 7, attach: 8, detach: 9, programById: 13, mapById: 14, info: 15, query: 16 } as const;
+const COMMAND = { lookup: 1, update: 2, remove: 3, pin: 6, get: 7, attach: 8, detach: 9, run: 10, programById: 13, mapById: 14, info: 15, query: 16, trace: 17 } as const;
 const ALLOW_MULTI = 2;
 /** Bytes of the attributes that are given to the kernel: what it does not know of them is 0. */
 const ATTRIBUTES = 64;
-/** Bytes of the descriptions that are asked for. */
-const INFO = 128;
+/** Bytes of the descriptions that are asked for. A kernel that knows less fills less. */
+const INFO = 216;
 /** Most programs at a group, and most maps of a program, that are looked at. */
 const MOST = 64;
 
@@ -78,6 +78,11 @@ export function programName(programFd: number): string {
   return nameIn(describe(programFd, () => {}), 64);
 }
 
+/** How often the kernel left a program out because the processor was in the midst of it already: only where a process can be interrupted in the kernel itself. */
+export function missedBy(programFd: number): number {
+  return Number(describe(programFd, () => {}).getBigUint64(208, true));
+}
+
 function describe(fd: number, ask: (info: DataView) => void): DataView {
   const memory = new ArrayBuffer(INFO * 2);
   const view = new DataView(memory);
@@ -130,6 +135,36 @@ export function detachProgram(groupFd: number, programFd: number, hook: BpfHook)
     attr.setUint32(4, programFd, true);
     attr.setUint32(8, BPF_HOOKS[hook], true);
   });
+}
+
+/**
+ * Let a program stand at the function of the kernel that it was loaded for.
+ * @returns a descriptor: with the last one, or the last name in a bpf file system ({@link pin}), it goes
+ */
+export function attachToFunction(programFd: number): number {
+  return bpf('trace', (attr) => attr.setUint32(8, programFd, true));
+}
+
+/** Give what a descriptor is of a name in a bpf file system. Throws EEXIST. */
+export function pin(fd: number, path: string): void {
+  const name = fixed(Buffer.from(`${path}\0`));
+  bpf('pin', (attr) => {
+    attr.setBigUint64(0, address(name), true);
+    attr.setUint32(8, fd, true);
+  });
+}
+
+/** Call a program that is there to be called (`syscall`). @returns what it returned */
+export function callProgram(programFd: number, input: Uint8Array): number {
+  const memory = fixed(input);
+  let attributes: DataView | undefined;
+  bpf('run', (attr) => {
+    attr.setUint32(0, programFd, true);
+    attr.setUint32(40, memory.byteLength, true);
+    attr.setBigUint64(48, address(memory), true);
+    attributes = attr;
+  });
+  return attributes!.getUint32(4, true);
 }
 
 /** The value of a key, or undefined. */

@@ -100,6 +100,8 @@ export const PROPERTY_WAYS: Record<PropertyName, Way> = {
   'io.iops': AS_IT_IS,
   'ubc.numtcpsock': AS_IT_IS,
   'ubc.numothersock': AS_IT_IS,
+  'ubc.numfile': ['sent', 'its kernel must count open files'],
+  'ubc.numflock': ['sent', 'its kernel must count file locks'],
   'ubc.numpty': AS_IT_IS,
   'network.mode': AS_IT_IS,
   'network.bridge': ['sent', 'must be there'],

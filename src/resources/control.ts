@@ -9,8 +9,8 @@ export const LIMITS = [
 ] as const;
 export type LimitName = (typeof LIMITS)[number];
 
-/** And those that BPF programs hold: see beancounters/sockets.ts. */
-export const SOCKET_LIMITS: readonly string[] = ['ubc.numtcpsock', 'ubc.numothersock'];
+/** And those that BPF programs hold, by what counts them: see beancounters/sockets.ts and owned.ts. */
+export const PROGRAM_LIMITS = { sockets: ['ubc.numtcpsock', 'ubc.numothersock'], files: ['ubc.numfile'], locks: ['ubc.numflock'] } as const;
 export type Limits = Pick<Properties, LimitName>;
 
 /** One line to write. */

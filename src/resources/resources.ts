@@ -6,10 +6,11 @@ import type { CgroupHierarchies } from '../kernel/cgroup.ts';
 import { diskOf, numaNodes, onlineCpus } from '../kernel/topology.ts';
 import { VeldError } from '../lib/errors.ts';
 import { readBeancounters } from './beancounters/read.ts';
+import { createOwned, removeOwned, type OwnedCount } from './beancounters/owned.ts';
 import { createSockets } from './beancounters/sockets.ts';
 import { promiseUpwards } from './guarantee.ts';
 import { MONITORS, chooseLayout, directoriesOf, groupsOf, makeGroups, setupBase } from './layout.ts';
-import { LIMITS, SOCKET_LIMITS, type Host } from './control.ts';
+import { LIMITS, PROGRAM_LIMITS, type Host } from './control.ts';
 import { limitFile, planLimits, writeLimits } from './limits.ts';
 import { parseRanges } from '../spec/ranges.ts';
 import type { Properties } from '../spec/types.ts';
@@ -87,13 +88,18 @@ export function createResources(options: ResourcesOptions): ResourceManager {
   };
 
   const sockets = createSockets(runDir);
+  const files = createOwned('files', runDir);
+  const locks = createOwned('locks', runDir);
+  const counters = { sockets, files, locks };
 
   const apply = (number: number, properties: Properties, changed?: readonly string[], restoring = false): void => {
     const found = existing(number);
     writeLimits(planLimits(found, properties, hostFor(number), readControl, changed));
     promise(properties['memory.guarantee'] > 0);
-    if (changed?.some((name) => SOCKET_LIMITS.includes(name)) === false) return;
-    sockets.apply(found.unified, { tcp: properties['ubc.numtcpsock']?.limit ?? null, other: properties['ubc.numothersock']?.limit ?? null }, restoring);
+    const meant = (what: keyof typeof counters): boolean => changed?.some((name) => (PROGRAM_LIMITS[what] as readonly string[]).includes(name)) !== false;
+    if (meant('sockets')) sockets.apply(found.unified, { tcp: properties['ubc.numtcpsock']?.limit ?? null, other: properties['ubc.numothersock']?.limit ?? null }, restoring);
+    if (meant('files')) files.apply(found.unified, properties['ubc.numfile'], restoring);
+    if (meant('locks')) locks.apply(found.unified, properties['ubc.numflock'], restoring);
   };
 
   const list = (): number[] => {
@@ -107,14 +113,17 @@ export function createResources(options: ResourcesOptions): ResourceManager {
 
   const remove = async (number: number): Promise<void> => {
     const found = groups(number);
-    if (existsSync(found.unified)) sockets.forget(found.unified);
+    if (existsSync(found.unified)) for (const counter of Object.values(counters)) counter.forget(found.unified);
     for (const directory of directoriesOf(found)) await removeGroup(directory);
     promise(false);
   };
 
   return {
     setup: () => { refusedControllers = setupBase(layout); },
-    loadSockets: () => sockets.load(),
+    async loadPrograms() {
+      const running = list().map((number) => groups(number).unified).filter((group) => existsSync(group));
+      await Promise.all([sockets.load(), files.load(running).then(() => locks.load(running))]);
+    },
     groups,
     monitorGroups: () => groupsOf(layout, MONITORS),
 
@@ -155,6 +164,11 @@ export function createResources(options: ResourcesOptions): ResourceManager {
     check(properties) {
       const monitors = groupsOf(layout, MONITORS); // has what a VE's group has
       if (existsSync(monitors.unified)) planLimits(monitors, properties, hostFor(0));
+      for (const [what, names] of entriesOf(PROGRAM_LIMITS)) {
+        const held = counters[what].support();
+        const asked = names.find((name) => properties[name] !== null);
+        if (asked !== undefined && held !== true) throw new VeldError('property.unsupported', `${asked} cannot be held on this host: ${held}.`);
+      }
     },
 
     support() {
@@ -164,7 +178,7 @@ export function createResources(options: ResourcesOptions): ResourceManager {
         const place = limitFile(monitors, name, { disk });
         answer[name] = typeof place !== 'string' ? true : refusedControllers[CONTROLLER_OF[name] ?? name.split('.')[0]!] ?? place;
       }
-      for (const name of SOCKET_LIMITS) answer[name] = sockets.support();
+      for (const [what, names] of entriesOf(PROGRAM_LIMITS)) for (const name of names) answer[name] = counters[what].support();
       return answer;
     },
 
@@ -180,7 +194,8 @@ export function createResources(options: ResourcesOptions): ResourceManager {
 
     beancounters(number, elsewhere) {
       const found = existing(number);
-      return readBeancounters(found, { ...elsewhere, sockets: sockets.read(found.unified) });
+      const owned = (counter: typeof files): OwnedCount | string => counter.read(found.unified) ?? (typeof counter.support() === 'string' ? counter.support() as string : STARTED_BEFORE);
+      return readBeancounters(found, { ...elsewhere, sockets: sockets.read(found.unified), files: owned(files), flocks: owned(locks) });
     },
 
     freeze: async (number) => freezeGroup(existing(number).unified),
@@ -209,6 +224,8 @@ export function createResources(options: ResourcesOptions): ResourceManager {
 
     async teardown() {
       for (const number of list()) await remove(number);
+      for (const counter of Object.values(counters)) counter.close();
+      removeOwned(runDir);
       // A delegated group and what is left in it go with its unit.
       if (layout.delegated) return;
       for (const directory of directoriesOf(groupsOf(layout, MONITORS))) await removeGroup(directory);
@@ -221,6 +238,13 @@ export function createResources(options: ResourcesOptions): ResourceManager {
 
 /** Controllers whose name is not the first word of the property's. */
 const CONTROLLER_OF: Readonly<Record<string, string>> = { 'cpu.count': 'cpuset', 'cpu.mask': 'cpuset', 'cpu.nodes': 'cpuset' };
+
+/** Why something is not counted that could be. */
+const STARTED_BEFORE = 'this VE ran already when counting began';
+
+function entriesOf<T extends object>(object: T): [keyof T, T[keyof T]][] {
+  return Object.entries(object) as [keyof T, T[keyof T]][];
+}
 
 /** @returns how many of these sets have each CPU */
 function countBound(sets: readonly (readonly number[])[]): Map<number, number> {

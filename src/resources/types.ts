@@ -25,8 +25,8 @@ export interface Usage {
 export interface ResourceManager {
   /** Make the instance's parent groups in every hierarchy (and the `monitors` group). Idempotent. */
   setup(): void;
-  /** Make ready what counts and limits sockets; why it cannot be had is told by `support`. */
-  loadSockets(): Promise<void>;
+  /** Make ready the programs that count and limit sockets, open files and file locks; why they cannot be had is told by `support`. */
+  loadPrograms(): Promise<void>;
   groups(number: number): VeGroups;
   /** Group for conmon and its like, outside of every VE and of the daemon's own group. */
   monitorGroups(): VeGroups;
@@ -42,7 +42,7 @@ export interface ResourceManager {
   expectMoves(milliseconds?: number): void;
   /**
    * Make the VE's groups, apply the limits, delegate the cgroup2 directory to the VE's root (the four delegation files only). Idempotent.
-   * @param restoring processes come back with sockets that they had: none is refused before this is called once more without it
+   * @param restoring processes come back with sockets, files and locks that they had: none is refused before this is called once more without it
    */
   create(number: number, uidBase: number, properties: Properties, restoring?: boolean): void;
   /**
@@ -57,7 +57,7 @@ export interface ResourceManager {
   support(): Record<string, true | string>;
   usage(number: number): Usage | undefined;
   /** All rows. @param elsewhere what is known of the VE that its groups do not tell */
-  beancounters(number: number, elsewhere: Omit<Elsewhere, 'sockets'>): Beancounter[];
+  beancounters(number: number, elsewhere: Omit<Elsewhere, 'sockets' | 'files' | 'flocks'>): Beancounter[];
   freeze(number: number): Promise<void>;
   thaw(number: number): Promise<void>;
   isFrozen(number: number): boolean;

@@ -82,6 +82,8 @@ export interface Properties {
   'ubc.numtcpsock': Pair | null;
   'ubc.numothersock': Pair | null;
   'ubc.numpty': Pair | null;
+  'ubc.numfile': Pair | null;
+  'ubc.numflock': Pair | null;
   'network.mode': 'routed' | 'bridge' | 'none';
   /** Empty: none. */
   'network.bridge': string;

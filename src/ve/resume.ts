@@ -1,5 +1,5 @@
 /** `resume`: the processes of a suspended VE come back from the disk, and go on where they were. */
-import { statSync, watch, type FSWatcher } from 'node:fs';
+import { existsSync, statSync, watch, type FSWatcher } from 'node:fs';
 import { isIPv4 } from 'node:net';
 import { join } from 'node:path';
 import { toVeldError, VeldError } from '../lib/errors.ts';
@@ -12,6 +12,7 @@ import { hasSoftDirty } from '../kernel/memory-tracking.ts';
 import type { ProcessId } from '../kernel/process.ts';
 import type { Manifest } from '../checkpoint/types.ts';
 import type { Task } from '../ops/types.ts';
+import { PROGRAM_LIMITS } from '../resources/control.ts';
 import { resolveProperties } from '../spec/properties.ts';
 import type { VeRecord } from '../store/types.ts';
 import { prepareRun } from './boot.ts';
@@ -118,12 +119,21 @@ export function finishResume(context: VeContext, ve: VeRecord): VeRecord {
   return updateVe(context.store, ve.uuid, { desired: 'running', suspended: null });
 }
 
-/** What criu does not bring back as it was, and what has changed meanwhile; then the proof that the VE works. */
+/** The same, and then nothing is let through any more: one that is full, of open files or else, must be able to show that it works. */
 async function afterRestore(context: VeContext, ve: VeRecord, init: ProcessId, prove: Proof, manifest?: Manifest): Promise<void> {
+  try {
+    await mendAndProve(context, ve, init, prove, manifest);
+  } finally {
+    if (existsSync(context.resources.groups(ve.number).unified)) context.resources.apply(ve.number, resolveProperties(ve.properties), Object.values(PROGRAM_LIMITS).flat());
+  }
+}
+
+/** What criu does not bring back as it was, and what has changed meanwhile; then the proof that the VE works. */
+async function mendAndProve(context: VeContext, ve: VeRecord, init: ProcessId, prove: Proof, manifest?: Manifest): Promise<void> {
   await context.states.remove(ve.uuid);
   const properties = resolveProperties(ve.properties);
   // Limits of cpusets come back wider, and files that were the VE's as the host's.
-  context.resources.create(ve.number, ve.uidBase, properties);
+  context.resources.create(ve.number, ve.uidBase, properties, true);
   await applyPtys(init, properties);
   if (ve.guestDirty) {
     await updateGuestFiles(context, ve, properties, init);

@@ -1,7 +1,7 @@
 /** `set` and `rename`: change what a VE is, while it runs where the property allows it. */
 import { VeldError } from '../lib/errors.ts';
 import type { Task } from '../ops/types.ts';
-import { LIMITS, SOCKET_LIMITS } from '../resources/control.ts';
+import { LIMITS, PROGRAM_LIMITS } from '../resources/control.ts';
 import { checkName } from '../spec/names.ts';
 import { findProperty, parseProperty, resolveProperties } from '../spec/properties.ts';
 import type { VeRecord } from '../store/types.ts';
@@ -19,7 +19,7 @@ import type { SetOptions, SetScope } from './types.ts';
 const IN_GUEST_FILES = ['hostname', 'cpu.baseline', 'network.mode', 'network.addresses', 'network.dns', 'network.search', 'network.interfaces'];
 
 /** What can change in a running VE alone. */
-const LIVE: readonly string[] = [...LIMITS, ...SOCKET_LIMITS];
+const LIVE: readonly string[] = [...LIMITS, ...Object.values(PROGRAM_LIMITS).flat()];
 
 export interface ParsedChanges {
   /** Canonical values; undefined unsets. */

@@ -8,6 +8,7 @@ import { readFileSync } from 'node:fs';
 import { connect } from 'node:net';
 import { test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
+import type { DoctorCheck } from '../../src/jobs/doctor.ts';
 import type { Beancounter, Beancounters } from '../../src/spec/beancounters/table.ts';
 import { beancountersText } from '../../src/spec/beancounters/text.ts';
 import { createResources } from '../../src/resources/resources.ts';
@@ -86,6 +87,26 @@ for (const [what, property, errno] of [
     assert.equal((await veld.show('web')).pid, pid, 'without a restart');
   });
 }
+
+test('numfile and numflock are held here, or refused with the reason, which doctor and the row tell', async (t) => {
+  const { checks } = await veld.api.call<{ checks: DoctorCheck[] }>('GET', '/v1/doctor');
+  for (const [what, counted] of [['numfile', null], ['numflock', 'lines of /proc/locks']] as const) {
+    const { message } = checks.find(({ id }) => id === `resources.ubc.${what}`) ?? {};
+    const now = await row('web', what);
+    t.diagnostic(`${what}: ${message ?? 'held'}`);
+    if (message === undefined) {
+      assert.ok(now.enforced !== null && now.held >= 0);
+      continue;
+    }
+    assert.deepEqual([now.enforced, now.limit, now.counted], [null, null, counted]);
+    const reason = /held: (.*)\.$/.exec(message)![1]!;
+    assert.ok(now.note!.includes(reason), now.note!);
+    for (const refused of [set('web', { [`ubc.${what}`]: '500:500' }), veld.api.operate('POST', '/v1/ves', { name: 'refused', template: 'test', properties: { [`ubc.${what}`]: '500:500' } })]) {
+      await assert.rejects(refused, (error: Error) => error.message.includes('property.unsupported') && error.message.includes(reason));
+    }
+  }
+  assert.equal((await veld.api.raw('GET', '/v1/ves/refused')).status, 404);
+});
 
 test('numpty that was set when the VE was made holds from its boot', async () => {
   await set('web', { 'ubc.numpty': '6' });

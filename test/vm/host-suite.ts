@@ -9,7 +9,7 @@ import { test } from 'node:test';
 import { until } from '../lib/wait.ts';
 import { PATIENCE, quickstart } from './host.ts';
 import type { Host } from './host.ts';
-import { limitsTests } from './limits-suite.ts';
+import { fileTests, limitsTests } from './limits-suite.ts';
 
 /** What doctor may warn of on such a machine, because it is so: a mirror may be late. */
 const TRUE_WARNINGS = new Set(['engine.release']);
@@ -131,6 +131,8 @@ export function everydayTests(host: Host): void {
     }
   });
 
+  fileTests(host);
+
   test('restart and kill -9 of the daemon leave VEs alone', async () => {
     const both = async (): Promise<string[]> => Promise.all(['demo', 'web'].map(async (ve) => host.init(await host.show(ve))));
     const inits = await both();
@@ -186,7 +188,7 @@ export function removalTest(host: Host): void {
     await machine.run(`cd ${host.program} && ./quickstart --remove --yes`, { timeout: 300_000 });
     // (veld.slice itself is systemd's own, above those of all installations.)
     assert.equal(await machine.ask('find /sys/fs/cgroup/veld* /sys/fs/cgroup/*/veld-main -mindepth 1 -type d 2>/dev/null; ls -d /run/veld /etc/systemd/system/veld* 2>/dev/null; find /usr/local -name "*veld*"; '
-      + 'nft list tables | grep veld; ip -o link | grep vmain; ip route | grep "proto 118"; grep veld /proc/mounts | grep -v "^/dev/"; pgrep -fa "veldd|lxcfs|conmon|^sleep"', { allow: true }), '');
+      + 'nft list tables | grep veld; ip -o link | grep vmain; ip route | grep "proto 118"; grep veld /proc/mounts | grep -v "^/dev/"; pgrep -fa "veldd|lxcfs|conmon|^sleep"; bpftool prog show | grep veld_', { allow: true }), '');
     assert.equal(await machine.ask('ls /var/lib/veld/ves'), uuid);
     assert.equal(await machine.ask('systemctl is-system-running'), 'running');
   });

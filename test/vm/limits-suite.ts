@@ -1,6 +1,7 @@
 /** Limits of VEs on a host with cgroup v2, and what is guaranteed to them. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import type { Beancounter, Beancounters } from '../../src/spec/beancounters/table.ts';
 import { until } from '../lib/wait.ts';
 import { PATIENCE, type Host } from './host.ts';
 
@@ -57,6 +58,110 @@ export function limitsTests(host: Host): void {
     await host.set('demo', { 'memory.limit': null, 'memory.swap': null, 'pids.limit': null, 'cpu.weight': null });
     await host.exec('demo', 'pkill', 'sleep');
     assert.equal(await host.control(demo, 'memory.max'), 'max');
+    assert.equal(await host.said('demo', 'systemctl', 'is-system-running'), 'running');
+  });
+}
+
+/** Perl that goes on until it is refused, or has MOST: says how many it has, and the error's name. */
+const MOST = 200;
+const FILL = {
+  numfile: 'open($f, "<", "/dev/null") ? push(@a, $f) : 0',
+  // A struct flock for each byte of every second: they do not grow together.
+  numflock: '$l || open($l, ">", "/tmp/lock"), fcntl($l, 6, pack("s s x4 q q i x4", 1, 0, 2 * @a, 1, 0)) ? push(@a, 1) : 0',
+};
+
+function filling(what: keyof typeof FILL): string[] {
+  return ['perl', '-MErrno', '-e', `my (@a, $l); while (@a < ${MOST}) { my $f; (${FILL[what]}) or last } my ($e) = grep { exists $!{$_} && $!{$_} } qw(ENFILE ENOLCK EMFILE EACCES); print scalar(@a), " ", @a < ${MOST} ? $e : "none"`];
+}
+
+/** Open files and file locks, counted and limited by programs in the kernel. `demo` and `web` run; it leaves them so, and without limits. */
+export function fileTests(host: Host): void {
+  const { machine } = host;
+  const row = async (ve: string, what: string): Promise<Beancounter> => (await host.api.call<Beancounters>('GET', `/v1/ves/${ve}/beancounters`)).rows.find(({ name }) => name === what)!;
+  const fill = async (ve: string, what: keyof typeof FILL): Promise<[number, string]> => {
+    const { stdout, stderr, exitCode } = await host.exec(ve, ...filling(what));
+    assert.equal(exitCode, 0, stderr);
+    const [got, errno] = stdout.split(' ') as [string, string];
+    return [Number(got), errno];
+  };
+  const mainPid = (): Promise<string> => machine.ask('systemctl show -P MainPID veldd');
+
+  test('numfile: what is open is counted, one by one', async (t) => {
+    const before = await row('demo', 'numfile');
+    assert.deepEqual([before.counted, before.enforced, before.limit], ['BPF programs in the kernel', 'BPF programs in the kernel', null]);
+    // systemd and its services have some hundred: descriptors, and what they have mapped.
+    const descriptors = Number(await host.said('demo', 'sh', '-c', 'ls -l /proc/[0-9]*/fd 2>/dev/null | grep -c " -> "'));
+    t.diagnostic(`numfile ${before.held}, of which descriptors ${descriptors} (some of them of the same file)`);
+    assert.ok(before.held > descriptors / 2 && before.held < 5000, `${before.held} of ${descriptors}`);
+    await host.exec('demo', 'systemd-run', '--quiet', '--unit=opener', 'perl', '-e', 'my @a; for (1..75) { pipe(my $r, my $w) or die; push @a, $r, $w } for (1..150) { open(my $f, "<", "/etc/passwd") or die; push @a, $f } sleep 1000');
+    const more = await until('the files', async () => {
+      const now = await row('demo', 'numfile');
+      return now.held > before.held + 290 ? now : undefined;
+    }, PATIENCE, 500);
+    assert.ok(more.held < before.held + 350, `${more.held - before.held} for 150 ends of pipes, 150 times a file of the overlay, and a process`);
+    await host.exec('demo', 'systemctl', 'stop', 'opener');
+    await until('them to be gone', async () => Math.abs((await row('demo', 'numfile')).held - before.held) < 20, PATIENCE, 500);
+  });
+
+  for (const [what, errno] of [['numfile', 'ENFILE'], ['numflock', 'ENOLCK']] as const) {
+    test(`${what}: refused with ${errno}, counted, raised live; the neighbour has as many as it likes`, async (t) => {
+      const init = await host.init(await host.show('demo'));
+      const before = await row('demo', what);
+      const low = before.held + 70;
+      await host.set('demo', { [`ubc.${what}`]: low });
+      assert.deepEqual(await row('demo', what).then(({ barrier, limit }) => [barrier, limit]), [low, low]);
+      const [got, refusal] = await fill('demo', what);
+      assert.equal(refusal, errno);
+      assert.ok(got > 20 && got <= 70, `${got} of 70`);
+      assert.deepEqual(await fill('web', what), [MOST, 'none']);
+      const after = await row('demo', what);
+      assert.ok(after.failcnt > before.failcnt && after.maxheld >= low, JSON.stringify(after));
+      assert.equal((await row('web', what)).failcnt, 0);
+      if (what === 'numflock') assert.deepEqual([got, after.held, after.maxheld, after.failcnt], [70, before.held, low, before.failcnt + 1]);
+
+      await host.set('demo', { [`ubc.${what}`]: low + 400 });
+      assert.deepEqual(await fill('demo', what), [MOST, 'none']);
+      assert.ok((await row('demo', what)).maxheld >= before.held + MOST);
+      // Held while nobody is there, and afterwards.
+      await host.set('demo', { [`ubc.${what}`]: low });
+      const killed = await mainPid();
+      const inside = `nsenter --target ${init.split(' ')[0]} --user --mount --pid --setuid 0 --setgid 0`;
+      const said = await machine.ask(`kill -9 ${killed}; ${inside} ${filling(what).map((word) => `'${word}'`).join(' ')}; echo; systemctl show -P MainPID veldd`);
+      t.diagnostic(`without a daemon: ${said.replaceAll('\n', ' ')}`);
+      assert.match(said, new RegExp(`^\\d+ ${errno}$`, 'm'));
+      await until('systemd to start it again', async () => !['0', killed].includes(await mainPid()), PATIENCE, 250);
+      await host.answers();
+      const kept = await row('demo', what);
+      assert.deepEqual([kept.limit, kept.failcnt > after.failcnt], [low, true]);
+      assert.equal((await fill('demo', what))[1], errno);
+      await host.set('demo', { [`ubc.${what}`]: null });
+      assert.deepEqual(await fill('demo', what), [MOST, 'none']);
+      assert.equal(await host.init(await host.show('demo')), init, 'without a restart');
+    });
+  }
+
+  test('a VE at its limits is suspended, comes back with more than it may have, and keeps peak and failcnt', async () => {
+    // It has 60 locks, and files up to the limit.
+    await host.exec('demo', 'systemd-run', '--quiet', '--unit=keeper', 'perl', '-e',
+      'open($l, ">", "/tmp/lock"); for (0..59) { fcntl($l, 6, pack("s s x4 q q i x4", 1, 0, 2 * $_, 1, 0)) or die } my @a; while (1) { my $f; if (open($f, "<", "/dev/null")) { push @a, $f } else { sleep 1 } }');
+    await until('the locks', async () => (await row('demo', 'numflock')).held >= 60, PATIENCE, 500);
+    await host.set('demo', { 'ubc.numfile': (await row('demo', 'numfile')).held + 100, 'ubc.numflock': '30:40' });
+    const rows = async (): Promise<Beancounter[]> => [await row('demo', 'numfile'), await row('demo', 'numflock')];
+    await until('it to be full', async () => (await row('demo', 'numfile')).failcnt > 0, PATIENCE, 500);
+    const before = await rows();
+    await host.api.operate('POST', '/v1/ves/demo/suspend', {});
+    await host.set('demo', { 'ubc.numfile': 300 });
+    await host.api.operate('POST', '/v1/ves/demo/resume', {});
+    const [files, locks] = await rows() as [Beancounter, Beancounter];
+    assert.deepEqual([files.limit, locks.barrier, locks.limit], [300, 30, 40]);
+    assert.ok(locks.held >= 60 && locks.held <= before[1]!.held, JSON.stringify([before[1], locks]));
+    assert.ok(files.held > 300 && Math.abs(files.held - before[0]!.held) < 150, JSON.stringify([before[0], files]));
+    for (const [i, now] of [files, locks].entries()) assert.ok(now.failcnt >= before[i]!.failcnt && now.maxheld >= before[i]!.maxheld, JSON.stringify([before[i], now]));
+    await host.set('demo', { 'ubc.numfile': null });
+    assert.deepEqual(await fill('demo', 'numflock'), [0, 'ENOLCK']);
+    await host.exec('demo', 'systemctl', 'stop', 'keeper');
+    await until('the locks to be gone', async () => (await row('demo', 'numflock')).held < 30, PATIENCE, 500);
+    await host.set('demo', { 'ubc.numflock': null });
     assert.equal(await host.said('demo', 'systemctl', 'is-system-running'), 'running');
   });
 }

@@ -1,7 +1,7 @@
 /** Beancounters by the manager of groups, on the real kernel: what a VE's groups count, and limits of sockets laid on with the others. */
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
-import { existsSync, mkdtempSync, rmSync } from 'node:fs';
+import { existsSync, mkdtempSync, readdirSync, rmdirSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, test } from 'node:test';
@@ -17,11 +17,13 @@ const runDir = mkdtempSync(join(tmpdir(), 'veld-ubc-'));
 const instance = 'utest';
 const resources = createResources({ instance, runDir });
 after(async () => {
-  rmSync(runDir, { recursive: true });
-  if (skip) return;
-  for (const number of resources.list()) await resources.remove(number);
-  await resources.teardown();
-  assert.equal(existsSync(`${unified}/veld-${instance}`), false);
+  if (!skip) {
+    for (const number of resources.list()) await resources.remove(number);
+    await resources.teardown();
+    assert.equal(existsSync(`${unified}/veld-${instance}`), false);
+  }
+  assert.deepEqual(readdirSync(runDir), []);
+  rmdirSync(runDir);
 });
 
 const row = (number: number, name: string): Beancounter => resources.beancounters(number, {}).find((one) => one.name === name)!;
@@ -46,7 +48,7 @@ test('without programs a VE is made all the same, its sockets not counted, and a
 });
 
 test('limits come with the groups, hold in groups below, change live, wait for a restore, and go', { skip }, async () => {
-  await resources.loadSockets();
+  await resources.loadPrograms();
   assert.deepEqual([resources.support()['ubc.numtcpsock'], resources.support()['ubc.numothersock']], [true, true]);
   resources.create(2, 100_000, resolveProperties({ 'ubc.numtcpsock': limit(4), 'pids.limit': 30 }));
   assert.equal(fill(2), 4);

@@ -1,17 +1,14 @@
 /**
- * The BPF programs that count sockets: compiled with clang where that has not been done, loaded with bpftool.
+ * The BPF programs that count sockets, loaded with bpftool.
  * They are pinned for a moment only, in a file system of our own: from then on the daemon has them open, and the groups at which they stand hold them.
  */
-import { createHash } from 'node:crypto';
-import { existsSync, mkdirSync, readFileSync, renameSync, rmdirSync, rmSync } from 'node:fs';
+import { mkdirSync, rmdirSync } from 'node:fs';
 import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
 import { closeAll, mapOf, openPinned } from '../../kernel/bpf.ts';
 import type { BpfMap } from '../../kernel/bpf.ts';
-import { installRoot } from '../../kernel/install-root.ts';
 import { detachMount } from '../../kernel/syscalls.ts';
-import { toVeldError, VeldError } from '../../lib/errors.ts';
 import { run } from '../../lib/run.ts';
+import { compilePrograms, TIMEOUT, unsupported } from './compile.ts';
 
 export const FILTERS = { ingress: 'veld_ingress', connect4: 'veld_connect4', connect6: 'veld_connect6' } as const;
 /** Programs by where they stand. */
@@ -28,42 +25,13 @@ export interface Programs {
   limits: BpfMap;
 }
 
-/** v3 of the instruction set has the atomic operations (Linux 5.12). -g: the kernel wants to know the types of what is kept with a socket. */
-const FLAGS = ['-target', 'bpf', '-mcpu=v3', '-O2', '-g', '-Wall'];
-const TIMEOUT = 60_000;
-
-/** Where the object of this version's source is, or will be: beside the bundles. */
-export function objectFile(root = installRoot()): string {
-  const hash = createHash('sha256').update(readFileSync(sourceFile())).update(FLAGS.join(' ')).digest('hex').slice(0, 16);
-  return join(root, 'dist', `sockets-${hash}.bpf.o`);
-}
-
-function sourceFile(): string {
-  return fileURLToPath(new URL('./sockets.bpf.c', import.meta.url));
-}
-
-/** Compile, unless that has been done. @returns the object @throws VeldError `property.unsupported` without clang */
-export async function compilePrograms(object = objectFile()): Promise<string> {
-  if (existsSync(object)) return object;
-  mkdirSync(join(object, '..'), { recursive: true });
-  const temporary = `${object}.${process.pid}`;
-  try {
-    await run('clang', [...FLAGS, '-c', sourceFile(), '-o', temporary], { timeout: TIMEOUT });
-    renameSync(temporary, object);
-  } catch (error) {
-    rmSync(temporary, { force: true });
-    throw unsupported('the BPF programs that count sockets could not be compiled (package clang)', error);
-  }
-  return object;
-}
-
 /**
  * Load them.
  * @param runDir a file system is mounted there for a moment
  * @throws VeldError `property.unsupported` with the reason
  */
 export async function loadPrograms(runDir: string): Promise<Programs> {
-  const object = await compilePrograms();
+  const object = await compilePrograms('sockets');
   const folder = join(runDir, 'bpf');
   forget(folder); // of a daemon that was killed here
   mkdirSync(folder, { recursive: true, mode: 0o700 });
@@ -96,9 +64,4 @@ function forget(folder: string): void {
   try {
     rmdirSync(folder);
   } catch { /* it is not there */ }
-}
-
-function unsupported(what: string, error: unknown): VeldError {
-  const { message } = toVeldError(error);
-  return new VeldError('property.unsupported', `${what}: ${message.replace(/\.$/, '').slice(0, 500)}`, { cause: error });
 }

@@ -86,6 +86,20 @@ test('sockets, terminals, locks, and what was counted before a checkpoint', () =
   assert.deepEqual([rows.numtcpsock!.enforced, rows.numtcpsock!.kept], ['BPF programs at the group', ['held', 'maxheld', 'failcnt']]);
   assert.deepEqual(numbers(rows.numothersock!), [1, 1, null, null, 0]);
   assert.deepEqual([...numbers(rows.numpty!), rows.numpty!.enforced], [2, 2, 16, 16, 0, 'max= of devpts']);
-  assert.deepEqual([rows.numflock!.held, rows.numflock!.enforced], [4, null]);
+  assert.deepEqual([rows.numflock!.held, rows.numflock!.counted, rows.numflock!.enforced], [4, 'lines of /proc/locks', null]);
   assert.deepEqual(numbers(rows.numproc!), [5, 8, null, null, 2]);
+});
+
+test('open files and file locks by programs in the kernel; without them the reason is in the row', () => {
+  const files = { held: 300, maxheld: 400, failcnt: 2, barrier: 500, limit: 500, missed: 0 };
+  const rows = read({ unified: group({}), v1: {} }, { files, flocks: { ...files, barrier: 188, limit: 206, missed: 3 }, locks: 7, before: { numfile: { maxheld: 450, failcnt: 5 } } });
+  assert.deepEqual([...numbers(rows.numfile!), rows.numfile!.enforced], [300, 450, 500, 500, 7, 'BPF programs in the kernel']);
+  assert.deepEqual([...numbers(rows.numflock!), rows.numflock!.counted], [300, 400, 188, 206, 2, 'BPF programs in the kernel']);
+  assert.match(rows.numflock!.note!, /left the programs out 3 times/);
+  assert.doesNotMatch(rows.numfile!.note!, /left the programs out/);
+  const bare = read({ unified: group({}), v1: {} }, { files: 'no BTF', flocks: 'no BTF', locks: 7 });
+  for (const [row, counted] of [[bare.numfile!, null], [bare.numflock!, 'lines of /proc/locks']] as const) {
+    assert.deepEqual([row.counted, row.enforced, row.limit], [counted, null, null]);
+    assert.match(row.note!, /Not held here: no BTF\.$/);
+  }
 });

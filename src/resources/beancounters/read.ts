@@ -5,6 +5,7 @@ import { pagesOf } from '../../spec/beancounters/pairs.ts';
 import { BEANCOUNTERS, PAGE } from '../../spec/beancounters/table.ts';
 import type { Beancounter, BeancounterRow, Kept } from '../../spec/beancounters/table.ts';
 import type { VeGroups } from '../types.ts';
+import type { OwnedCount } from './owned.ts';
 import type { Count, SocketCounts } from './sockets.ts';
 
 /** What is known of a row. What is undefined nobody keeps. Amounts in the row's unit. */
@@ -14,13 +15,20 @@ interface Amounts {
   failcnt?: number | undefined;
   /** Null: unlimited; undefined: nothing holds it. */
   limit?: number | null | undefined;
+  /** Where it is not the limit. */
+  barrier?: number | null | undefined;
+  /** What keeps it, where that is not what the table says. */
+  counted?: string | undefined;
 }
 
 /** What is not in control groups. */
 export interface Elsewhere {
   sockets?: SocketCounts | undefined;
+  /** Or in words why nobody counts. */
+  files?: OwnedCount | string | undefined;
+  flocks?: OwnedCount | string | undefined;
   ptys?: { held: number; limit: number | null } | undefined;
-  /** File locks that processes of the VE hold. */
+  /** File locks that processes of the VE hold, as /proc/locks has them. */
   locks?: number | undefined;
   /** What was counted before a checkpoint of the VE. */
   before?: Past | undefined;
@@ -35,19 +43,30 @@ export function readBeancounters(groups: VeGroups, elsewhere: Elsewhere = {}): B
   const put = (name: string, found: Amounts | undefined): void => { if (found) amounts.set(name, found); };
   put('numproc', readPids(groups.v1.pids ?? groups.unified));
   for (const [name, found] of Object.entries(groups.v1.memory === undefined ? readMemory2(groups.unified) : readMemory1(groups.v1.memory))) put(name, found);
-  const { sockets, ptys, locks } = elsewhere;
+  const { sockets, ptys, files, flocks, locks } = elsewhere;
   if (sockets) {
     put('numtcpsock', { ...sockets.tcp, limit: sockets.limits.tcp });
     put('numothersock', { ...sockets.other, limit: sockets.limits.other });
   }
   put('numpty', ptys);
-  if (locks !== undefined) put('numflock', { held: locks });
+  if (typeof files === 'object') put('numfile', files);
+  if (typeof flocks === 'object') put('numflock', flocks);
+  else if (locks !== undefined) put('numflock', { held: locks, counted: 'lines of /proc/locks' });
+  const notes: Record<string, string | undefined> = { numfile: noteOn(files), numflock: noteOn(flocks) };
   const hybrid = Object.keys(groups.v1).some((name) => !name.startsWith('name='));
-  return BEANCOUNTERS.map((row) => rowOf(row, row.name === 'dummy' ? undefined : amounts.get(row.name), hybrid ? 'hybrid' : 'v2', elsewhere.before?.[row.name]));
+  return BEANCOUNTERS.map((row) => rowOf(row, row.name === 'dummy' ? undefined : amounts.get(row.name), hybrid ? 'hybrid' : 'v2', elsewhere.before?.[row.name], notes[row.name]));
 }
 
-function rowOf(row: BeancounterRow, found: Amounts | undefined, host: 'v2' | 'hybrid', before: Past[string] | undefined): Beancounter {
-  const { name, unit, note = null } = row;
+/** What is to be said of a row here and now. */
+function noteOn(found: OwnedCount | string | undefined): string | undefined {
+  if (typeof found === 'string') return `Not held here: ${found}.`;
+  if (found === undefined || found.missed === 0) return undefined;
+  return `On this host the kernel has left the programs out ${found.missed} times (it can be interrupted everywhere: preempt=full): the number may be wrong by as many.`;
+}
+
+function rowOf(row: BeancounterRow, found: Amounts | undefined, host: 'v2' | 'hybrid', before: Past[string] | undefined, more: string | undefined): Beancounter {
+  const { name, unit } = row;
+  const note = [row.note, more].filter((text) => text !== undefined).join(' ') || null;
   // A promise that nobody makes is one of nothing; in OpenVZ's file that is a barrier of 0.
   const barrier = row.pair === 'guarantee' || row.pair === 'limit' ? 0 : null;
   if (!found) return { name, unit, held: 0, maxheld: 0, barrier, limit: null, failcnt: 0, kept: [], counted: null, enforced: null, note };
@@ -55,7 +74,7 @@ function rowOf(row: BeancounterRow, found: Amounts | undefined, host: 'v2' | 'hy
   const kept: Kept[] = ['held', ...maxheld === undefined ? [] : ['maxheld' as const], ...failcnt === undefined ? [] : ['failcnt' as const]];
   return {
     name, unit, held, maxheld: Math.max(held, maxheld ?? 0, before?.maxheld ?? 0), failcnt: (failcnt ?? 0) + (before?.failcnt ?? 0),
-    barrier: barrier ?? limit ?? null, limit: limit ?? null, kept, counted: row.counted[host] || null,
+    barrier: barrier ?? found.barrier ?? limit ?? null, limit: limit ?? null, kept, counted: found.counted ?? (row.counted[host] || null),
     enforced: limit === undefined ? null : row.held[host] || null, note,
   };
 }

@@ -8,21 +8,10 @@
  *   counted is never taken off.
  * - A connection that comes in is counted when it is established and until it is over, whether or not anybody accepts it. Over the limit nothing
  *   that is sent to a listening socket arrives: the client tries again, as with OpenVZ.
- *
- * No header is needed, and no description of the running kernel's types: what is used of linux/bpf.h is written out below, and never changes.
  */
-typedef unsigned char u8;
-typedef unsigned int u32;
-typedef unsigned long long u64;
+#include "common.bpf.h"
 
-#define SEC(name) __attribute__((section(name), used))
-#define INLINE static __attribute__((always_inline))
-
-/* Maps as libbpf reads them from the types of their members. */
-#define NUMBER(name, value) int (*name)[value]
-#define TYPE(name, type) typeof(type) *name
-
-enum { MAP_HASH = 1, MAP_CGROUP_STORAGE = 19, MAP_SK_STORAGE = 24, MAP_NO_PREALLOC = 1, STORAGE_CREATE = 1 };
+enum { STORAGE_CREATE = 1 };
 enum { AF_INET = 2, AF_INET6 = 10, STREAM = 1, PROTO_TCP = 6, PROTO_MPTCP = 262, ENOBUFS = 105 };
 enum { TCP_CLOSE = 7, TCP_LISTEN = 10 };
 enum { OP_TCP_CONNECT = 3, OP_PASSIVE_ESTABLISHED = 5, OP_STATE = 10, OP_TCP_LISTEN = 11, STATE_FLAG = 4 };
@@ -52,16 +41,11 @@ struct sock_addr {
 	struct bpf_sock *sk;
 };
 
-static void *(*map_lookup)(void *map, const void *key) = (void *)1;
 static long (*cb_flags_set)(struct sock_ops *ops, int flags) = (void *)59;
 static void *(*get_local_storage)(void *map, u64 flags) = (void *)81;
 static struct bpf_sock *(*sk_fullsock)(struct bpf_sock *sk) = (void *)95;
 static void *(*sk_storage_get)(void *map, void *sk, void *value, u64 flags) = (void *)107;
 static int (*set_retval)(int value) = (void *)187;
-
-struct counter {
-	u64 held, maxheld, failcnt;
-};
 
 /* One of each VE. `key` is where its limits are; Veld writes it before anything can be counted. */
 struct counters {
@@ -98,22 +82,6 @@ struct {
 	TYPE(key, int);
 	TYPE(value, u32);
 } veld_sockets SEC(".maps");
-
-INLINE void peak(struct counter *counter, u64 now)
-{
-	u64 known = counter->maxheld;
-	for (int i = 0; i < 16 && known < now; i++) {
-		u64 found = __sync_val_compare_and_swap(&counter->maxheld, known, now);
-		if (found == known)
-			return;
-		known = found;
-	}
-}
-
-INLINE void release(struct counter *counter)
-{
-	__sync_fetch_and_add(&counter->held, -1);
-}
 
 SEC("cgroup/sock_create")
 int veld_create(struct bpf_sock *ctx)

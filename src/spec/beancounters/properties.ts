@@ -33,4 +33,22 @@ export const BEANCOUNTER_PROPERTIES: readonly PropertyRow[] = [
     help: 'Most pseudo-terminals of the VE\'s /dev/pts, the console among them; the root of the VE can mount another one.',
     vzctl: { option: 'numpty', key: 'NUMPTY' },
   },
+  {
+    name: 'ubc.numfile',
+    type: { kind: 'pair', of: 'items', min: 0, max: ITEMS_MAX, equal: true, unlimited: true },
+    default: null,
+    change: 'live',
+    help: 'Most open files: sockets, pipes and files that are mapped, such as libraries, among them.',
+    vzctl: { option: 'numfile', key: 'NUMFILE' },
+    needs: 'BPF programs at functions of the kernel',
+  },
+  {
+    name: 'ubc.numflock',
+    type: { kind: 'pair', of: 'items', min: 0, max: ITEMS_MAX, equal: false, unlimited: true },
+    default: null,
+    change: 'live',
+    help: 'Most file locks: at the barrier more are refused. What is left of a lock when its middle is taken away is not.',
+    vzctl: { option: 'numflock', key: 'NUMFLOCK' },
+    needs: 'BPF programs at functions of the kernel',
+  },
 ];

@@ -45,6 +45,7 @@ export interface BeancounterRow {
 const NOTHING: Hosts = { v2: '', hybrid: '' };
 const both = (what: string): Hosts => ({ v2: what, hybrid: what });
 const PROGRAMS = both('BPF programs at the group');
+const IN_KERNEL = both('BPF programs in the kernel');
 const PART_OF_MEMORY = 'Part of what memory.limit holds.';
 
 /** The rows, in the file's order; `dummy` rows, which OpenVZ keeps for programs that count lines, have no name of their own. */
@@ -59,7 +60,7 @@ export const BEANCOUNTERS: readonly BeancounterRow[] = [
   { name: 'vmguarpages', unit: 'pages', rank: 'primary', pair: 'guarantee', help: 'Memory that allocations are promised.', counted: NOTHING, held: NOTHING },
   { name: 'oomguarpages', unit: 'pages', rank: 'secondary', pair: 'guarantee', help: 'Memory that is promised when the host runs out of it.', counted: { v2: 'memory.current and memory.swap.current', hybrid: 'memory.memsw.usage_in_bytes' }, held: NOTHING, note: 'Counts processes that were ended for want of memory.' },
   { name: 'numtcpsock', unit: 'items', rank: 'primary', pair: 'equal', help: 'TCP sockets.', counted: PROGRAMS, held: PROGRAMS, property: 'ubc.numtcpsock', note: 'A connection that comes in counts from being established to its end, whoever has accepted it. Over the limit what is sent to listening sockets is dropped.' },
-  { name: 'numflock', unit: 'items', rank: 'auxiliary', pair: 'both', help: 'File locks.', counted: both('lines of /proc/locks'), held: NOTHING, note: 'The kernel keeps neither peak nor refusals.' },
+  { name: 'numflock', unit: 'items', rank: 'auxiliary', pair: 'both', help: 'File locks.', counted: IN_KERNEL, held: IN_KERNEL, property: 'ubc.numflock', note: 'New ones are refused at the barrier; one for which a process has waited, and what is left of one whose middle is taken away, are not. Leases are not in it.' },
   { name: 'numpty', unit: 'items', rank: 'auxiliary', pair: 'equal', help: 'Pseudo-terminals.', counted: both('names in /dev/pts'), held: both('max= of devpts'), property: 'ubc.numpty', note: 'Held for programs, not against the root of the VE, who can mount it anew. The kernel counts neither peak nor refusals.' },
   { name: 'numsiginfo', unit: 'items', rank: 'auxiliary', pair: 'equal', help: 'Queued signals.', counted: NOTHING, held: NOTHING },
   { name: 'tcpsndbuf', unit: 'bytes', rank: 'secondary', pair: 'both', help: 'Send buffers of TCP sockets.', counted: { v2: 'memory.stat (sock)', hybrid: '' }, held: NOTHING, note: `Buffers of all sockets, of both directions, on v2; not counted on v1. ${PART_OF_MEMORY}` },
@@ -68,7 +69,7 @@ export const BEANCOUNTERS: readonly BeancounterRow[] = [
   { name: 'dgramrcvbuf', unit: 'bytes', rank: 'secondary', pair: 'both', help: 'Receive buffers of datagram sockets.', counted: NOTHING, held: NOTHING, note: 'Counted in tcpsndbuf (v2).' },
   { name: 'numothersock', unit: 'items', rank: 'primary', pair: 'equal', help: 'Sockets other than TCP.', counted: PROGRAMS, held: PROGRAMS, property: 'ubc.numothersock', note: 'Of IPv4 and IPv6: UDP, raw, ping, SCTP. Local (UNIX), netlink and packet sockets are not in it.' },
   { name: 'dcachesize', unit: 'bytes', rank: 'auxiliary', pair: 'both', help: 'Names of files that the kernel keeps in memory because they are in use.', counted: NOTHING, held: NOTHING, note: 'Counted in kmemsize.' },
-  { name: 'numfile', unit: 'items', rank: 'auxiliary', pair: 'equal', help: 'Open files.', counted: NOTHING, held: NOTHING },
+  { name: 'numfile', unit: 'items', rank: 'auxiliary', pair: 'equal', help: 'Open files.', counted: IN_KERNEL, held: IN_KERNEL, property: 'ubc.numfile', note: 'Sockets, pipes and files that are only mapped are in it. Of a file on an overlay that was mounted within the VE there are two.' },
   { name: 'dummy', unit: 'items', rank: 'auxiliary', pair: 'equal', help: 'Keeps the line.', counted: NOTHING, held: NOTHING },
   { name: 'dummy', unit: 'items', rank: 'auxiliary', pair: 'equal', help: 'Keeps the line.', counted: NOTHING, held: NOTHING },
   { name: 'dummy', unit: 'items', rank: 'auxiliary', pair: 'equal', help: 'Keeps the line.', counted: NOTHING, held: NOTHING },
