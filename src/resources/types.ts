@@ -42,7 +42,7 @@ export interface ResourceManager {
   expectMoves(milliseconds?: number): void;
   /**
    * Make the VE's groups, apply the limits, delegate the cgroup2 directory to the VE's root (the four delegation files only). Idempotent.
-   * @param restoring processes come back with sockets, files and locks that they had: none is refused before this is called once more without it
+   * @param restoring processes come back with sockets, files and locks that they had: none is refused before this is called once more without it, or `apply`
    */
   create(number: number, uidBase: number, properties: Properties, restoring?: boolean): void;
   /**

@@ -44,7 +44,11 @@ test('without programs a VE is made all the same, its sockets not counted, and a
   resources.create(1, 100_000, resolveProperties({}));
   assert.deepEqual([row(1, 'numtcpsock').counted, row(1, 'numtcpsock').enforced], [null, null]);
   assert.equal(row(1, 'numproc').counted, 'pids.current');
-  assert.throws(() => resources.apply(1, resolveProperties({ 'ubc.numtcpsock': limit(5) })), { code: 'property.unsupported' });
+  for (const name of ['ubc.numtcpsock', 'ubc.numothersock', 'ubc.numfile', 'ubc.numflock']) {
+    assert.throws(() => resources.apply(1, resolveProperties({ [name]: limit(5) })), { code: 'property.unsupported', message: /not been loaded/ });
+    assert.throws(() => resources.check(resolveProperties({ [name]: limit(5) })), { code: 'property.unsupported', message: new RegExp(`^${name} .*not been loaded`) });
+  }
+  resources.check(resolveProperties({}));
 });
 
 test('limits come with the groups, hold in groups below, change live, wait for a restore, and go', { skip }, async () => {
