@@ -5,7 +5,7 @@ import { memoryTests } from './memory-suite.ts';
 import { crashTests, rebootTests } from './power-suite.ts';
 import { upgradeTest } from './upgrade-suite.ts';
 
-const host = await bootHost({ suite: 'bookworm', nodes: true });
+const host = await bootHost({ suite: 'bookworm' });
 everydayTests(host);
 upgradeTest(host);
 rebootTests(host);

@@ -23,9 +23,6 @@ function groundOf({ machine, program, group, exec, set, show, api }: Host): Limi
 
 /** Each leaves `demo` running and without limits. */
 export function limitsTests(host: Host): void {
-  const { machine } = host;
-  const ground = groundOf(host);
-
   test('limits set while it runs are written, and seen inside', async () => {
     await host.set('demo', { 'memory.limit': '160M', 'memory.swap': '0', 'pids.limit': '80', 'cpu.limit': '20%', 'cpu.weight': '50' });
     const demo = await host.show('demo');
@@ -58,6 +55,12 @@ export function limitsTests(host: Host): void {
     await host.set('demo', { 'memory.limit': null, 'memory.swap': null, 'pids.limit': null, 'cpu.weight': null });
     assert.equal(await host.control(demo, 'memory.max'), 'max');
   });
+}
+
+/** Every limit is filled: minutes on such a machine. */
+export function fillTests(host: Host): void {
+  const { machine } = host;
+  const ground = groundOf(host);
 
   test('a VE beside it, and swap for both', async () => {
     ground.kernel = await machine.ask('uname -r');
