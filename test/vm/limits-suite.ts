@@ -153,6 +153,7 @@ export function fileTests(host: Host): void {
       await host.set('demo', { [`ubc.${what}`]: null });
       assert.deepEqual(await fill('demo', what), [MOST, 'none']);
       assert.equal(await host.init(await host.show('demo')), init, 'without a restart');
+      note({ groups: 'v2', kernel: await machine.ask('uname -r') }, FILLS.find(({ property }) => property === `ubc.${what}`)!, { state: 'held' });
     });
   }
 

@@ -6,6 +6,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { ApiError } from '../http.ts';
 import { CPU_FILLS } from './cpu-fills.ts';
+import { DISK_FILLS } from './disk-fills.ts';
 import type { LimitGround } from './ground.ts';
 import { ITEM_FILLS } from './item-fills.ts';
 import { MEMORY_FILLS } from './memory-fills.ts';
@@ -13,7 +14,6 @@ import type { Neighbour } from './neighbour.ts';
 import { askNeighbour } from './neighbour.ts';
 import { NETWORK_FILLS } from './network-fills.ts';
 import { note } from './record.ts';
-import { DISK_FILLS } from './disk-fills.ts';
 
 export interface Fill {
   property: string;
