@@ -1,77 +1,100 @@
 /**
- * How fair CPU time is divided: between VEs by their weights, and under their limits.
+ * How fair CPU time is divided, by Veld and its peers in one run: between VEs by their weights, and under their limits.
  *
- *   node bench/fair.ts [--ves 2,4,8] [--loops 2,4] [--seconds 10] [--limits 10,25,50,100,150] [--json]
+ *   node bench/fair.ts [--only veld,incus,lxc] [--rounds 3] [--ves 2,4,8] [--loops 2,4] [--seconds 10] [--limits 10,25,50,100,150] [--json FILE]
  *
  * Weights are 1:2:3:...; each VE has so many loops that do nothing but burn. Said is the largest deviation of a VE's share from its ideal one, as a part of that, in percent; for limits,
- * the deviation of what one VE alone gets. What a VE got is what the kernel has accounted to its group. Where other loads are on the machine, weights say little.
+ * the deviation of what one VE alone gets. What a VE got is what the kernel has accounted to its group. In each round all contestants take their turn, one after the other; VEs of the others are idle.
+ * Where other loads are on the machine, weights say little.
  */
-import { cpus } from 'node:os';
+import { writeFileSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
-import { buildCache } from '../test/lib/cache.ts';
-import { startInstance } from '../test/lib/instance.ts';
-import { writeGuard } from '../test/lib/guard.ts';
-import type { UsageSample, VeUsage } from '../src/ve/types.ts';
+import type { Contestant } from './contestants/types.ts';
+import { boundsTable, judgeBounds, type Bound } from './lib/bounds.ts';
+import { runCommands } from './lib/commands.ts';
+import { groupCpu, initOf } from './lib/processes.ts';
+import { insideOf, untilRunning } from './lib/ready.ts';
+import { figures, setting } from './lib/report.ts';
+import { makeSamples } from './lib/samples.ts';
+import { machineNow, namesIn, startRun, together } from './lib/together.ts';
 
-const { values } = parseArgs({ options: { ves: { type: 'string', default: '2,4,8' }, loops: { type: 'string', default: '2,4' }, seconds: { type: 'string', default: '10' }, limits: { type: 'string', default: '10,25,50,100,150' }, json: { type: 'boolean', default: false } } });
-process.env.VELD_TEST_OK ??= writeGuard();
+const { values } = parseArgs({
+  options: {
+    only: { type: 'string', default: 'veld,incus,lxc' }, rounds: { type: 'string', default: '3' }, ves: { type: 'string', default: '2,4,8' }, loops: { type: 'string', default: '2,4' },
+    seconds: { type: 'string', default: '10' }, limits: { type: 'string', default: '10,25,50,100,150' }, json: { type: 'string' },
+  },
+});
 const list = (text: string): number[] => text.split(',').filter((word) => word !== '').map(Number);
-const seconds = Number(values.seconds);
+const [rounds, seconds] = [Number(values.rounds), Number(values.seconds)];
+const crowds = list(values.ves);
+const names = namesIn(values.only);
 
-await buildCache(() => startInstance({ noTemplate: true }), (line) => process.stderr.write(`${line}\n`));
-const veld = await startInstance({});
-const rows: Record<string, string | number>[] = [];
+const BOUNDS: readonly Bound[] = [
+  { what: 'weights: at most 3 %', rows: 'weights', most: 3 },
+  { what: 'limits: at most 0.5 %', rows: 'limit', most: 0.5 },
+];
 
-/** What VEs got of CPU time in each second, in seconds. */
-async function got(names: readonly string[]): Promise<number[]> {
-  const sample = async (): Promise<Map<string, VeUsage>> => new Map((await veld.api.call<UsageSample>('GET', '/v1/usage')).ves.map((ve) => [ve.name, ve]));
+const run = startRun(40 * 60_000);
+const samples = makeSamples();
+const nameOf = (contestant: Contestant, i: number): string => `${contestant.name}-fair${i}`;
+
+/** Loops in some VEs of a contestant, as services of theirs. @returns what each VE got of CPU time in each second, in seconds */
+async function got(contestant: Contestant, ves: readonly string[], loops: number): Promise<number[]> {
+  const groups = await Promise.all(ves.map((ve) => contestant.group(ve)));
+  const inside = (script: string): Promise<unknown> => Promise.all(groups.map((group) => insideOf(initOf(group)!, ['sh', '-c', `for i in $(seq ${loops}); do ${script}; done`])));
+  await inside("systemd-run --quiet --collect --unit=burn$i timeout 300 sh -c 'while :; do :; done'");
   await sleep(1000); // loops begin one after the other
-  const before = await sample();
+  const look = (): { clock: number; used: number }[] => groups.map((group) => ({ clock: performance.now(), used: groupCpu(group) }));
+  const before = look();
   await sleep(seconds * 1000);
-  const after = await sample();
-  return names.map((name) => {
-    const [first, last] = [before.get(name)!, after.get(name)!];
-    return (last.usage!.cpuSeconds - first.usage!.cpuSeconds) / (last.clock - first.clock);
-  });
+  const after = look();
+  await inside('systemctl stop burn$i');
+  const shares = after.map(({ clock, used }, i) => (used - before[i]!.used) / (clock - before[i]!.clock) * 1000);
+  if (shares.some((share) => !(share > 0))) throw new Error(`${contestant.name}: nothing burns in one of ${ves.join(' ')}`);
+  return shares;
 }
 
-const percent = (part: number): number => Math.round(part * 1000) / 10;
+async function weigh(contestant: Contestant, ves: readonly string[], loops: number): Promise<void> {
+  for (const [i, ve] of ves.entries()) await contestant.limit(ve, { weight: 100 * (i + 1) });
+  const used = await got(contestant, ves, loops);
+  const [sum, weights] = [used.reduce((a, b) => a + b, 0), (ves.length * (ves.length + 1)) / 2];
+  const worst = Math.max(...used.map((one, i) => Math.abs(one / sum / ((i + 1) / weights) - 1)));
+  samples.add(`weights 1:2:..., ${ves.length} VEs, ${loops} loops in each: deviation, %`, contestant.name, worst * 100);
+}
 
-try {
-  const most = Math.max(...list(values.ves), 1);
-  const names = Array.from({ length: most }, (_, i) => `fair${i}`);
-  for (const name of names) await veld.createRunning(name);
-  for (const name of names) await veld.booted(name);
-  const burn = async (some: readonly string[], loops: number): Promise<void> => {
-    await Promise.all(some.map((name) => veld.exec(name, 'sh', '-c', `for i in $(seq ${loops}); do systemd-run --quiet --unit=burn$i timeout 120 sh -c 'while :; do :; done'; done`)));
-  };
-  const calm = async (some: readonly string[], loops: number): Promise<void> => {
-    await Promise.all(some.map((name) => veld.exec(name, 'sh', '-c', `for i in $(seq ${loops}); do systemctl stop burn$i; done`)));
-  };
-  for (const ves of list(values.ves)) {
-    const some = names.slice(0, ves);
-    for (const [i, name] of some.entries()) await veld.cli('set', name, `cpu.weight=${100 * (i + 1)}`);
-    for (const loops of list(values.loops)) {
-      await burn(some, loops);
-      const used = await got(some);
-      await calm(some, loops);
-      const [sum, weights] = [used.reduce((a, b) => a + b, 0), (ves * (ves + 1)) / 2];
-      const worst = Math.max(...used.map((one, i) => Math.abs(one / sum / ((i + 1) / weights) - 1)));
-      rows.push({ 'VEs with weights 1:2:...': ves, 'loops in each': loops, 'largest deviation, %': percent(worst), 'of all CPU time, %': percent(sum / cpus().length) });
+async function hold(contestant: Contestant, ve: string, limit: number): Promise<void> {
+  await contestant.limit(ve, { cpu: limit });
+  const [used] = await got(contestant, [ve], 4);
+  samples.add(`limit ${limit} %: deviation, %`, contestant.name, Math.abs(used! / (limit / 100) - 1) * 100);
+}
+
+const titles = await together(names, 'boot', run, async (contestants) => {
+  const most = Math.max(...crowds, 0);
+  for (const contestant of contestants) {
+    // Limits have a VE of their own.
+    for (let i = 0; i <= most; i++) {
+      run.signal.throwIfAborted();
+      await runCommands(contestant.commands.deploy(nameOf(contestant, i)), contestant.env);
+      await untilRunning(contestant, nameOf(contestant, i));
     }
+    run.say(`${contestant.name}: ${most + 1} VEs run`);
   }
-  const [one] = names;
-  await veld.cli('set', one!, 'cpu.weight=100');
-  for (const limit of list(values.limits)) {
-    await veld.cli('set', one!, `cpu.limit=${limit}%`);
-    await burn([one!], 4);
-    const [used] = await got([one!]);
-    await calm([one!], 4);
-    rows.push({ 'limit, %': limit, 'it got, %': percent(used!), 'deviation, %': percent(Math.abs(used! / (limit / 100) - 1)) });
+  const works: ((contestant: Contestant) => Promise<void>)[] = [
+    ...crowds.flatMap((count) => list(values.loops).map((loops) => (contestant: Contestant) => weigh(contestant, Array.from({ length: count }, (_, i) => nameOf(contestant, i)), loops))),
+    ...list(values.limits).map((limit) => (contestant: Contestant) => hold(contestant, nameOf(contestant, most), limit)),
+  ];
+  for (let round = 0; round < rounds; round++) {
+    for (const work of works) {
+      for (let turn = 0; turn < contestants.length; turn++) {
+        run.signal.throwIfAborted();
+        await work(contestants[(round + turn) % contestants.length]!);
+      }
+    }
+    run.say(`round ${round + 1} of ${rounds}`);
   }
-  if (values.json) process.stdout.write(`${JSON.stringify(rows, null, 2)}\n`);
-  else for (const row of rows) process.stdout.write(`${Object.entries(row).map(([what, figure]) => `${what} ${figure}`).join('   ')}\n`);
-} finally {
-  await veld.destroy();
-}
+});
+
+const [machine, bounds] = [machineNow(), judgeBounds(samples, BOUNDS)];
+console.log([...setting(machine, titles), `${seconds} s for each figure`, '', figures(samples, names, 'median (min-max)'), '', boundsTable(bounds, names)].join('\n'));
+if (values.json !== undefined) writeFileSync(values.json, `${JSON.stringify({ machine, titles, rows: Object.fromEntries(samples.rows()), bounds }, null, 2)}\n`);

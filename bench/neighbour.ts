@@ -1,20 +1,26 @@
 /**
- * What a VE notices of a neighbour that wants everything.
+ * What a VE notices of a neighbour that wants everything, with Veld and its peers in one run.
  *
- *   node bench/neighbour.ts [--seconds 8] [--rate 100] [--attacks burn,fork,memory,files,disk,packets] [--json]
+ *   node bench/neighbour.ts [--only veld,incus,lxc] [--rounds 3] [--seconds 8] [--rate 100] [--attacks burn,fork,memory,files,disk,packets] [--json FILE]
  *
  * A small HTTP server in one VE answers so many requests a second over one connection, each with a page that it computes; beside it another VE does its worst, for so long. Both have the
- * same weight; the first has a limit of half of the host's CPUs, so that alone it has what is its share beside the other. Said is how long an answer takes (median and 99th percentile, milliseconds),
- * alone and beside each attack, and the ratio of the 99th percentiles. Alone is measured before each attack: other loads come and go.
+ * same weight; the first has a limit of half of the host's CPUs, so that alone it has what is its share beside the other. Said is how long an answer takes (99th percentile, milliseconds),
+ * alone and beside each attack, and the ratio of both. Alone is measured before each attack: other loads come and go. In each round all contestants take their turn; VEs of the others are idle.
  */
+import { writeFileSync } from 'node:fs';
 import { Agent, request } from 'node:http';
 import { cpus } from 'node:os';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
-import { buildCache } from '../test/lib/cache.ts';
-import { startInstance } from '../test/lib/instance.ts';
-import { writeGuard } from '../test/lib/guard.ts';
 import { until } from '../test/lib/wait.ts';
+import type { Contestant } from './contestants/types.ts';
+import { boundsTable, judgeBounds, type Bound } from './lib/bounds.ts';
+import { runCommands } from './lib/commands.ts';
+import { initOf } from './lib/processes.ts';
+import { insideOf, untilRunning } from './lib/ready.ts';
+import { figures, setting } from './lib/report.ts';
+import { makeSamples } from './lib/samples.ts';
+import { machineNow, namesIn, startRun, together } from './lib/together.ts';
 
 /** Each bounded in time by timeout(1), and in number and memory by the limits of its VE. */
 const ATTACKS: Record<string, string> = {
@@ -30,12 +36,19 @@ const SERVER = `use IO::Socket; $| = 1; $s = IO::Socket::INET->new(Listen => 5, 
 while ($c = $s->accept) { while (1) { $ok = 0; while (defined($l = <$c>)) { if ($l eq "\\r\\n") { $ok = 1; last } } last unless $ok;
 $x = 0; $x += $_ * $_ % 7 for 1 .. 3000; print $c "HTTP/1.1 200 OK\\r\\nContent-Length: 5\\r\\n\\r\\n" . sprintf("%05d", $x % 100000); $c->flush } }`;
 
-const { values } = parseArgs({ options: { seconds: { type: 'string', default: '8' }, rate: { type: 'string', default: '100' }, attacks: { type: 'string', default: Object.keys(ATTACKS).join(',') }, json: { type: 'boolean', default: false } } });
-process.env.VELD_TEST_OK ??= writeGuard();
-const seconds = Number(values.seconds);
+const { values } = parseArgs({
+  options: {
+    only: { type: 'string', default: 'veld,incus,lxc' }, rounds: { type: 'string', default: '3' }, seconds: { type: 'string', default: '8' }, rate: { type: 'string', default: '100' },
+    attacks: { type: 'string', default: Object.keys(ATTACKS).join(',') }, json: { type: 'string' },
+  },
+});
+const [rounds, seconds] = [Number(values.rounds), Number(values.seconds)];
+const names = namesIn(values.only);
+const HOG = { memory: 256, processes: 1000 };
+const BOUNDS: readonly Bound[] = [{ what: 'p99 beside an attack: at most 1.2 x alone', rows: 'p99 ratio', most: 1.2 }];
 
-await buildCache(() => startInstance({ noTemplate: true }), (line) => process.stderr.write(`${line}\n`));
-const veld = await startInstance({});
+const run = startRun(40 * 60_000);
+const samples = makeSamples();
 const agent = new Agent({ keepAlive: true, maxSockets: 1 });
 
 function ask(address: string): Promise<number> {
@@ -45,8 +58,8 @@ function ask(address: string): Promise<number> {
   });
 }
 
-/** Asks at a fixed rate; a question that has to wait for the one before counts from when it was due. */
-async function latencies(address: string, time: number): Promise<number[]> {
+/** Asks at a fixed rate; a question that has to wait for the one before counts from when it was due. @returns the 99th percentile in milliseconds */
+async function p99(address: string, time: number): Promise<number> {
   const [began, all, step] = [performance.now(), [] as number[], 1000 / Number(values.rate)];
   for (let due = began; due < began + time * 1000; due += step) {
     const wait = due - performance.now();
@@ -54,35 +67,67 @@ async function latencies(address: string, time: number): Promise<number[]> {
     await ask(address);
     all.push(performance.now() - due);
   }
-  return all.sort((a, b) => a - b);
+  return all.sort((a, b) => a - b)[Math.min(all.length - 1, Math.floor(all.length * 0.99))]!;
 }
 
-const at = (sorted: readonly number[], part: number): number => Math.round(sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * part))]! * 100) / 100;
+interface Pair {
+  contestant: Contestant;
+  /** Address of the server, and of the host as the hog sees it. */
+  address: string;
+  host: string;
+  hog: string;
+}
 
-try {
-  const share = Math.max(50, cpus().length * 50);
-  await veld.createRunning('web', { 'cpu.limit': share });
-  await veld.createRunning('hog', { 'memory.limit': '256M', 'memory.swap': '0', 'pids.limit': 1000 });
-  await Promise.all(['web', 'hog'].map((ve) => veld.booted(ve)));
-  await veld.exec('web', 'systemd-run', '--quiet', 'perl', '-e', SERVER);
-  const [address] = (await veld.show('web')).addresses;
-  const gateway = (await veld.exec('hog', 'sh', '-c', "ip -4 route show default | awk '{print $3}'")).stdout.trim();
-  await until('the server', () => ask(address!).then(() => true, () => false));
-  const rows: Record<string, string | number>[] = [];
-  for (const attack of values.attacks.split(',')) {
-    const alone = await latencies(address!, seconds / 2);
-    await veld.exec('hog', 'systemd-run', '--quiet', '--collect', '--unit=attack', '-p', 'TasksMax=infinity', '-p', 'LimitNOFILE=524288', 'timeout', '-s', 'KILL', String(seconds + 3), 'sh', '-c', ATTACKS[attack]!.replace('GATEWAY', gateway));
-    await sleep(1000);
-    const beside = await latencies(address!, seconds);
-    await veld.cli('stop', 'hog', '--force');
-    await veld.cli('start', 'hog');
-    await veld.booted('hog');
-    rows.push({ attack, 'alone p50': at(alone, 0.5), 'alone p99': at(alone, 0.99), 'beside p50': at(beside, 0.5), 'beside p99': at(beside, 0.99), 'p99 ratio': Math.round(at(beside, 0.99) / at(alone, 0.99) * 100) / 100 });
-    process.stderr.write(`${attack} done\n`);
+const inside = async (contestant: Contestant, ve: string, ...command: string[]): Promise<string> => insideOf(initOf(await contestant.group(ve))!, command);
+
+async function makePair(contestant: Contestant): Promise<Pair> {
+  const [web, hog] = [`${contestant.name}-web`, `${contestant.name}-hog`];
+  for (const ve of [web, hog]) {
+    await runCommands(contestant.commands.deploy(ve), contestant.env);
+    await untilRunning(contestant, ve);
   }
-  if (values.json) process.stdout.write(`${JSON.stringify(rows, null, 2)}\n`);
-  else for (const row of rows) process.stdout.write(`${Object.entries(row).map(([what, figure]) => `${what} ${figure}`).join('   ')}\n`);
-} finally {
-  agent.destroy();
-  await veld.destroy();
+  await contestant.limit(web, { cpu: Math.max(50, cpus().length * 50) });
+  await contestant.limit(hog, HOG);
+  const { address } = await contestant.plug(web);
+  const { host } = await contestant.plug(hog);
+  await inside(contestant, web, 'systemd-run', '--quiet', 'perl', '-e', SERVER);
+  await until(`the server of ${contestant.name}`, () => ask(address).then(() => true));
+  return { contestant, address, host, hog };
 }
+
+async function attack({ contestant, address, host, hog }: Pair, what: string): Promise<void> {
+  const { name, commands, env } = contestant;
+  const alone = await p99(address, seconds / 2);
+  const script = ATTACKS[what]!.replace('GATEWAY', host);
+  // No lower limits of systemd's: those of its VE bound it.
+  await inside(contestant, hog, 'systemd-run', '--quiet', '--collect', '--unit=attack', '-p', 'TasksMax=infinity', '-p', 'LimitNOFILE=65536', 'timeout', '-s', 'KILL', String(seconds + 3), 'sh', '-c', script);
+  if ((await inside(contestant, hog, 'systemctl', 'is-active', 'attack')).trim() !== 'active') throw new Error(`${name}: the attack ${what} does not run`);
+  await sleep(1000);
+  const beside = await p99(address, seconds);
+  await runCommands([...commands.kill(hog), ...commands.start(hog)], env);
+  await untilRunning(contestant, hog);
+  await contestant.limit(hog, HOG);
+  await contestant.plug(hog);
+  samples.add(`p99 alone, before ${what}, ms`, name, alone);
+  samples.add(`p99 beside ${what}, ms`, name, beside);
+  samples.add(`p99 ratio, ${what}`, name, beside / alone);
+}
+
+const titles = await together(names, 'boot', run, async (contestants) => {
+  const pairs: Pair[] = [];
+  for (const contestant of contestants) pairs.push(await makePair(contestant));
+  for (let round = 0; round < rounds; round++) {
+    for (const what of values.attacks.split(',')) {
+      for (let turn = 0; turn < pairs.length; turn++) {
+        run.signal.throwIfAborted();
+        await attack(pairs[(round + turn) % pairs.length]!, what);
+      }
+      run.say(`round ${round + 1} of ${rounds}: ${what}`);
+    }
+  }
+});
+agent.destroy();
+
+const [machine, bounds] = [machineNow(), judgeBounds(samples, BOUNDS)];
+console.log([...setting(machine, titles), `${values.rate} requests a second, ${seconds} s beside each attack, ${seconds / 2} s alone`, '', figures(samples, names, 'median (min-max)'), '', boundsTable(bounds, names)].join('\n'));
+if (values.json !== undefined) writeFileSync(values.json, `${JSON.stringify({ machine, titles, rows: Object.fromEntries(samples.rows()), bounds }, null, 2)}\n`);

@@ -5,7 +5,7 @@ import { test } from 'node:test';
 import { defaultSettings } from '../src/lib/settings.ts';
 import { Compile } from 'typebox/compile';
 import { apiDocument, apiPage } from './api-page.ts';
-import { BEANCOUNTERS_PAGE, MIGRATION, REFERENCE, beancountersPage, generateDocs, migrationPage } from './generate-docs.ts';
+import { BEANCOUNTERS_PAGE, LIMITS, MIGRATION, REFERENCE, beancountersPage, generateDocs, limitsPage, migrationPage } from './generate-docs.ts';
 
 test('the generated reference pages say what the tables say', async () => {
   for (const [name, content] of Object.entries(await generateDocs())) {
@@ -19,6 +19,10 @@ test('the page on migration has the table of what belongs to a VE as it is now',
 
 test('the page on beancounters has their table as it is now', () => {
   assert.equal(readFileSync(BEANCOUNTERS_PAGE, 'utf8'), beancountersPage(), 'docs/explanation/beancounters.md is out of date: run node scripts/generate-docs.ts');
+});
+
+test('the page on limits has what was seen of them', () => {
+  assert.equal(readFileSync(LIMITS, 'utf8'), limitsPage(), 'docs/explanation/limits.md is out of date: run node scripts/generate-docs.ts');
 });
 
 test('settings.md names every setting, and none that does not exist', () => {

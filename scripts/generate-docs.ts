@@ -1,5 +1,6 @@
 /**
- * Writes the reference pages that are made from tables: commands, properties, errors, the API, metrics; and the table of what belongs to a VE into the page on migration.
+ * Writes the reference pages that are made from tables: commands, properties, errors, the API, metrics; and tables into three pages that explain: what belongs to a VE, beancounters, and
+ * what limits were seen to hold.
  *
  * `node scripts/generate-docs.ts` writes them; the test beside this file compares them with what the tables say now.
  */
@@ -18,6 +19,7 @@ import { capacityOf } from '../src/resources/capacity.ts';
 import { BEANCOUNTERS } from '../src/spec/beancounters/table.ts';
 import { PROPERTIES } from '../src/spec/properties.ts';
 import { apiDocument, apiPage } from './api-page.ts';
+import { limitsTable } from './limits-table.ts';
 import { head, table } from './markdown.ts';
 
 /** Where the pages lie. */
@@ -109,6 +111,14 @@ export function beancountersPage(): string {
   ])));
 }
 
+/** The page into which is written what limits were seen to hold. */
+export const LIMITS = join(import.meta.dirname, '../docs/explanation/limits.md');
+
+/** That page with the table of the record as it is now. */
+export function limitsPage(): string {
+  return pageWith(LIMITS, limitsTable());
+}
+
 /** A page with what is made for it in its place. */
 function pageWith(file: string, made: string): string {
   const [before, rest = ''] = readFileSync(file, 'utf8').split(/(?<=<!-- Made by .* -->\n\n)/);
@@ -120,5 +130,6 @@ function pageWith(file: string, made: string): string {
 if (import.meta.main) {
   writeFileSync(MIGRATION, migrationPage());
   writeFileSync(BEANCOUNTERS_PAGE, beancountersPage());
+  writeFileSync(LIMITS, limitsPage());
   for (const [name, content] of Object.entries(await generateDocs())) writeFileSync(join(REFERENCE, name), content);
 }

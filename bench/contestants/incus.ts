@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { outputOf } from '../lib/commands.ts';
 import { jsonClient } from '../lib/http.ts';
 import { pidsOf } from '../lib/processes.ts';
+import { plugIn } from '../lib/plug.ts';
 import type { Contestant } from './types.ts';
 
 const IMAGE = 'bench';
@@ -11,8 +12,9 @@ const IMAGE = 'bench';
 interface Answer<T> { metadata: T }
 interface Operation { id: string; status: string; err: string; metadata: { return?: number } | null }
 
-/** @param dir of bench/peers @param rootfs tree that its containers shall have */
-export function openIncus(dir: string, rootfs: string): Contestant {
+/** @param dir of bench/peers @param bridge link into which its containers are plugged @param rootfs tree that they shall have */
+export function openIncus(dir: string, bridge: string, rootfs: string): Contestant {
+  const group = (ve: string): Promise<string> => Promise.resolve(`/lxc.payload.${ve}`);
   const env = { INCUS_DIR: join(dir, 'incus') };
   importImage(dir, rootfs, env);
   const client = jsonClient(join(dir, 'incus/unix.socket'));
@@ -47,8 +49,17 @@ export function openIncus(dir: string, rootfs: string): Contestant {
       states: () => client.bytes('GET', '/1.0/instances?recursion=2'),
       state: async (ve) => void await client.bytes('GET', `/1.0/instances/${ve}/state`),
     },
+    async limit(ve, { weight, cpu, memory, processes }) {
+      // A percentage is a weight (at most 100), a time is a limit; there is one key for both.
+      const config = {
+        'limits.cpu.allowance': weight !== undefined ? `${weight / 10}%` : cpu && `${cpu}ms/100ms`,
+        'limits.memory': memory && `${memory}MiB`, 'limits.memory.swap': memory && 'false', 'limits.processes': processes && String(processes),
+      };
+      await client.call('PATCH', `/1.0/instances/${ve}`, { config: Object.fromEntries(Object.entries(config).filter(([, value]) => value !== undefined)) });
+    },
+    plug: async (ve) => plugIn(bridge, await group(ve)),
     daemon: () => Number(readFileSync(join(dir, 'incusd.pid'), 'utf8')),
-    group: (ve) => Promise.resolve(`/lxc.payload.${ve}`),
+    group,
     monitors: (ves) => ves.flatMap((ve) => pidsOf(`/lxc.monitor.${ve}`)),
     close: () => Promise.resolve(client.close()),
   };

@@ -2,7 +2,8 @@
 import { spawnSync } from 'node:child_process';
 import { chmodSync, chownSync, existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { outputOf } from '../lib/commands.ts';
+import { outputOf, runCommands } from '../lib/commands.ts';
+import { plugIn } from '../lib/plug.ts';
 import { pidsOf } from '../lib/processes.ts';
 import type { Contestant } from './types.ts';
 
@@ -14,6 +15,7 @@ const BASE = 'base';
 export function openLxc(dir: string, bridge: string, rootfs: string): Contestant {
   const path = join(dir, 'lxc');
   makeBase(path, bridge, rootfs);
+  const group = (ve: string): Promise<string> => Promise.resolve(`/lxc.payload.${ve}`);
   const at = (name: string): string[] => ['-P', path, '-n', name];
   return {
     name: 'lxc',
@@ -29,7 +31,20 @@ export function openLxc(dir: string, bridge: string, rootfs: string): Contestant
       limitMemory: (ve) => [['lxc-cgroup', ...at(ve), ...(existsSync('/sys/fs/cgroup/memory') ? ['memory.limit_in_bytes'] : ['memory.max']), '512M']],
       destroy: (ve) => [['lxc-destroy', ...at(ve)]],
     },
-    group: (ve) => Promise.resolve(`/lxc.payload.${ve}`),
+    async limit(ve, { weight, cpu, memory, processes }) {
+      const v1 = existsSync('/sys/fs/cgroup/memory');
+      const bytes = memory && String(memory * 2 ** 20);
+      const keys = {
+        [v1 ? 'cpu.shares' : 'cpu.weight']: weight && String(v1 ? Math.round(weight * 10.24) : weight),
+        [v1 ? 'cpu.cfs_quota_us' : 'cpu.max']: cpu && (v1 ? String(cpu * 1000) : `${cpu * 1000} 100000`),
+        [v1 ? 'memory.limit_in_bytes' : 'memory.max']: bytes,
+        [v1 ? 'memory.memsw.limit_in_bytes' : 'memory.swap.max']: v1 ? bytes : bytes && '0',
+        'pids.max': processes && String(processes),
+      };
+      for (const [key, value] of Object.entries(keys)) if (value !== undefined) await runCommands([['lxc-cgroup', ...at(ve), key, String(value)]], {});
+    },
+    plug: async (ve) => plugIn(bridge, await group(ve)),
+    group,
     monitors: (ves) => ves.flatMap((ve) => pidsOf(`/lxc.monitor.${ve}`)),
     close: () => Promise.resolve(),
   };

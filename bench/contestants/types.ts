@@ -29,6 +29,17 @@ export interface Requests {
   state(ve: string): Promise<void>;
 }
 
+/** What a VE may have, in words that all of them know; what is not given stays as it is. */
+export interface Limits {
+  /** Share of the CPUs against others, 100 by default. */
+  weight?: number;
+  /** Percent of one CPU. */
+  cpu?: number;
+  /** MiB, without swap. */
+  memory?: number;
+  processes?: number;
+}
+
 export interface Contestant {
   readonly name: ContestantName;
   /** Program and version, for the report. */
@@ -45,6 +56,10 @@ export interface Contestant {
   settle?(): Promise<void>;
   /** Pid of the daemon, where there is one. */
   readonly daemon?: () => number;
+  /** Limit a VE that runs. LXC forgets it when the VE stops. */
+  limit(ve: string, limits: Limits): Promise<void>;
+  /** Have a VE that runs reachable from the host. @returns its address, and the host's on its link */
+  plug(ve: string): Promise<{ address: string; host: string }>;
   /** Path of the VE's group in every hierarchy. */
   group(ve: string): Promise<string>;
   /** Pids of what stays on the host for these VEs, beside the daemon. */

@@ -6,7 +6,8 @@ import { TEMPLATE } from '../../test/lib/cache.ts';
 import { until } from '../../test/lib/wait.ts';
 import type { TemplateView } from '../../src/ve/types.ts';
 import { namesOf } from '../../src/network/names.ts';
-import { pidsOf } from '../lib/processes.ts';
+import { initOf, pidsOf } from '../lib/processes.ts';
+import { insideOf } from '../lib/ready.ts';
 import { jsonClient } from '../lib/http.ts';
 import { outputOf } from '../lib/commands.ts';
 import type { Contestant } from './types.ts';
@@ -28,19 +29,19 @@ export interface VeldContestant extends Contestant {
   tables(): { mounts: number; nftRules: number; nftElements: number; routes: number };
 }
 
-interface Detail { number: number }
+interface Detail { number: number; addresses: string[] }
 interface Operation { state: string; error: { message: string } | null }
 
-/** How VEs come to be: by a boot, from a warm image, or by the name that a spare gets. */
-type Deploys = 'cold' | 'warm' | 'spare';
+/** How VEs come to be: by a boot (alone, or `cold`, beside instances of the other kinds, where images and spares are made first), from a warm image, or by the name that a spare gets. */
+export type Deploys = 'boot' | 'cold' | 'warm' | 'spare';
 
-/** @param deploys of the first kind there are instances of the other kinds beside it, where images and spares are made first */
 export async function openVeld(deploys: Deploys = 'cold'): Promise<VeldContestant> {
+  const warm = deploys === 'warm' || deploys === 'spare';
   const instance = makeInstance({
     program: join(ROOT, 'dist/veldd.cjs'),
     settings: (settings) => {
       settings.log.level = 'info';
-      settings.deploy = { warm: deploys !== 'cold', spares: deploys === 'spare' ? 1 : 0 };
+      settings.deploy = { warm, spares: deploys === 'spare' ? 1 : 0 };
     },
   });
   await instance.start();
@@ -50,10 +51,11 @@ export async function openVeld(deploys: Deploys = 'cold'): Promise<VeldContestan
     const { state, error } = await client.call<Operation>(method, `${path}${path.includes('?') ? '&' : '?'}wait=1`, body);
     if (state !== 'succeeded') throw new Error(`${method} ${path}: ${state} ${error?.message ?? ''}`);
   };
-  if (deploys !== 'cold') await operate('POST', `/v1/templates/${TEMPLATE}/warm`);
+  if (warm) await operate('POST', `/v1/templates/${TEMPLATE}/warm`);
   const layers = join(instance.settings.stateDir, 'layers');
   const layer = readdirSync(layers).find((name) => /^[0-9a-f]+$/.test(name)); // its one template's one layer
   const base = `/veld-${instance.name}`;
+  const group = async (ve: string): Promise<string> => `${base}/${(await client.call<Detail>('GET', `/v1/ves/${ve}`)).number}`;
   return {
     name: 'veld',
     title: outputOf(VELD, ['--version']).trim(),
@@ -83,8 +85,16 @@ export async function openVeld(deploys: Deploys = 'cold'): Promise<VeldContestan
       states: () => client.bytes('GET', '/v1/ves?details=true'), // with usage, as Incus' answer has it
       state: async (ve) => void await client.bytes('GET', `/v1/ves/${ve}`),
     },
+    async limit(ve, { weight, cpu, memory, processes }) {
+      const changes = { 'cpu.weight': weight, 'cpu.limit': cpu, 'memory.limit': memory && `${memory}M`, 'memory.swap': memory && '0', 'pids.limit': processes };
+      await operate('PATCH', `/v1/ves/${ve}/properties`, { changes: Object.fromEntries(Object.entries(changes).filter(([, value]) => value !== undefined)) });
+    },
+    async plug(ve) {
+      const address = (await client.call<Detail>('GET', `/v1/ves/${ve}`)).addresses.find((one) => one.includes('.'))!;
+      return { address, host: /^default via (\S+)/m.exec(await insideOf(initOf(await group(ve))!, ['ip', '-4', 'route']))![1]! };
+    },
     daemon: () => instance.pid as number,
-    group: async (ve) => `${base}/${(await client.call<Detail>('GET', `/v1/ves/${ve}`)).number}`,
+    group,
     monitors: () => pidsOf(`${base}/monitors`),
     create: (ve) => operate('POST', '/v1/ves', { name: ve, template: TEMPLATE }),
     start: (ve) => operate('POST', `/v1/ves/${ve}/start`, {}),

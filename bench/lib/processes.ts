@@ -19,6 +19,13 @@ export function groupMemory(path: string): number {
   return Number(readControl(group, v1 === undefined ? 'memory.current' : 'memory.usage_in_bytes') ?? 0) - Number(cache);
 }
 
+/** Seconds of CPU time that a group has used. */
+export function groupCpu(path: string): number {
+  const v1 = hierarchies.v1.cpuacct;
+  if (v1 !== undefined) return Number(readControl(`${v1}${path}`, 'cpuacct.usage')) / 1e9;
+  return Number(/^usage_usec (\d+)/m.exec(readControl(`${hierarchies.unified}${path}`, 'cpu.stat') ?? '')?.[1]) / 1e6;
+}
+
 /** Host pid of the group's init: the process that is number 1 in its own pid namespace. */
 export function initOf(path: string): number | undefined {
   return pidsOf(path).find((pid) => /^NSpid:.*\s1$/m.test(readIf(pid, 'status')));

@@ -54,6 +54,8 @@ export interface MachineOptions {
   /** MiB. */
   memory?: number;
   cpus?: number;
+  /** Two NUMA nodes: each half of the memory and of the processors, which must be two. */
+  nodes?: boolean;
   /** Its processor, as QEMU names it; default: `qemu64`. */
   cpu?: string;
   /** Sockets of the two ends of the wire that joins eth1 to another machine's; see {@link joinedPair}. */
@@ -164,10 +166,11 @@ function makeMachine(options: MachineOptions, qemu: Qemu, image: Image, port: nu
     return overlay;
   });
   const { wire } = options;
+  const memory = options.memory ?? 2048;
   const machineId = Buffer.from(name).toString('hex').slice(0, 20).padEnd(32, '7');
   const args = [
     ...qemu.firmware, '-name', `veld-test-${name}`, '-nodefaults', '-display', 'none', '-machine', 'q35', '-accel', 'tcg,thread=multi,tb-size=512', '-cpu', options.cpu ?? 'qemu64', '-smp', String(options.cpus ?? CPUS),
-    '-m', String(options.memory ?? 2048), '-kernel', image.kernel, '-initrd', image.initrd,
+    '-m', String(memory), ...(options.nodes ? [0, 1].flatMap((i) => ['-object', `memory-backend-ram,id=node${i},size=${memory / 2}M`, '-numa', `node,nodeid=${i},cpus=${i},memdev=node${i}`]) : []), '-kernel', image.kernel, '-initrd', image.initrd,
     '-append', `console=ttyS0 root=/dev/vda rw panic=-1 no_timer_check net.ifnames=0 quiet systemd.show_status=no systemd.machine_id=${machineId} systemd.hostname=${name} ${options.append ?? ''}`,
     '-chardev', `file,id=console,path=${consoleFile},append=on`, '-serial', 'chardev:console', '-no-reboot',
     ...disks.flatMap((disk, i) => ['-drive', `file=${disk},if=none,id=disk${i},format=qcow2,cache=unsafe,discard=unmap`, '-device', `virtio-blk-pci,drive=disk${i},${PLAIN_INTERRUPTS}`]),
