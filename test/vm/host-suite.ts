@@ -188,7 +188,7 @@ export function removalTest(host: Host): void {
     await machine.run(`cd ${host.program} && ./quickstart --remove --yes`, { timeout: 300_000 });
     // (veld.slice itself is systemd's own, above those of all installations.)
     assert.equal(await machine.ask('find /sys/fs/cgroup/veld* /sys/fs/cgroup/*/veld-main -mindepth 1 -type d 2>/dev/null; ls -d /run/veld /etc/systemd/system/veld* 2>/dev/null; find /usr/local -name "*veld*"; '
-      + 'nft list tables | grep veld; ip -o link | grep vmain; ip route | grep "proto 118"; grep veld /proc/mounts | grep -v "^/dev/"; pgrep -fa "veldd|lxcfs|conmon|^sleep"; bpftool prog show | grep veld_', { allow: true }), '');
+      + 'nft list tables | grep veld; ip -o link | grep vmain; ip route | grep "proto 118"; grep veld /proc/mounts | grep -v "^/dev/"; bpftool prog show | grep veld_; pgrep -fa "veldd|lxcfs|conmon|^sleep"', { allow: true }), '');
     assert.equal(await machine.ask('ls /var/lib/veld/ves'), uuid);
     assert.equal(await machine.ask('systemctl is-system-running'), 'running');
   });

@@ -157,14 +157,16 @@ export function fileTests(host: Host): void {
     });
   }
 
-  test('a VE at its limits is suspended, comes back with more than it may have, and keeps peak and failcnt', async () => {
-    // It has 60 locks, and files up to the limit.
+  test('a VE at its limits is suspended, comes back with more than it may have, and keeps peak and failcnt', async (t) => {
+    // It has 60 locks, and files up to the limit (and not up to its own one of descriptors: criu needs one).
+    const start = await row('demo', 'numfile');
+    await host.set('demo', { 'ubc.numfile': start.held + 150 });
     await host.exec('demo', 'systemd-run', '--quiet', '--unit=keeper', 'perl', '-e',
       'open($l, ">", "/tmp/lock"); for (0..59) { fcntl($l, 6, pack("s s x4 q q i x4", 1, 0, 2 * $_, 1, 0)) or die } my @a; while (1) { my $f; if (open($f, "<", "/dev/null")) { push @a, $f } else { sleep 1 } }');
     await until('the locks', async () => (await row('demo', 'numflock')).held >= 60, PATIENCE, 500);
-    await host.set('demo', { 'ubc.numfile': (await row('demo', 'numfile')).held + 100, 'ubc.numflock': '30:40' });
+    await host.set('demo', { 'ubc.numflock': '30:40' });
     const rows = async (): Promise<Beancounter[]> => [await row('demo', 'numfile'), await row('demo', 'numflock')];
-    await until('it to be full', async () => (await row('demo', 'numfile')).failcnt > 0, PATIENCE, 500);
+    await until('it to be full', async () => (await row('demo', 'numfile')).failcnt > start.failcnt, PATIENCE, 500);
     const before = await rows();
     await host.api.operate('POST', '/v1/ves/demo/suspend', {});
     await host.set('demo', { 'ubc.numfile': 300 });
@@ -172,7 +174,8 @@ export function fileTests(host: Host): void {
     const [files, locks] = await rows() as [Beancounter, Beancounter];
     assert.deepEqual([files.limit, locks.barrier, locks.limit], [300, 30, 40]);
     assert.ok(locks.held >= 60 && locks.held <= before[1]!.held, JSON.stringify([before[1], locks]));
-    assert.ok(files.held > 300 && Math.abs(files.held - before[0]!.held) < 150, JSON.stringify([before[0], files]));
+    t.diagnostic(`numfile ${before[0]!.held} before, ${files.held} after: criu opens again what is mapped`);
+    assert.ok(files.held > 300 && files.held < 2 * before[0]!.held, JSON.stringify([before[0], files]));
     for (const [i, now] of [files, locks].entries()) assert.ok(now.failcnt >= before[i]!.failcnt && now.maxheld >= before[i]!.maxheld, JSON.stringify([before[i], now]));
     await host.set('demo', { 'ubc.numfile': null });
     assert.deepEqual(await fill('demo', 'numflock'), [0, 'ENOLCK']);
