@@ -53,7 +53,7 @@ export function checkChanges(context: VeContext, ve: VeRecord, changes: Record<s
     }
   }
   const properties = merged(ve.properties, values);
-  context.resources.check(resolveProperties(properties));
+  context.resources.check(resolveProperties(properties), Object.keys(values)); // what this host no longer holds is in the way of nothing else
   checkPorts(context, ve, properties);
   return { values, scope };
 }

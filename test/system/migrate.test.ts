@@ -1,6 +1,7 @@
 /** Live migration between two real daemons with uids, pools and templates of their own: a client stays connected, and its every answer is checked. */
 import assert from 'node:assert/strict';
-import { existsSync, readdirSync } from 'node:fs';
+import { existsSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, test } from 'node:test';
 import { makeNode, pair } from '../lib/nodes.ts';
@@ -143,6 +144,28 @@ test('what stands in the way is told beforehand, and the VE runs on', async () =
   assert.equal((await a.cli('migrate', '--take-back', 'web')).code, 52);
   assert.equal(await said(a, 'web', 'systemctl is-system-running'), 'running');
   assert.deepEqual(await names(b), []);
+});
+
+test('limits of sockets that the other node cannot count are in the way before anything is sent, of a copy, too', async (t) => {
+  const folder = mkdtempSync(join(tmpdir(), 'veld-no-bpftool-'));
+  t.after(() => rmSync(folder, { recursive: true }));
+  writeFileSync(join(folder, 'bpftool'), '#!/bin/sh\nexit 1\n', { mode: 0o755 });
+  await b.restart({ PATH: `${folder}:${process.env.PATH}` });
+  const before = b.traces();
+  await a.json('set', 'web', 'ubc.numtcpsock=200');
+  for (const how of [{ dryRun: true }, {}, { copy: true, as: 'second' }]) {
+    await assert.rejects(move(a, 'web', 'beta', how), /The other node says: ubc\.numtcpsock cannot be held( on this host)?: .*bpftool/, JSON.stringify(how));
+  }
+  assert.equal(await said(a, 'web', 'systemctl is-system-running'), 'running');
+  assert.deepEqual(await names(b), []);
+  assertSame(b.traces(), before, 'traces');
+  // What is not counted there, and is not limited, is in nobody's way.
+  await a.json('set', 'web', '--unset', 'ubc.numtcpsock');
+  assert.equal((await move(a, 'web', 'beta', { dryRun: true })).kind, 'running');
+  await b.restart();
+  await a.json('set', 'web', 'ubc.numtcpsock=200', 'ubc.numothersock=100');
+  assert.equal((await move(a, 'web', 'beta', { dryRun: true })).kind, 'running');
+  await a.json('set', 'web', '--unset', 'ubc.numtcpsock', '--unset', 'ubc.numothersock');
 });
 
 test('can be cancelled while its disk is sent: it runs on, and nothing of it is there', async () => {
