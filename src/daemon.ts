@@ -246,7 +246,7 @@ async function open(settings: Settings, log: Logger, closers: Closers, stopping:
           return { ratio, unlimited, most: settings.overcommit.memory.action === 'allow' ? Infinity : settings.overcommit.memory.ratio };
         },
         nodes: () => nodes.list(true),
-        failedVes: () => manager.list().filter(({ status }) => status === 'failed').map(({ name, lastExit }) => ({ name, reason: lastExit?.reason ?? 'unknown' })),
+        failedVes: () => manager.list().filter(({ status }) => status === 'failed').map(({ name, lastExit, notStarted }) => ({ name, reason: notStarted?.reason ?? lastExit?.reason ?? 'unknown' })),
       });
       return { checks: [...troubles.values(), ...report.checks] };
     },
@@ -260,10 +260,9 @@ async function open(settings: Settings, log: Logger, closers: Closers, stopping:
   log.info({ socket: settings.socket }, 'veldd is ready');
   await tellSystemd(log);
 
-  await manager.resumeAtBoot();
-  if (readIfExists(startedFile)?.trim() === bootId()) return;
-  await manager.startAtBoot();
-  if (!stopping()) writeFileAtomic(startedFile, `${bootId()}\n`);
+  const first = readIfExists(startedFile)?.trim() !== bootId();
+  await manager.bringUp(first);
+  if (first && !stopping()) writeFileAtomic(startedFile, `${bootId()}\n`);
 }
 
 /** Uids of other installations that run on this host. */

@@ -31,7 +31,7 @@ export function copyRecord({ store, network, resources, settings }: VeContext, {
   const others = otherInstances(settings.instance).flatMap(({ uids }) => (uids ? [{ start: uids.base, count: uids.count }] : []));
   const ve: VeRecord = {
     uuid: randomUUID(), name, template, mac: randomMac(), number: nextNumber(store), layers: [], properties: set, addresses: [], createdAt: new Date().toISOString(),
-    uidBase: isRangeFree(store, uidBase, others) ? uidBase : allocateRange(store), desired: 'stopped', ready: false, guestDirty: true, lastExit: null, suspended: null, deployed: null,
+    uidBase: isRangeFree(store, uidBase, others) ? uidBase : allocateRange(store), desired: 'stopped', ready: false, guestDirty: true, lastExit: null, suspended: null, deployed: null, notStarted: null,
   };
   ve.addresses = network.assign(ve, ves);
   network.checkPublish(ve, ves);

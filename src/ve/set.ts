@@ -12,6 +12,7 @@ import { settled } from './clean-up.ts';
 import { reload, updateVe, type VeContext } from './context.ts';
 import { announceInterfaces } from './guest-network.ts';
 import { updateGuestFiles } from './identity-files.ts';
+import { askRoom, checkRoom } from './room.ts';
 import { readRunState } from './run-folder.ts';
 import type { SetOptions, SetScope } from './types.ts';
 
@@ -30,7 +31,7 @@ export interface ParsedChanges {
 /**
  * Check changes against the table and the state of the VE, before an operation begins.
  * @param changes by name; null unsets (the default holds again)
- * @throws VeldError `property.*`, `port.taken`, `ve.not_running`
+ * @throws VeldError `property.*`, `port.taken`, `capacity.exceeded`, `ve.not_running`
  */
 export function checkChanges(context: VeContext, ve: VeRecord, changes: Record<string, unknown>, { nextStart = false, scope = 'both' }: SetOptions): ParsedChanges {
   const values: Record<string, unknown> = {};
@@ -54,6 +55,7 @@ export function checkChanges(context: VeContext, ve: VeRecord, changes: Record<s
   }
   const properties = merged(ve.properties, values);
   context.resources.check(resolveProperties(properties), Object.keys(values)); // what this host no longer holds is in the way of nothing else
+  if ('memory.limit' in values) checkRoom(context, { ...ve, properties }, resolveProperties(ve.properties)['memory.limit']);
   checkPorts(context, ve, properties);
   return { values, scope };
 }
@@ -73,6 +75,7 @@ export async function setProperties(context: VeContext, uuid: string, { values, 
   await settled(context, reload(context.store, uuid).number); // it may be rebooting itself just now
   const before = reload(context.store, uuid);
   const properties = merged(before.properties, values);
+  if ('memory.limit' in values) askRoom(context, { ...before, properties }, task, resolveProperties(before.properties)['memory.limit']);
   if (scope === 'live') {
     context.resources.apply(before.number, resolveProperties(properties), Object.keys(values));
     context.events.emit('ve.changed', { ve: uuid, data: { name: before.name, properties: Object.keys(values) } });
