@@ -94,6 +94,7 @@ export const PROPERTY_WAYS: Record<PropertyName, Way> = {
   'cpu.baseline': AS_IT_IS,
   'memory.limit': AS_IT_IS,
   'memory.swap': AS_IT_IS,
+  'memory.oom_guarantee': ['sent', ''],
   'memory.guarantee': ['sent', 'there must be cgroup v2, where it is not 0'],
   'pids.limit': AS_IT_IS,
   'io.priority': ['sent', 'its disk must know priorities'],

@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import type { Beancounter, Beancounters } from '../../src/spec/beancounters/table.ts';
+import { oomOrder } from '../lib/oom-order.ts';
 import { until } from '../lib/wait.ts';
 import { PATIENCE, type Host } from './host.ts';
 
@@ -202,5 +203,29 @@ export function guaranteeTest(host: Host): void {
     assert.ok(bare < promised - 40, `${bare} MiB without`);
     await host.said('demo', 'rm', '/root/cached');
     await host.api.operate('DELETE', '/v1/ves/greedy?force=true');
+  });
+}
+
+/** It leaves `demo` running and without limits, too. */
+export function oomOrderTest(host: Host): void {
+  const { machine, group } = host;
+
+  test('a VE within its guarantee loses nothing when all VEs together run out of memory, and who has more than its own does', async () => {
+    await host.create('small');
+    await host.booted('small');
+    const numbers = new Map([['demo', (await host.show('demo')).number], ['small', (await host.show('small')).number]]);
+    await oomOrder({
+      exec: host.exec, set: host.set, patience: PATIENCE, beancounters: (ve) => host.api.call<Beancounters>('GET', `/v1/ves/${ve}/beancounters`),
+      limitAll: async (bytes) => void await machine.ask(`echo ${bytes ?? 'max'} >${group}/memory.max`),
+      scores: async (ve) => (await machine.ask(`find ${group}/${numbers.get(ve)} -name cgroup.procs | xargs cat | while read -r p; do cat /proc/$p/oom_score_adj; done 2>/dev/null`, { allow: true })).trim().split('\n').map(Number),
+    }, 'demo', 'small');
+    assert.match(await machine.ask(`cat ${group}/${numbers.get('small')}/memory.events`), /^oom_kill [1-9]/m);
+    // Nobody in a VE gets below the place that he has.
+    await host.set('demo', { 'memory.oom_guarantee': 'unlimited' });
+    await until('the places of the other one', async () => Number(await host.said('small', 'cat', '/proc/1/oom_score_adj')) === 898, PATIENCE, 500);
+    assert.notEqual((await host.exec('small', 'sh', '-c', 'echo 0 >/proc/1/oom_score_adj')).exitCode, 0);
+    assert.equal(await host.said('small', 'cat', '/proc/1/oom_score_adj'), '898');
+    await host.set('demo', { 'memory.oom_guarantee': null });
+    await host.destroy('small');
   });
 }
