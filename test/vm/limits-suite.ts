@@ -206,6 +206,58 @@ export function guaranteeTest(host: Host): void {
   });
 }
 
+/** Swap of VEs on a host that has some: it leaves `demo` running and without limits, and the host without swap, too. */
+export function swapTest(host: Host): void {
+  const { machine } = host;
+
+  test('memory that a VE has no room for goes to swap, as far as it may; more is let in while it runs', async (t) => {
+    const MIB = 2 ** 20;
+    await machine.ask('dd if=/dev/zero of=/swapfile bs=1M count=320 status=none && chmod 600 /swapfile && mkswap -q /swapfile && swapon /swapfile', { timeout: PATIENCE });
+    const demo = await host.show('demo');
+    const swap = async (): Promise<number> => Number(await host.control(demo, 'memory.swap.current')) / MIB;
+    const events = async (key: string): Promise<number> => Number(new RegExp(`^${key} (\\d+)$`, 'm').exec(await host.control(demo, 'memory.swap.events'))![1]);
+    const state = (): Promise<string> => host.said('demo', 'systemctl', 'show', '-P', 'ActiveState', 'hold');
+    /** A process that holds 200 MiB, piece by piece, and says when it has all of them. */
+    const hold = (): Promise<string> => host.said('demo', 'sh', '-c', 'rm -f /run/held; systemctl reset-failed hold 2>/dev/null; systemd-run --quiet --unit=hold perl -e \'push @m, "x" x (1 << 20) for 1 .. 200; open $f, ">", "/run/held"; close $f; sleep 6000\'');
+    const held = async (): Promise<boolean> => (await host.exec('demo', 'test', '-e', '/run/held')).exitCode === 0;
+    try {
+      await host.set('demo', { 'memory.limit': '160M', 'memory.swap': '24M' });
+      assert.match(await host.said('demo', 'cat', '/proc/meminfo'), /^SwapTotal: +24576 kB/m);
+      await hold();
+      await until('it to be ended: there is no room for it', async () => await state() === 'failed', PATIENCE, 500);
+      assert.equal(await held(), false);
+      assert.ok(await swap() <= 24.5, `${await swap()} MiB of swap`);
+      const refused = await events('fail');
+      assert.ok(refused > 0);
+      assert.match(await host.control(demo, 'memory.events'), /^oom_kill [1-9]/m);
+      const row = (await host.json<{ rows: { name: string; limit: number; failcnt: number; enforced: string | null }[] }>('beancounters demo')).rows.find(({ name }) => name === 'swappages')!;
+      assert.deepEqual([row.limit, row.enforced], [24 * 256, 'memory.swap.max']);
+      assert.ok(row.failcnt >= refused);
+
+      await host.set('demo', { 'memory.swap': '256M' });
+      await hold();
+      await until('it to hold all of it', held, PATIENCE, 500);
+      const used = await swap();
+      t.diagnostic(`of 200 MiB and what the VE had besides ${used.toFixed(0)} MiB are in swap, ${(Number(await host.control(demo, 'memory.current')) / MIB).toFixed(0)} in memory`);
+      assert.ok(used > 30 && used <= 256, `${used} MiB of swap`);
+      assert.equal(await state(), 'active');
+      assert.ok(Number(await host.control(demo, 'memory.current')) <= 160 * MIB);
+
+      // Of a lowered limit what is above stays, and no more comes; memory that is let in again takes it back as it is used.
+      await host.set('demo', { 'memory.swap': '8M' });
+      assert.equal(await host.control(demo, 'memory.swap.max'), String(8 * MIB));
+      assert.equal(await state(), 'active');
+      await host.set('demo', { 'memory.limit': null });
+      assert.equal(await state(), 'active');
+    } finally {
+      await host.said('demo', 'sh', '-c', 'systemctl stop hold; systemctl reset-failed');
+      await host.set('demo', { 'memory.limit': null, 'memory.swap': null });
+      await machine.ask('swapoff /swapfile; rm /swapfile', { timeout: PATIENCE });
+    }
+    assert.equal(await host.said('demo', 'systemctl', 'is-system-running'), 'running');
+  });
+}
+
 /** It leaves `demo` running and without limits, too. */
 export function oomOrderTest(host: Host): void {
   const { machine, group } = host;
