@@ -22,6 +22,9 @@ const IN_GUEST_FILES = ['hostname', 'cpu.baseline', 'network.mode', 'network.add
 /** What can change in a running VE alone. */
 const LIVE: readonly string[] = [...LIMITS, ...Object.values(PROGRAM_LIMITS).flat()];
 
+/** What is in no file of a run folder, and of no concern to the network. */
+const NOT_IN_RUN_FOLDER: readonly string[] = [...LIVE, 'memory.oom_guarantee', 'description'];
+
 export interface ParsedChanges {
   /** Canonical values; undefined unsets. */
   values: Record<string, unknown>;
@@ -109,9 +112,12 @@ async function change(context: VeContext, before: VeRecord, fields: Partial<VeRe
   // What needs a restart waits for it in the files, too.
   const inFiles = names.filter((name) => IN_GUEST_FILES.includes(name));
   const now = scope === 'both' && inFiles.some((name) => findProperty(name).change === 'live');
-  task.phase('change', { before });
   task.undo('record', () => context.store.updateVe(before));
-  const after = updateVe(context.store, before.uuid, { ...fields, ...(inFiles.length > 0 && (!init || !now) && { guestDirty: true }) });
+  // Both wait for the disk together.
+  const after = context.store.transaction(() => {
+    task.phase('change', { before });
+    return updateVe(context.store, before.uuid, { ...fields, ...(inFiles.length > 0 && (!init || !now) && { guestDirty: true }) });
+  });
   if (!init || scope === 'config') return;
   task.undo('running', () => follow(context, after, before, init, now, names));
   await follow(context, before, after, init, now, names);
@@ -122,11 +128,14 @@ export async function follow(context: VeContext, before: VeRecord, after: VeReco
   const properties = resolveProperties(after.properties);
   context.resources.apply(after.number, properties, names);
   if (JSON.stringify(before.properties['ubc.numpty']) !== JSON.stringify(after.properties['ubc.numpty'])) await applyPtys(init, properties);
-  if (linksOf(context, before) !== linksOf(context, after)) {
+  // For a limit there is nothing to compare, and nothing to write.
+  const limits = names?.every((name) => NOT_IN_RUN_FOLDER.includes(name)) === true;
+  if (!limits && linksOf(context, before) !== linksOf(context, after)) {
     if (!isAlive(init)) throw new VeldError('ve.not_running', `${after.name} has just ended.`);
     await context.network.relink(before, after, init.pid);
   }
   await context.network.guard(before, after);
+  if (limits) return;
   await prepareRun(context, after);
   if (inFiles) await updateGuestFiles(context, after, properties, init);
   const own = autoLinks(context, after);
