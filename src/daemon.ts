@@ -10,7 +10,8 @@ import { runDoctor, type DoctorCheck } from './jobs/doctor.ts';
 import { isLimitSeen } from './jobs/limit-seen.ts';
 import { createLxcfsKeeper } from './jobs/lxcfs-keeper.ts';
 import { mendNetwork } from './jobs/mend-network.ts';
-import { sampledVes } from './jobs/sampled-ves.ts';
+import { createOomOrder } from './jobs/oom-order.ts';
+import { orderedVes, sampledVes } from './jobs/sampled-ves.ts';
 import { createSampler } from './jobs/sampler.ts';
 import { nameServersChanged } from './ve/name-servers.ts';
 import { currentEngine, engineManifest } from './kernel/engine.ts';
@@ -215,6 +216,10 @@ async function open(settings: Settings, log: Logger, closers: Closers, stopping:
   const sampler = createSampler({ ves: () => sampledVes(context), resources, events, log: log.child({ part: 'sampler' }), folder: join(stateDir, 'history'), alerts: settings.alerts });
   sampler.start();
   closers.push(() => sampler.close());
+  context.beforeEnd = (number) => sampler.lastLook(number);
+  const oomOrder = createOomOrder({ ves: () => orderedVes(context), samples: sampler, resources, events, log: log.child({ part: 'oom-order' }) });
+  oomOrder.start();
+  closers.push(() => oomOrder.close());
 
   const nodes = createNodes({
     settings, store, events, log: log.child({ part: 'nodes' }),
@@ -246,7 +251,7 @@ async function open(settings: Settings, log: Logger, closers: Closers, stopping:
           return { ratio, unlimited, most: settings.overcommit.memory.action === 'allow' ? Infinity : settings.overcommit.memory.ratio };
         },
         nodes: () => nodes.list(true),
-        failedVes: () => manager.list().filter(({ status }) => status === 'failed').map(({ name, lastExit }) => ({ name, reason: lastExit?.reason ?? 'unknown' })),
+        failedVes: () => manager.list().filter(({ status }) => status === 'failed').map(({ name, lastExit, notStarted }) => ({ name, reason: notStarted?.reason ?? lastExit?.reason ?? 'unknown' })),
       });
       return { checks: [...troubles.values(), ...report.checks] };
     },
@@ -260,10 +265,9 @@ async function open(settings: Settings, log: Logger, closers: Closers, stopping:
   log.info({ socket: settings.socket }, 'veldd is ready');
   await tellSystemd(log);
 
-  await manager.resumeAtBoot();
-  if (readIfExists(startedFile)?.trim() === bootId()) return;
-  await manager.startAtBoot();
-  if (!stopping()) writeFileAtomic(startedFile, `${bootId()}\n`);
+  const first = readIfExists(startedFile)?.trim() !== bootId();
+  await manager.bringUp(first);
+  if (first && !stopping()) writeFileAtomic(startedFile, `${bootId()}\n`);
 }
 
 /** Uids of other installations that run on this host. */

@@ -17,7 +17,7 @@ export function checkpointRoutes(app: Api, { deps }: RouteContext): void {
 
   app.post('/v1/ves/:ve/resume', {
     schema: { summary: 'Bring the processes of a suspended VE back', tags, params: schemas.VeParams, querystring: schemas.WaitQuery, body: schemas.NoBody,
-      response: operationAnswers('ve.not_found', 've.busy', 've.not_suspended', 'checkpoint.unusable', 'restore.failed', 'restore.unhealthy', 'engine.missing') },
+      response: operationAnswers('ve.not_found', 've.busy', 've.not_suspended', 'capacity.exceeded', 'checkpoint.unusable', 'restore.failed', 'restore.unhealthy', 'engine.missing') },
   }, (request, reply) => answerOperation(reply, operations, manager.resume(request.params.ve, request.id), request.query.wait));
 
   app.post('/v1/ves/:ve/clone', {
@@ -39,7 +39,7 @@ export function checkpointRoutes(app: Api, { deps }: RouteContext): void {
 
   app.post('/v1/restore', {
     schema: { summary: 'Make a VE from a file on the node', tags, querystring: schemas.WaitQuery, body: schemas.RestoreBody,
-      response: operationAnswers('checkpoint.file', 'checkpoint.unusable', 'name.invalid', 've.name_taken', 'template.not_found', 'address.none_free', 'address.taken', 'uid.none_free', 'restore.failed',
+      response: operationAnswers('checkpoint.file', 'checkpoint.unusable', 'capacity.exceeded', 'name.invalid', 've.name_taken', 'template.not_found', 'address.none_free', 'address.taken', 'uid.none_free', 'restore.failed',
         'restore.unhealthy', 'engine.missing') },
   }, (request, reply) => {
     request.audit = { ...request.body };
@@ -66,7 +66,7 @@ export function checkpointRoutes(app: Api, { deps }: RouteContext): void {
 
   app.post('/v1/ves/:ve/snapshots/:snapshot/restore', {
     schema: { summary: 'Make a VE what it was; what it is now is lost', tags, params: schemas.SnapshotParams, querystring: schemas.WaitQuery, body: schemas.NoBody,
-      response: operationAnswers('ve.not_found', 've.busy', 'snapshot.not_found', 'checkpoint.unusable', 'restore.failed', 'restore.unhealthy', 'engine.missing') },
+      response: operationAnswers('ve.not_found', 've.busy', 'snapshot.not_found', 'capacity.exceeded', 'checkpoint.unusable', 'restore.failed', 'restore.unhealthy', 'engine.missing') },
   }, (request, reply) => answerOperation(reply, operations, manager.rollBack(request.params.ve, request.params.snapshot, request.id), request.query.wait));
 
   app.get('/v1/ves/:ve/obstacles', {

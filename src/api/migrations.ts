@@ -11,7 +11,7 @@ export function migrationRoutes(app: Api, { deps }: RouteContext): void {
 
   app.post('/v1/ves/:ve/migrate', {
     schema: { summary: 'Move a VE to a paired node, with its processes when it runs', tags, params: schemas.VeParams, querystring: schemas.WaitQuery, body: schemas.MigrateBody,
-      response: operationAnswers('ve.not_found', 'name.invalid', 've.busy', 've.frozen', 've.name_taken', 'template.not_found', 'address.taken', 'port.taken', 'checkpoint.refused', 'checkpoint.failed', 'migration.refused', 'migration.link',
+      response: operationAnswers('ve.not_found', 'name.invalid', 've.busy', 've.frozen', 've.name_taken', 'template.not_found', 'address.taken', 'port.taken', 'checkpoint.refused', 'checkpoint.failed', 'capacity.exceeded', 'property.unsupported', 'migration.refused', 'migration.link',
         'migration.stream', 'migration.undecided', 'disk.full', 'storage.failed', 'engine.missing') },
   }, (request, reply) => {
     request.audit = { ...request.body };

@@ -203,6 +203,7 @@ const veFields = {
   lastExit: nullable(Type.Object({ code: Type.Integer(), at: time, reason: Type.String() })),
   suspendedAt: nullable(Type.String({ description: 'ISO 8601; since when its processes are on the disk' })),
   deployed: nullable(Type.Enum(['warm', 'cold'])),
+  notStarted: nullable(Type.Object({ at: time, reason: Type.String() }, { description: 'Why the daemon did not start it when it should have' })),
   health: nullable(Type.Enum(['ok', 'unverified'])),
 };
 export const Snapshots = Type.Array(Type.Object({

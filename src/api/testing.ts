@@ -238,7 +238,7 @@ function fakeVe(name: string, number: number, status: VeStatus): VeDetail {
   return {
     uuid: `00000000-0000-4000-8000-${String(number).padStart(12, '0')}`, number, name, status, template: { fingerprint: TEMPLATE.fingerprint, name: TEMPLATE.name },
     addresses: ['10.187.0.2'], mac: '02:00:00:00:00:01', uidBase: 1_000_000, pid: running ? 4242 : null, startedAt: running ? TEMPLATE.createdAt : null,
-    createdAt: TEMPLATE.createdAt, set: {}, lastExit: null, suspendedAt: null, deployed: null, health: running ? 'ok' : null, properties: resolveProperties({}), pending: [], grantedTo: null,
+    createdAt: TEMPLATE.createdAt, set: {}, lastExit: null, suspendedAt: null, deployed: null, notStarted: null, health: running ? 'ok' : null, properties: resolveProperties({}), pending: [], grantedTo: null,
     usage: running ? { cpuSeconds: 1.5, memoryBytes: 2048, tasks: 3 } : null, traffic: running ? { rxBytes: 1, txBytes: 2, rxPackets: 3, txPackets: 4 } : null, link: 'vd-101',
     links: [{ name: 'eth0', link: 'vd-101', mac: '02:00:00:00:00:01', hostMac: '02:76:65:6c:64:01', mtu: 1500, bridge: null, addresses: ['10.187.0.2'], prefixes: [], setup: 'host' }],
   };

@@ -150,7 +150,7 @@ export function ve(given: Partial<VeDetail> = {}): VeDetail {
   return {
     uuid: '6f4c3f5e-0000-4000-8000-000000000101', number: 101, name: 'web', status: 'running', template: { fingerprint: 'ab'.repeat(32), name: 'debian-12' },
     addresses: ['10.187.0.2', 'fd5e:1d00:187::2'], mac: '02:00:00:00:00:01', uidBase: 1_000_000, pid: 4711, startedAt: new Date(Date.now() - 65_000).toISOString(),
-    createdAt: '2026-11-23T12:00:00.000Z', set: { 'memory.limit': 1 << 30 }, lastExit: null, suspendedAt: null, deployed: 'cold', health: 'ok', properties: resolveProperties({ 'memory.limit': 1 << 30 }),
+    createdAt: '2026-11-23T12:00:00.000Z', set: { 'memory.limit': 1 << 30 }, lastExit: null, suspendedAt: null, deployed: 'cold', notStarted: null, health: 'ok', properties: resolveProperties({ 'memory.limit': 1 << 30 }),
     pending: [], grantedTo: null, usage: { cpuSeconds: 12.5, memoryBytes: 50 << 20, tasks: 23 }, traffic: { rxBytes: 2048, txBytes: 1024, rxPackets: 20, txPackets: 10 }, link: 'vmain-101',
     links: [{ name: 'eth0', link: 'vmain-101', mac: '02:00:00:00:00:01', hostMac: '02:76:65:6c:64:01', mtu: 1500, bridge: null, addresses: ['10.187.0.2'], prefixes: [], setup: 'host' }], ...given,
   };

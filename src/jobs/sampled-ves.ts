@@ -1,6 +1,7 @@
 /** The VEs of a node, as the sampler must know them. */
 import { resolveProperties } from '../spec/properties.ts';
 import type { VeContext } from '../ve/context.ts';
+import type { OrderedVe } from './oom-order.ts';
 import type { SampledVe } from './sampler.ts';
 
 /** All that are whole, running or not. */
@@ -8,4 +9,9 @@ export function sampledVes({ store, network }: Pick<VeContext, 'store' | 'networ
   return store.listVes().filter(({ ready }) => ready).map((ve) => ({
     uuid: ve.uuid, number: ve.number, name: ve.name, links: network.plan(ve).links.map(({ link }) => link), memoryLimit: resolveProperties(ve.properties)['memory.limit'],
   }));
+}
+
+/** And what the order of their processes must know (oom-order.ts). */
+export function orderedVes({ store }: Pick<VeContext, 'store'>): OrderedVe[] {
+  return store.listVes().filter(({ ready }) => ready).map(({ uuid, number, name, properties }) => ({ uuid, number, name, oomGuarantee: resolveProperties(properties)['memory.oom_guarantee'] }));
 }

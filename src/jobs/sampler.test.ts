@@ -146,6 +146,37 @@ test('an OOM kill is an event of the VE, and in the log', () => {
   sampler.close();
 });
 
+test('kills of a VE that ends before the next look, or that were still gathered, are told of when it ends', () => {
+  const { clock, ves, events, make, use, stop } = bench('end');
+  ves.push(VE, { ...VE, uuid: 'uuid-2', number: 102, name: 'short' });
+  use(101, 1);
+  const sampler = make();
+  sampler.tick();
+  clock.now += 1;
+  const counts = (): unknown[] => events.filter(({ type }) => type === 've.oom_killed').map(({ data }) => `${String(data?.name)} ${String(data?.count)}`);
+  use(101, 1.5, 1);
+  sampler.tick();
+  use(101, 1.6, 4);
+  clock.now += 1;
+  sampler.tick();
+  assert.deepEqual(counts(), ['web 1'], 'three are gathered');
+  use(101, 1.7, 5);
+  sampler.lastLook(101);
+  assert.deepEqual(counts(), ['web 1', 'web 4']);
+  // Its groups are not gone at once.
+  clock.now += 1;
+  sampler.tick();
+  stop(101);
+  sampler.tick();
+  use(102, 0.3, 1); // began and ended between two looks
+  sampler.lastLook(102);
+  sampler.tick();
+  stop(102);
+  sampler.lastLook(103);
+  assert.deepEqual(counts(), ['web 1', 'web 4', 'short 1']);
+  sampler.close();
+});
+
 test('what cannot be read or written is said once, and tried again', () => {
   const { clock, ves, lines, make, use, folder } = bench('fail');
   ves.push(VE);

@@ -53,6 +53,8 @@ export interface SamplerOptions {
 export interface Sampler extends SampleReader {
   /** Take samples now. @returns whether there is any reason to take more */
   tick(): boolean;
+  /** The groups of a VE are about to go, with what they have counted since the last look at them. @param number of the VE */
+  lastLook(number: number): void;
   start(): void;
   /** Writes what is unwritten. */
   close(): void;
@@ -225,6 +227,18 @@ export function createSampler({ ves, resources, events, log, folder, alerts: thr
 
   return {
     tick,
+    lastLook(number) {
+      guarded(() => {
+        const at = now();
+        if (!known.has(number)) refresh(at);
+        const ve = known.get(number);
+        if (!ve) return;
+        if (!appeared.has(number)) appeared.set(number, clock());
+        const one = watched.get(ve.uuid) ?? watch(ve, at);
+        sample(one, at, allLinkCounters());
+        say(ve, one.alerts.end());
+      });
+    },
     last: (uuid) => watched.get(uuid)?.last,
     history(uuid, span) {
       return (watched.get(uuid)?.history ?? createHistory(fileOf(uuid), now())).points(span, now());

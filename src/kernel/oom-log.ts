@@ -1,4 +1,4 @@
-/** Whom the kernel killed for want of memory, as its log says: `oom-kill:constraint=CONSTRAINT_MEMCG,...,task_memcg=/veld-main/101,task=stress,pid=4711,uid=165536`. */
+/** Whom the kernel killed for want of memory, as its log says: `oom-kill:constraint=CONSTRAINT_MEMCG,...,oom_memcg=/veld-main/101,task_memcg=/veld-main/101,task=stress,pid=4711,uid=165536`. */
 import { closeSync, constants, openSync, readSync } from 'node:fs';
 
 export interface OomVictim {
@@ -6,6 +6,8 @@ export interface OomVictim {
   pid: number;
   /** Name that the process had given itself, at most 15 bytes: hostile text. */
   name: string;
+  /** What had no memory left: the group that was asked about, or one in it; one above that; the host. */
+  ranOut: 'own' | 'group' | 'host';
 }
 
 /** Lines of the log that are looked at, the newest count. */
@@ -25,8 +27,11 @@ export function victimsIn(lines: Iterable<string>, group: string, count: number)
   const found: OomVictim[] = [];
   for (const line of lines) {
     // The name is whatever the process likes, commas included: what comes behind it is matched from the end.
-    const match = /oom-kill:constraint=.*,task_memcg=([^,]*),task=(.*),pid=(\d+),uid=\d+$/.exec(line);
-    if (match && (match[1] === group || match[1]!.startsWith(`${group}/`))) found.push({ pid: Number(match[3]), name: match[2]! });
+    const match = /oom-kill:constraint=.*?,(?:oom_memcg=([^,]*)|global_oom),task_memcg=([^,]*),task=(.*),pid=(\d+),uid=\d+$/.exec(line);
+    if (!match) continue;
+    const [, short, where, name, pid] = match;
+    const within = (path: string): boolean => path === group || path.startsWith(`${group}/`);
+    if (within(where!)) found.push({ pid: Number(pid), name: name!, ranOut: short === undefined ? 'host' : within(short) ? 'own' : 'group' });
   }
   return found.slice(-Math.max(1, count));
 }

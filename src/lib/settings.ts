@@ -65,7 +65,7 @@ export interface Settings {
     address: string;
   };
   overcommit: {
-    /** What to do when the memory limits of VEs that run are more than `ratio` times the memory of the host: at create, start and set. */
+    /** What to do when the memory limits of VEs that run are more than `ratio` times the memory of the host: whenever one is made, comes to run, or gets a higher limit. */
     memory: { ratio: number; action: 'refuse' | 'warn' | 'allow' };
   };
   alerts: {

@@ -35,6 +35,7 @@ export const RECORDS: { ves: Fields<VeRecord, Arrival>; snapshots: Fields<Snapsh
     lastExit: ['stays', 'the end of a boot that the other node has not seen'],
     suspended: ['made there', 'since when it is there; the engine is that which was sent'],
     deployed: ['stays', 'a figure of the node that made it'],
+    notStarted: ['stays', 'what stood in the way on the other node'],
   },
   snapshots: {
     id: ['sent', 'must be free there'],
@@ -93,6 +94,7 @@ export const PROPERTY_WAYS: Record<PropertyName, Way> = {
   'cpu.baseline': AS_IT_IS,
   'memory.limit': AS_IT_IS,
   'memory.swap': AS_IT_IS,
+  'memory.oom_guarantee': ['sent', ''],
   'memory.guarantee': ['sent', 'there must be cgroup v2, where it is not 0'],
   'pids.limit': AS_IT_IS,
   'io.priority': ['sent', 'its disk must know priorities'],

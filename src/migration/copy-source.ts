@@ -68,5 +68,5 @@ export async function copyAway(context: VeContext, peers: Peers, uuid: string, r
 
 /** The task of a part that is done as a whole, and after which a cancel may come all the same: the VE goes on by then. */
 function whole(task: Task): Task {
-  return { id: task.id, signal: new AbortController().signal, progress: (percent, message) => task.progress(35 + percent / 20, message), undo() {}, phase: (phase, data) => task.phase(phase, data), commit() {} };
+  return { id: task.id, signal: new AbortController().signal, progress: (percent, message) => task.progress(35 + percent / 20, message), undo() {}, warn: (text) => task.warn(text), phase: (phase, data) => task.phase(phase, data), commit() {} };
 }

@@ -12,6 +12,7 @@ import type { VeRecord } from '../store/types.ts';
 import { arrivalRecord } from '../ve/arrive.ts';
 import { checkNotFreshCopy, copyRecord } from '../ve/arrive-copy.ts';
 import type { VeContext } from '../ve/context.ts';
+import { checkRoom } from '../ve/room.ts';
 import { bootedBaseline, readRunState } from '../ve/run-folder.ts';
 import { checkSuspendable, obstaclesOf } from '../ve/suspend.ts';
 import { checkForm, shownNumber } from './forms.ts';
@@ -70,6 +71,8 @@ export function checkOffer(context: VeContext, offer: Offer): { ve: VeRecord; te
   const template = store.findTemplate(offer.ve.template);
   if (template && template.layers.length !== offer.templateLayers) refuse(`The template ${template.name} on that node has ${template.layers.length} layers, and here ${offer.templateLayers}.`);
   if (!template && offer.templateLayers !== 1) refuse(`The template ${offer.template.name} is not on that node, and cannot be sent.`, 'Import it there first.');
+  const crowded = offer.kind === 'running' ? checkRoom(context, ve) : undefined;
+  if (crowded !== undefined) notes.push(`On that node: ${crowded}`);
   const { bavail, bsize } = statfsSync(settings.stateDir);
   const states = offer.snapshots.reduce((sum, { memory }) => sum + memory, offer.needs?.memory ?? 0);
   const wanted = offer.disk + states + (template ? 0 : offer.template.size) + LEFT.disk;

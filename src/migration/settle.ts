@@ -9,6 +9,7 @@ import type { Handover, OperationRecord, VeRecord } from '../store/types.ts';
 import { reload, updateVe, type VeContext } from '../ve/context.ts';
 import { removeVe } from '../ve/destroy.ts';
 import { resumeVe } from '../ve/resume.ts';
+import { keepRoom } from '../ve/room.ts';
 import { readRunState } from '../ve/run-folder.ts';
 import { startVe } from '../ve/start.ts';
 import { FrameStream } from './frames.ts';
@@ -61,8 +62,12 @@ export async function departed(context: VeContext, ve: VeRecord, id: string): Pr
 export async function takeBack(context: VeContext, { id, ve, kind }: Handover, task: Task): Promise<void> {
   context.store.deleteHandover(id, 'source');
   if (kind !== 'running') return;
-  const { suspended, number, properties } = reload(context.store, ve);
-  if (suspended) await resumeVe(context, ve, task);
+  const record = reload(context.store, ve);
+  const { suspended, number, properties } = record;
+  if (suspended) {
+    keepRoom(context, record, task); // it ran here
+    await resumeVe(context, ve, task);
+  }
   // Its memory went with the power of this host, and when that booted it was not known whether it may start.
   else if (!readRunState(context.settings, number).init && resolveProperties(properties)['boot.start']) await startVe(context, ve, task);
 }

@@ -138,7 +138,7 @@ export function createOperations(parts: { store: Store; events: EventBus; log: P
       // Cancelled in the last moment: what can be undone is. Where there is nothing to undo the work is simply done.
       if (undo.size > 0) signal.throwIfAborted();
       undo.drop();
-      return { state: 'succeeded', result: result ?? null, error: null, keepJournal: false };
+      return { state: 'succeeded', result: state.warnings.length > 0 ? { ...result as object | undefined, warnings: [...state.warnings] } : result ?? null, error: null, keepJournal: false };
     } catch (thrown) {
       const cancelled = signal.aborted && !state.committed;
       const failures = await undo.run((failure, again) => logUndo(entry, failure, again));
@@ -210,7 +210,7 @@ export function createOperations(parts: { store: Store; events: EventBus; log: P
       const { unlock, turn } = record.ve === null ? { unlock: (): void => {}, turn: Promise.resolve() } : locks.take(record.ve, record);
       const controller = new AbortController();
       const state: TaskState = {
-        id: record.id, kind: record.kind, ve: record.ve, signal: controller.signal, undo: createUndoStack(),
+        id: record.id, kind: record.kind, ve: record.ve, signal: controller.signal, undo: createUndoStack(), warnings: [],
         journal: request.journal ?? true, committed: false, journaled: false, ended: false,
       };
       const entry: Running = { record, state, controller, listeners: new Set(), unlock, timer: undefined, writtenAt: performance.now() };

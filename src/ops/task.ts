@@ -12,6 +12,8 @@ export interface TaskState {
   readonly ve: string | null;
   readonly signal: AbortSignal;
   readonly undo: UndoStack;
+  /** What `task.warn` was told. */
+  readonly warnings: string[];
   /** Whether phases go to the journal. */
   readonly journal: boolean;
   committed: boolean;
@@ -42,6 +44,9 @@ export function createTask(state: TaskState, on: { progress: (percent: number, m
       if (state.ended) return;
       const line = message.replaceAll(/[\p{Cc}\u2028\u2029]+/gu, ' ').trim().slice(0, MAX_MESSAGE);
       on.progress(Number.isFinite(percent) ? Math.min(100, Math.max(0, Math.round(percent))) : 0, line);
+    },
+    warn(text) {
+      if (!state.warnings.includes(text)) state.warnings.push(text);
     },
     undo(name, step) {
       mustRun(`undo step ${name}`);

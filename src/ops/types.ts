@@ -8,6 +8,8 @@ export interface Task {
   readonly signal: AbortSignal;
   /** Tell how far the work is. @param percent 0 to 100 @param message what is being done, one phrase */
   progress(percent: number, message: string): void;
+  /** What whoever asked for it should be told although it is done: `warnings` of the result. */
+  warn(text: string): void;
   /**
    * Register how to undo the step just done (or about to be done). On failure the steps run in reverse order. A step must bear to be
    * run twice (a failed one is tried again), and must not use `signal`, which is aborted when a cancel is undone.

@@ -13,6 +13,7 @@ import { promiseUpwards } from './guarantee.ts';
 import { lineOf } from './io.ts';
 import { planLimits, sameLimit } from './limits.ts';
 import { createResources } from './resources.ts';
+import { resolveProperties } from '../spec/properties.ts';
 import type { Properties } from '../spec/types.ts';
 import type { VeGroups } from './types.ts';
 
@@ -122,6 +123,19 @@ test('a limit without its controller is refused in words, its default is not', (
   for (const [name, value] of Object.entries({ 'cpu.weight': 99, 'cpu.limit': 10, 'cpu.count': 2, 'cpu.mask': '1', 'cpu.nodes': '0', 'memory.limit': MiB, 'memory.swap': 0, 'memory.guarantee': MiB, 'pids.limit': 9, 'io.priority': 5, 'io.limit': MiB, 'io.iops': 100 })) {
     assert.throws(() => planLimits(groups, { ...FREE, [name]: value }, HOST), { code: 'property.unsupported', message: new RegExp(`^${name} cannot be held`) });
   }
+});
+
+test('what this host cannot hold is refused before there is a group, what nobody counts among it; what does not change is not asked about', real, () => {
+  const all = resolveProperties({});
+  for (const name of ['ubc.numtcpsock', 'ubc.numothersock', 'ubc.numfile', 'ubc.numflock'] as const) {
+    const asked = { ...all, [name]: { barrier: 5, limit: 5 } };
+    assert.throws(() => resources.check(asked), { code: 'property.unsupported', message: new RegExp(`^${name} cannot be held on this host: .*not been loaded`) });
+    assert.throws(() => resources.check(asked, ['description', name]), { code: 'property.unsupported' });
+    resources.check(asked, ['memory.limit', 'description']);
+  }
+  resources.check(all);
+  assert.throws(() => resources.check({ ...all, 'cpu.count': 9999 }), { code: 'property.invalid' });
+  resources.check({ ...all, 'cpu.count': 9999 }, ['pids.limit']);
 });
 
 test('reading back: pages are rounded, anything else is a mismatch', () => {

@@ -161,13 +161,13 @@ export function createResources(options: ResourcesOptions): ResourceManager {
 
     apply: (number, properties, changed) => apply(number, properties, changed),
 
-    check(properties) {
+    check(properties, changed) {
       const monitors = groupsOf(layout, MONITORS); // has what a VE's group has
-      if (existsSync(monitors.unified)) planLimits(monitors, properties, hostFor(0));
+      if (existsSync(monitors.unified)) planLimits(monitors, properties, hostFor(0), readControl, changed);
       for (const [what, names] of entriesOf(PROGRAM_LIMITS)) {
         const held = counters[what].support();
-        const asked = names.find((name) => properties[name] !== null);
-        if (asked !== undefined && held !== true) throw new VeldError('property.unsupported', `${asked} cannot be held on this host: ${held}.`);
+        const asked = names.find((name) => (changed?.includes(name) ?? true) && properties[name] !== null);
+        if (asked !== undefined && held !== true) throw new VeldError('property.unsupported', `${asked} cannot be held on this host: ${held}.`, { details: { property: asked } });
       }
     },
 

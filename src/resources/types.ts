@@ -51,8 +51,12 @@ export interface ResourceManager {
    * @throws VeldError `property.unsupported` when the kernel cannot hold one, `property.invalid` for what the host has not, `property.not_live` when the VE holds more
    */
   apply(number: number, properties: Properties, changed?: readonly string[]): void;
-  /** See whether this host could hold such limits. @throws VeldError `property.unsupported`, `property.invalid` for what it has not */
-  check(properties: Properties): void;
+  /**
+   * See whether this host could hold such limits, those of sockets among them.
+   * @param changed only the limits that belong together with these properties; default all
+   * @throws VeldError `property.unsupported`, `property.invalid` for what it has not
+   */
+  check(properties: Properties, changed?: readonly string[]): void;
   /** Which properties this host can hold, and why not. */
   support(): Record<string, true | string>;
   usage(number: number): Usage | undefined;

@@ -17,6 +17,8 @@ test('VSwap samples: pages, sizes with a suffix, and numbers that mean no limit'
   assert.deepEqual(parse('PHYSPAGES="0:256M"\nSWAPPAGES="0:512M"\nPRIVVMPAGES="unlimited"\nCPULIMIT=25 # percent\n').properties, { 'memory.limit': 256 << 20, 'memory.swap': 512 << 20, 'cpu.limit': 25 });
   assert.deepEqual(parse('PHYSPAGES="65536:65536"\nPRIVVMPAGES="9223372036854775807"').properties, { 'memory.limit': 256 << 20 });
   assert.deepEqual(parse('PHYSPAGES="2147483647"\nNUMPROC=unlimited\nCPULIMIT="0"\nSWAPPAGES=\'0:9223372036854775807\'').properties, { 'pids.limit': null });
+  assert.deepEqual(parse('OOMGUARPAGES="26112:unlimited"').properties, { 'memory.oom_guarantee': 102 << 20 });
+  assert.deepEqual(parse('OOMGUARPAGES="unlimited"').properties, { 'memory.oom_guarantee': null });
   assert.deepEqual(parse('CPUUNITS="8"').properties, { 'cpu.weight': 1 });
 });
 

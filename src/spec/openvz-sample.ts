@@ -30,6 +30,8 @@ const KEYS: Record<string, (value: string, all: ReadonlyMap<string, string>) => 
   // Where memory in use is not limited itself, what may be allocated is.
   PRIVVMPAGES: (value, all) => (all.has('PHYSPAGES') && limitOf(all.get('PHYSPAGES')!, PAGE) !== null ? undefined : memory(limitOf(value, PAGE))),
   SWAPPAGES: (value) => (limitOf(value, PAGE) === null ? undefined : ['memory.swap', String(limitOf(value, PAGE))]),
+  // A guarantee is its barrier.
+  OOMGUARPAGES: (value) => ['memory.oom_guarantee', String(limitOf(value.split(':')[0]!, PAGE) ?? 'unlimited')],
   NUMPROC: (value) => ['pids.limit', String(limitOf(value) ?? 'unlimited')],
   ONBOOT: (value) => ['boot.start', value],
 };

@@ -91,6 +91,14 @@ export const RESOURCE_PROPERTIES: readonly PropertyRow[] = [
     needs: 'the memory controller on cgroup v2',
   },
   {
+    name: 'memory.oom_guarantee',
+    type: { kind: 'bytes', min: 0, unlimited: true },
+    default: 0,
+    change: 'live',
+    help: 'When the host runs out of memory no process of the VE is ended while it uses no more than this (memory and swap, page cache apart) and another VE uses more than is guaranteed to that; `unlimited`: whatever it uses.',
+    vzctl: { option: 'oomguarpages', key: 'OOMGUARPAGES' },
+  },
+  {
     name: 'pids.limit',
     // 4096 is about thirty times what a LAMP server runs, and a fork bomb of that size (16 KiB of kernel stack each, and a few
     // pages more) costs the host some 150 MB, not its life. Podman gives 2048, systemd-nspawn 16384. It changes live.

@@ -72,6 +72,8 @@ export interface Properties {
   'memory.swap': number | null;
   /** Bytes. */
   'memory.guarantee': number;
+  /** Bytes; null: all that it uses. */
+  'memory.oom_guarantee': number | null;
   'pids.limit': number | null;
   /** 0 to 7. */
   'io.priority': number;

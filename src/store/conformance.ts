@@ -15,7 +15,7 @@ export function sampleVe(n: number, changes: Partial<VeRecord> = {}): VeRecord {
   return {
     uuid: `00000000-0000-4000-8000-${String(n).padStart(12, '0')}`, number: 100 + n, name: `ve${n}`, template: 'a'.repeat(64), layers: [],
     uidBase: n * 65_536, properties: { 'cpu.limit': null, 'network.dns': ['10.0.0.1'] }, addresses: ['10.0.0.9', 'fd00::9'],
-    mac: '02:00:00:00:00:01', desired: 'stopped', ready: true, guestDirty: false, createdAt: NOW, lastExit: null, suspended: null, deployed: null, ...changes,
+    mac: '02:00:00:00:00:01', desired: 'stopped', ready: true, guestDirty: false, createdAt: NOW, lastExit: null, suspended: null, deployed: null, notStarted: null, ...changes,
   };
 }
 
@@ -60,7 +60,7 @@ export function storeConformance(name: string, open: () => Store): void {
 
     test('keeps VEs as they are', (store) => {
       for (const id of ['low', 'high']) store.insertLayer(sampleLayer(id));
-      const ve = sampleVe(1, { layers: [{ id: 'low', uidBase: 0 }, { id: 'high', uidBase: 65_536 }], lastExit: { code: 130, at: NOW, reason: 'poweroff' }, suspended: { at: NOW, engine: 'e'.repeat(64) } });
+      const ve = sampleVe(1, { notStarted: { at: NOW, reason: 'no room' }, layers: [{ id: 'low', uidBase: 0 }, { id: 'high', uidBase: 65_536 }], lastExit: { code: 130, at: NOW, reason: 'poweroff' }, suspended: { at: NOW, engine: 'e'.repeat(64) } });
       store.insertVe(ve);
       store.insertVe(sampleVe(2, { number: 50 }));
       for (const found of [store.veByUuid(ve.uuid), store.veByName('ve1'), store.veByNumber(101)]) assert.deepEqual(found, ve);

@@ -88,6 +88,7 @@ export const MIGRATIONS: readonly Migration[] = [
     PRIMARY KEY (id, role)
   ) STRICT, WITHOUT ROWID;
   `,
+  'ALTER TABLE ves ADD COLUMN not_started TEXT;',
 ];
 
 /**

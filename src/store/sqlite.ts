@@ -53,18 +53,18 @@ function ves(db: Connection): Pick<Store, 'insertVe' | 'updateVe' | 'deleteVe' |
   const values = (ve: VeRecord) => [
     ve.name, ve.template, ve.uidBase, JSON.stringify(ve.properties), JSON.stringify(ve.addresses), ve.mac, ve.desired, Number(ve.ready),
     Number(ve.guestDirty), ve.createdAt, ve.lastExit && JSON.stringify(ve.lastExit), ve.suspended && JSON.stringify(ve.suspended),
-    ve.deployed, ve.uuid, ve.number,
+    ve.deployed, ve.notStarted && JSON.stringify(ve.notStarted), ve.uuid, ve.number,
   ];
   const one = (row: Row | undefined): VeRecord | undefined => row && veOf(row);
   return {
     insertVe: (ve) => db.transaction(() => {
       nameConflicts(ve, () => db.run(`INSERT INTO ves (name, template, uid_base, properties, addresses, mac, desired, ready, guest_dirty,
-        created_at, last_exit, suspended, deployed, uuid, number) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`, ...values(ve)));
+        created_at, last_exit, suspended, deployed, not_started, uuid, number) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`, ...values(ve)));
       setLayers(db, 've_layers', 've', ve.uuid, ve.layers);
     }),
     updateVe: (ve) => db.transaction(() => {
       const { changes } = nameConflicts(ve, () => db.run(`UPDATE ves SET name = ?, template = ?, uid_base = ?, properties = ?, addresses = ?,
-        mac = ?, desired = ?, ready = ?, guest_dirty = ?, created_at = ?, last_exit = ?, suspended = ?, deployed = ? WHERE uuid = ? AND number = ?`, ...values(ve)));
+        mac = ?, desired = ?, ready = ?, guest_dirty = ?, created_at = ?, last_exit = ?, suspended = ?, deployed = ?, not_started = ? WHERE uuid = ? AND number = ?`, ...values(ve)));
       if (changes === 0) throw new VeldError('ve.not_found', `There is no VE with UUID ${ve.uuid} and number ${ve.number}.`);
       setLayers(db, 've_layers', 've', ve.uuid, ve.layers);
     }),
@@ -229,7 +229,7 @@ function veOf(row: Row): VeRecord {
     uuid: row.uuid, number: row.number, name: row.name, template: row.template, layers: parse(row.layers), uidBase: row.uid_base,
     properties: parse(row.properties), addresses: parse(row.addresses), mac: row.mac, desired: row.desired, ready: row.ready === 1,
     guestDirty: row.guest_dirty === 1, createdAt: row.created_at, lastExit: row.last_exit === null ? null : parse(row.last_exit),
-    suspended: row.suspended === null ? null : parse(row.suspended), deployed: row.deployed,
+    suspended: row.suspended === null ? null : parse(row.suspended), deployed: row.deployed, notStarted: row.not_started === null ? null : parse(row.not_started),
   } as VeRecord;
 }
 

@@ -44,6 +44,8 @@ export interface VeRecord {
   suspended: Suspension | null;
   /** How it first came to run: from a warm image of its template, or by a boot; null while it never has, and for clones. */
   deployed: 'warm' | 'cold' | null;
+  /** Why the daemon did not start it when it should have, as at a boot of the host; null once it has run, or was stopped. */
+  notStarted: { at: string; reason: string } | null;
 }
 
 export interface Suspension {

@@ -14,6 +14,7 @@ import { reserveVe } from './create.ts';
 import { dropUnusedLayers } from './layers.ts';
 import { personalise } from './personalise.ts';
 import { bringBack } from './resume.ts';
+import { askRoom } from './room.ts';
 import { removeVe } from './destroy.ts';
 import { createSnapshot, deleteSnapshot } from './snapshot.ts';
 import { checkSuspendable, suspendNow } from './suspend.ts';
@@ -109,6 +110,7 @@ export async function restoreVe(context: VeContext, request: RestoreRequest, tas
   layers.push(...made);
   const ve = reserve(context, request, contents, layers);
   task.undo('ve', () => (store.veByUuid(ve.uuid) ? removeVe(context, ve) : undefined));
+  askRoom(context, ve, task);
   await volumes.createVolume(ve.uuid, ve.uidBase);
   const moved = request.name !== undefined && request.name !== contents.name;
   if (moved) await volumes.seedVolume(ve.uuid, ve.uidBase, [{ path: '/etc/machine-id', content: `${ve.uuid.replaceAll('-', '')}\n`, mode: 0o444 }]);

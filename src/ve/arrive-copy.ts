@@ -21,15 +21,17 @@ import { allocateRange, isRangeFree } from './uid-ranges.ts';
  * The record that a copy would have here, with the name that was asked for; it is not in the store yet. Of the model's properties it has those that more than one can have.
  * @throws VeldError `ve.name_taken`, `name.invalid`, `address.*`, `property.*`, `network.*`, `migration.stream`: why it cannot come
  */
-export function copyRecord({ store, network, settings }: VeContext, { uuid, name, template, properties, mac, uidBase }: Arrival): VeRecord {
+export function copyRecord({ store, network, resources, settings }: VeContext, { uuid, name, template, properties, mac, uidBase }: Arrival): VeRecord {
   if (!UUID.test(uuid) || !MAC.test(mac)) throw new VeldError('migration.stream', 'The other node describes a VE that cannot be one.');
   checkName(name);
   const ves = store.listVes();
   if (ves.some((ve) => ve.name === name)) throw new VeldError('ve.name_taken', `There is already a VE named ${name} on that node.`, { hint: 'Give the copy another name: --as NAME.' });
+  const set = parseProperties(inherited(properties));
+  resources.check(resolveProperties(set));
   const others = otherInstances(settings.instance).flatMap(({ uids }) => (uids ? [{ start: uids.base, count: uids.count }] : []));
   const ve: VeRecord = {
-    uuid: randomUUID(), name, template, mac: randomMac(), number: nextNumber(store), layers: [], properties: parseProperties(inherited(properties)), addresses: [], createdAt: new Date().toISOString(),
-    uidBase: isRangeFree(store, uidBase, others) ? uidBase : allocateRange(store), desired: 'stopped', ready: false, guestDirty: true, lastExit: null, suspended: null, deployed: null,
+    uuid: randomUUID(), name, template, mac: randomMac(), number: nextNumber(store), layers: [], properties: set, addresses: [], createdAt: new Date().toISOString(),
+    uidBase: isRangeFree(store, uidBase, others) ? uidBase : allocateRange(store), desired: 'stopped', ready: false, guestDirty: true, lastExit: null, suspended: null, deployed: null, notStarted: null,
   };
   ve.addresses = network.assign(ve, ves);
   network.checkPublish(ve, ves);

@@ -49,7 +49,7 @@ export function arrivalRecord(context: VeContext, { uuid, name, template, proper
   context.resources.check(resolveProperties(set));
   const ve: VeRecord = {
     uuid, name, template, mac, number: nextNumber(store), layers: [], properties: set, addresses: [], createdAt,
-    uidBase: isRangeFree(store, uidBase, others) ? uidBase : allocateRange(store), desired: 'stopped', ready: false, guestDirty, lastExit: null, suspended: null, deployed: null,
+    uidBase: isRangeFree(store, uidBase, others) ? uidBase : allocateRange(store), desired: 'stopped', ready: false, guestDirty, lastExit: null, suspended: null, deployed: null, notStarted: null,
   };
   // Those that it had from a pool there it keeps, too, as if they had been given by hand: somebody talks to them.
   const routed = resolveProperties(set)['network.mode'] === 'routed';

@@ -7,6 +7,7 @@ import { VeldError } from '../lib/errors.ts';
 import { readIfExists } from '../lib/files.ts';
 import type { Past } from '../resources/beancounters/read.ts';
 import type { Beancounters } from '../spec/beancounters/table.ts';
+import { resolveProperties } from '../spec/properties.ts';
 import type { Properties } from '../spec/types.ts';
 import type { VeRecord } from '../store/types.ts';
 import type { VeContext } from './context.ts';
@@ -22,7 +23,7 @@ export async function veBeancounters(context: VeContext, ve: VeRecord): Promise<
   // A VE that has mounted something else there, or is just ending, has none that could be told.
   const ptys = await readPtys(init).catch(() => undefined);
   const locks = countLocks(new Set(context.resources.pids(ve.number)));
-  return { number: ve.number, rows: context.resources.beancounters(ve.number, { ptys, locks, before: readPast(context, ve) }) };
+  return { number: ve.number, rows: context.resources.beancounters(ve.number, { ptys, locks, oomGuarantee: resolveProperties(ve.properties)['memory.oom_guarantee'], before: readPast(context, ve) }) };
 }
 
 /** Lines of /proc/locks (proc_locks(5)) of locks that processes hold; those that wait for one have an arrow. */

@@ -19,17 +19,20 @@ import { updateGuestFiles } from './identity-files.ts';
 import { consoleLogFile, lastWords } from './logs.ts';
 import { ociConfig } from './oci-config.ts';
 import { initDied, provenAlive } from './proven-alive.ts';
+import { askRoom } from './room.ts';
 import { bootedBaseline, bootedProperties, COMMAND_INIT_SOURCE, emptyFolder, linkConfig, mark, readRunState, runFolder, writeRunFolder } from './run-folder.ts';
 
 /**
  * Boot a VE that does not run. On failure nothing of it runs and nothing of the attempt is left.
  * @returns its init; undefined when the command of an application VE has done its work already
+ * @throws VeldError `capacity.exceeded`, `ve.start_failed`, ...
  */
 export async function bootVe(context: VeContext, ve: VeRecord, task: Task): Promise<ProcessId | undefined> {
   const { settings, resources, network } = context;
   const properties = resolveProperties(ve.properties);
   const attempt = { ve, properties, since: new Date() };
 
+  askRoom(context, ve, task);
   network.ready(ve);
   task.undo('boot', () => cleanUpRun(context, ve));
   task.progress(10, 'preparing');

@@ -24,6 +24,7 @@ export async function cleanUpRun(context: VeContext, ve: VeRecord): Promise<void
     await resources.kill(ve.number);
     await settled(context, ve.number);
   }
+  if (existsSync(resources.groups(ve.number).unified)) context.beforeEnd?.(ve.number);
   await Promise.all([network.revoke(ve), resources.remove(ve.number)]);
   removeRunFolder(settings, ve.number);
 }

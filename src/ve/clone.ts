@@ -6,6 +6,7 @@ import { reload, updateVe, type VeContext } from './context.ts';
 import { forgetRecord } from './create.ts';
 import { personalise } from './personalise.ts';
 import { bringBack } from './resume.ts';
+import { askRoom } from './room.ts';
 import { createSnapshot, deleteSnapshot } from './snapshot.ts';
 
 /** Properties that only one VE can have. */
@@ -29,6 +30,7 @@ export async function cloneVe(context: VeContext, uuid: string, clone: VeRecord,
     forgetRecord(context, clone.uuid);
   };
   task.undo('record', forget);
+  askRoom(context, clone, task); // before the model stands
   const snapshot = await createSnapshot(context, uuid, `clone-${clone.uuid}`, live, task);
   try {
     task.progress(50, 'making the clone');

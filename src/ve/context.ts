@@ -32,6 +32,8 @@ export interface VeContext {
   /** Folder of lxcfs' mount while it lives, else null. */
   lxcfs: () => string | null;
   log: Logger;
+  /** Told before the groups of a VE that has ended go, with all that they have counted. */
+  beforeEnd?: (number: number) => void;
 }
 
 /**

@@ -48,6 +48,7 @@ export function reserveVe(context: VeContext, request: CreateRequest, layers?: r
         lastExit: null,
         suspended: null,
         deployed: null,
+        notStarted: null,
       },
       name,
       properties: set,

@@ -13,6 +13,7 @@ import { createVe, makeVolume } from './create.ts';
 import { removeVe } from './destroy.ts';
 import { nameSpare } from './name-spare.ts';
 import { bringBack } from './resume.ts';
+import { askRoom } from './room.ts';
 import { runInVe } from './run-in-ve.ts';
 import { startVe } from './start.ts';
 import { dropWarmImage, suitsWarmImage, warmImageOf } from './warm-image.ts';
@@ -23,6 +24,7 @@ import { dropWarmImage, suitsWarmImage, warmImageOf } from './warm-image.ts';
  */
 export async function deployVe(context: VeContext, ve: VeRecord, task: Task, spare?: VeRecord): Promise<void> {
   const forget = () => (context.store.veByUuid(ve.uuid) ? removeVe(context, reload(context.store, ve.uuid)) : undefined);
+  askRoom(context, ve, task); // not a fault of the spare, or of the image
   if (spare) {
     task.undo('spare', forget);
     try {

@@ -24,8 +24,8 @@ import { consoleLog } from './logs.ts';
 import { recover } from './recovery.ts';
 import { restartVe } from './restart.ts';
 import { checkResumable, resumeVe } from './resume.ts';
+import { askRoom, checkRoom, keepRoom } from './room.ts';
 import { readRunState } from './run-folder.ts';
-import { checkMemoryPromise } from './capacity.ts';
 import { checkChanges, checkNewName, renameVe, setProperties } from './set.ts';
 import { openShell } from './shell.ts';
 import { checkKeepable, checkSnapshotName, createSnapshot, deleteSnapshot, findSnapshot, rollBack } from './snapshot.ts';
@@ -68,6 +68,12 @@ export function createVeManager(context: VeContext): RunningVeManager {
     });
   };
 
+  /** Work that an earlier daemon began with a VE which ran. */
+  const kept = (ve: VeRecord, work: (task: Task) => Promise<void>) => async (task: Task): Promise<void> => {
+    keepRoom(context, ve, task);
+    await work(task);
+  };
+
   const spares = createSpares(context);
   const viewed = (template: TemplateRecord): TemplateView => viewTemplate(context, template, spares.count(template.fingerprint));
 
@@ -82,18 +88,21 @@ export function createVeManager(context: VeContext): RunningVeManager {
 
     create(request, requestId) {
       if (request.start) context.engine(); // refuse before anything is made
-      const warning = checkMemoryPromise(context, { uuid: '', name: checkName(request.name) }, limitOf(parseProperties(request.properties ?? {})));
+      checkRoom(context, { name: checkName(request.name), properties: parseProperties(request.properties ?? {}) });
       const spare = request.start && suitsWarmImage(resolveProperties(parseProperties(request.properties ?? {}))) ? spares.peek(store.findTemplate(request.template)?.fingerprint ?? '') : undefined;
       const ve = reserveVe(context, request, undefined, spare);
       if (spare) spares.claim(spare.uuid);
       try {
         return begin('create', ve, requestId, async (task) => {
           if (request.start) await deployVe(context, ve, task, spare).catch((error: unknown) => { throw asCreateError(error); });
-          else await createVe(context, ve, task);
+          else {
+            askRoom(context, ve, task); // whoever makes it wants it to run
+            await createVe(context, ve, task);
+          }
           task.commit();
           if (request.start) spares.prepare(ve.template);
           context.events.emit('ve.created', { ve: ve.uuid, data: { name: ve.name, number: ve.number } });
-          return withWarning(viewVe(context, reload(store, ve.uuid)), warning);
+          return viewVe(context, reload(store, ve.uuid));
         });
       } catch (error) {
         if (spare) void removeVe(context, ve).catch((failure: unknown) => log.error({ ve: ve.uuid, err: failure }, 'a spare VE could not be removed; the next daemon tries again'));
@@ -106,8 +115,8 @@ export function createVeManager(context: VeContext): RunningVeManager {
       const ve = findVe(store, key);
       context.engine();
       checkStopped(context, ve, discardState);
-      const warning = checkMemoryPromise(context, ve, limitOf(ve.properties));
-      return begin('start', ve, requestId, async (task) => withWarning(await startVe(context, ve.uuid, task, discardState), warning));
+      checkRoom(context, ve);
+      return begin('start', ve, requestId, (task) => startVe(context, ve.uuid, task, discardState));
     },
 
     suspend(key, requestId) {
@@ -120,6 +129,7 @@ export function createVeManager(context: VeContext): RunningVeManager {
     resume(key, requestId) {
       const ve = findVe(store, key);
       checkResumable(context, ve);
+      checkRoom(context, ve);
       return begin('resume', ve, requestId, (task) => resumeVe(context, ve.uuid, task));
     },
 
@@ -127,13 +137,13 @@ export function createVeManager(context: VeContext): RunningVeManager {
       const model = findVe(store, key);
       checkKeepable(context, model, request.live === true);
       const properties = { ...inherited(model.properties), ...request.properties };
-      const warning = checkMemoryPromise(context, { uuid: '', name: checkName(request.name) }, limitOf(parseProperties(properties)));
+      checkRoom(context, { name: checkName(request.name), properties: parseProperties(properties) });
       const clone = reserveVe(context, { name: request.name, template: model.template, properties }, model.layers);
       try {
         return begin('clone', model, requestId, async (task) => {
           await cloneVe(context, model.uuid, clone, request.live === true, task);
           exits.look(clone.number);
-          return withWarning(viewVe(context, reload(store, clone.uuid)), warning);
+          return viewVe(context, reload(store, clone.uuid));
         });
       } catch (error) {
         forgetRecord(context, clone.uuid);
@@ -180,7 +190,10 @@ export function createVeManager(context: VeContext): RunningVeManager {
     rollBack(key, name, requestId) {
       const ve = findVe(store, key);
       const snapshot = findSnapshot(context, ve, name);
-      if (snapshot.engine !== null) engineByFingerprint(context.settings.stateDir, snapshot.engine);
+      if (snapshot.engine !== null) {
+        engineByFingerprint(context.settings.stateDir, snapshot.engine);
+        if (!readRunState(context.settings, ve.number).init) checkRoom(context, ve);
+      }
       return begin('roll-back', ve, requestId, (task) => rollBack(context, ve.uuid, snapshot, task));
     },
 
@@ -226,8 +239,7 @@ export function createVeManager(context: VeContext): RunningVeManager {
     set(key, changes, options, requestId) {
       const ve = findVe(store, key);
       const parsed = checkChanges(context, ve, changes, options);
-      const warning = 'memory.limit' in parsed.values ? checkMemoryPromise(context, ve, limitOf(parsed.values), limitOf(ve.properties)) : undefined;
-      return begin('set', ve, requestId, async (task) => withWarning(await setProperties(context, ve.uuid, parsed, task), warning));
+      return begin('set', ve, requestId, (task) => setProperties(context, ve.uuid, parsed, task));
     },
 
     exec: (key, request) => execInVe(context, findVe(store, key), request),
@@ -277,9 +289,9 @@ export function createVeManager(context: VeContext): RunningVeManager {
       await exits.idle();
       dropUnusedEngines(context);
       for (const { ve, force } of unfinished.stop) begin('stop', ve, null, (task) => stopVe(context, ve.uuid, { force }, task));
-      for (const { ve, force } of unfinished.restart) begin('restart', ve, null, (task) => restartVe(context, ve.uuid, { force }, task));
-      for (const ve of unfinished.resume) begin('resume', ve, null, (task) => resumeVe(context, ve.uuid, task));
-      for (const { ve, snapshot } of unfinished.rollBack) begin('roll-back', ve, null, (task) => rollBack(context, ve.uuid, snapshot, task));
+      for (const { ve, force } of unfinished.restart) begin('restart', ve, null, kept(ve, (task) => restartVe(context, ve.uuid, { force }, task)));
+      for (const ve of unfinished.resume) begin('resume', ve, null, kept(ve, (task) => resumeVe(context, ve.uuid, task)));
+      for (const { ve, snapshot } of unfinished.rollBack) begin('roll-back', ve, null, (task) => rollBack(context, ve.uuid, snapshot, task, true));
       if (sameBoot) exits.resume();
       spares.prepareRecent();
     },
@@ -295,16 +307,6 @@ export function createVeManager(context: VeContext): RunningVeManager {
     },
   };
   return manager;
-}
-
-/** Of its memory, bytes; null: none. @param properties those set */
-function limitOf(properties: Record<string, unknown>): number | null {
-  return resolveProperties(properties)['memory.limit'];
-}
-
-/** The result of an operation with what its user should be told (`warnings`), if there is anything. */
-function withWarning<T>(result: T, warning: string | undefined): T | (T & { warnings: string[] }) {
-  return warning === undefined ? result : { ...result, warnings: [warning] };
 }
 
 /** A start that fails takes the new VE with it, and its logs: say so. */

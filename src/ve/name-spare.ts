@@ -6,6 +6,7 @@ import type { Task } from '../ops/types.ts';
 import type { VeRecord } from '../store/types.ts';
 import { updateVe, type VeContext } from './context.ts';
 import { follow } from './set.ts';
+import { askRoom } from './room.ts';
 import { readRunState } from './run-folder.ts';
 import { runInVe } from './run-in-ve.ts';
 
@@ -18,6 +19,7 @@ import { runInVe } from './run-in-ve.ts';
 export async function nameSpare(context: VeContext, spare: VeRecord, ve: VeRecord, task: Task): Promise<void> {
   const { init } = readRunState(context.settings, ve.number);
   if (!init) throw new VeldError('ve.not_running', 'The spare VE has ended.');
+  askRoom(context, ve, task);
   task.progress(10, 'naming a spare VE');
   context.network.ready(ve);
   faultPoint('deploy.spare');

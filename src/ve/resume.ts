@@ -25,6 +25,7 @@ import { proveHealth } from './health.ts';
 import { updateGuestFiles } from './identity-files.ts';
 import { personalise } from './personalise.ts';
 import { shutGate } from './restore-gate.ts';
+import { askRoom, keepRoom } from './room.ts';
 import { bootedBaseline, mark, readRunState, runFolder, unheldIn } from './run-folder.ts';
 
 /** @throws VeldError `ve.not_suspended`, `ve.running`, `checkpoint.unusable`, `engine.missing` */
@@ -67,6 +68,8 @@ export async function bringBack(context: VeContext, uuid: string, task: Task, { 
   const folder = runFolder(settings, ve.number);
   let init: ProcessId | undefined;
   let manifest: Manifest | undefined;
+  if (paused) keepRoom(context, ve, task);
+  else askRoom(context, ve, task);
   try {
     network.ready(ve);
     task.progress(60, 'preparing');
@@ -116,7 +119,7 @@ function whenOpened(folder: string, work: () => void): FSWatcher {
 
 /** The VE runs again. Recovery calls it too. @returns its record */
 export function finishResume(context: VeContext, ve: VeRecord): VeRecord {
-  return updateVe(context.store, ve.uuid, { desired: 'running', suspended: null });
+  return updateVe(context.store, ve.uuid, { desired: 'running', suspended: null, notStarted: null });
 }
 
 /** The same, and then nothing is let through any more: one that is full, of open files or else, must be able to show that it works. */

@@ -12,6 +12,7 @@ import { settled } from './clean-up.ts';
 import { reload, updateVe, type VeContext } from './context.ts';
 import { announceInterfaces } from './guest-network.ts';
 import { updateGuestFiles } from './identity-files.ts';
+import { askRoom, checkRoom } from './room.ts';
 import { readRunState } from './run-folder.ts';
 import type { SetOptions, SetScope } from './types.ts';
 
@@ -20,6 +21,9 @@ const IN_GUEST_FILES = ['hostname', 'cpu.baseline', 'network.mode', 'network.add
 
 /** What can change in a running VE alone. */
 const LIVE: readonly string[] = [...LIMITS, ...Object.values(PROGRAM_LIMITS).flat()];
+
+/** What is in no file of a run folder, and of no concern to the network. */
+const NOT_IN_RUN_FOLDER: readonly string[] = [...LIVE, 'memory.oom_guarantee', 'description'];
 
 export interface ParsedChanges {
   /** Canonical values; undefined unsets. */
@@ -30,7 +34,7 @@ export interface ParsedChanges {
 /**
  * Check changes against the table and the state of the VE, before an operation begins.
  * @param changes by name; null unsets (the default holds again)
- * @throws VeldError `property.*`, `port.taken`, `ve.not_running`
+ * @throws VeldError `property.*`, `port.taken`, `capacity.exceeded`, `ve.not_running`
  */
 export function checkChanges(context: VeContext, ve: VeRecord, changes: Record<string, unknown>, { nextStart = false, scope = 'both' }: SetOptions): ParsedChanges {
   const values: Record<string, unknown> = {};
@@ -53,7 +57,8 @@ export function checkChanges(context: VeContext, ve: VeRecord, changes: Record<s
     }
   }
   const properties = merged(ve.properties, values);
-  context.resources.check(resolveProperties(properties));
+  context.resources.check(resolveProperties(properties), Object.keys(values)); // what this host no longer holds is in the way of nothing else
+  if ('memory.limit' in values) checkRoom(context, { ...ve, properties }, resolveProperties(ve.properties)['memory.limit']);
   checkPorts(context, ve, properties);
   return { values, scope };
 }
@@ -73,6 +78,7 @@ export async function setProperties(context: VeContext, uuid: string, { values, 
   await settled(context, reload(context.store, uuid).number); // it may be rebooting itself just now
   const before = reload(context.store, uuid);
   const properties = merged(before.properties, values);
+  if ('memory.limit' in values) askRoom(context, { ...before, properties }, task, resolveProperties(before.properties)['memory.limit']);
   if (scope === 'live') {
     context.resources.apply(before.number, resolveProperties(properties), Object.keys(values));
     context.events.emit('ve.changed', { ve: uuid, data: { name: before.name, properties: Object.keys(values) } });
@@ -106,9 +112,12 @@ async function change(context: VeContext, before: VeRecord, fields: Partial<VeRe
   // What needs a restart waits for it in the files, too.
   const inFiles = names.filter((name) => IN_GUEST_FILES.includes(name));
   const now = scope === 'both' && inFiles.some((name) => findProperty(name).change === 'live');
-  task.phase('change', { before });
   task.undo('record', () => context.store.updateVe(before));
-  const after = updateVe(context.store, before.uuid, { ...fields, ...(inFiles.length > 0 && (!init || !now) && { guestDirty: true }) });
+  // Both wait for the disk together.
+  const after = context.store.transaction(() => {
+    task.phase('change', { before });
+    return updateVe(context.store, before.uuid, { ...fields, ...(inFiles.length > 0 && (!init || !now) && { guestDirty: true }) });
+  });
   if (!init || scope === 'config') return;
   task.undo('running', () => follow(context, after, before, init, now, names));
   await follow(context, before, after, init, now, names);
@@ -119,11 +128,14 @@ export async function follow(context: VeContext, before: VeRecord, after: VeReco
   const properties = resolveProperties(after.properties);
   context.resources.apply(after.number, properties, names);
   if (JSON.stringify(before.properties['ubc.numpty']) !== JSON.stringify(after.properties['ubc.numpty'])) await applyPtys(init, properties);
-  if (linksOf(context, before) !== linksOf(context, after)) {
+  // For a limit there is nothing to compare, and nothing to write.
+  const limits = names?.every((name) => NOT_IN_RUN_FOLDER.includes(name)) === true;
+  if (!limits && linksOf(context, before) !== linksOf(context, after)) {
     if (!isAlive(init)) throw new VeldError('ve.not_running', `${after.name} has just ended.`);
     await context.network.relink(before, after, init.pid);
   }
   await context.network.guard(before, after);
+  if (limits) return;
   await prepareRun(context, after);
   if (inFiles) await updateGuestFiles(context, after, properties, init);
   const own = autoLinks(context, after);

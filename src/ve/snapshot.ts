@@ -11,6 +11,7 @@ import { cleanUpRun, settled } from './clean-up.ts';
 import { reload, updateVe, type VeContext } from './context.ts';
 import { dropUnusedLayers } from './layers.ts';
 import { bringBack } from './resume.ts';
+import { askRoom, keepRoom } from './room.ts';
 import { readRunState } from './run-folder.ts';
 import { checkSuspendable, goOn, pause, paused } from './suspend.ts';
 
@@ -109,11 +110,13 @@ export async function deleteSnapshot(context: VeContext, snapshot: SnapshotRecor
   context.events.emit('snapshot.deleted', { ve: snapshot.ve, data: { name: snapshot.name } });
 }
 
-/** Make a VE what it was: what it is now is lost. Its properties stay. Once begun it is always finished, by the next daemon if need be. */
-export async function rollBack(context: VeContext, uuid: string, snapshot: SnapshotRecord, task: Task): Promise<void> {
+/** Make a VE what it was: what it is now is lost. Its properties stay. Once begun it is always finished, by the next daemon if need be. @param begun by an earlier daemon */
+export async function rollBack(context: VeContext, uuid: string, snapshot: SnapshotRecord, task: Task, begun = false): Promise<void> {
   const { store, states, volumes } = context;
   const ve = reload(store, uuid);
   await settled(context, ve.number);
+  // One that runs gives its room to what it was. (Once begun it is finished, whoever has come meanwhile.)
+  if (snapshot.engine !== null) (begun || readRunState(context.settings, ve.number).init ? keepRoom : askRoom)(context, ve, task);
   task.phase('roll-back', { snapshot: snapshot.id });
   task.commit();
   task.progress(10, 'ending what runs');

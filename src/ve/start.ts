@@ -5,6 +5,7 @@ import type { VeRecord } from '../store/types.ts';
 import { bootVe } from './boot.ts';
 import { settled } from './clean-up.ts';
 import { reload, updateVe, type VeContext } from './context.ts';
+import { askRoom } from './room.ts';
 import { readRunState } from './run-folder.ts';
 
 /** Refuse what may be another node's. @throws VeldError `migration.undecided` */
@@ -25,6 +26,7 @@ export async function startVe(context: VeContext, uuid: string, task: Task, disc
   await settled(context, ve.number); // it may be rebooting itself just now
   checkStopped(context, ve, discardState);
   checkNotGranted(context, ve); // also for what starts VEs by itself
+  askRoom(context, ve, task);
   const before = ve.desired;
   task.undo('desired', () => { updateVe(context.store, uuid, { desired: before }); });
   const wanted = context.store.transaction(() => {
@@ -37,5 +39,6 @@ export async function startVe(context: VeContext, uuid: string, task: Task, disc
     updateVe(context.store, uuid, { suspended: null });
     await context.states.remove(uuid);
   }
+  if (ve.notStarted) updateVe(context.store, uuid, { notStarted: null });
   context.events.emit('ve.started', { ve: uuid, data: { name: ve.name, pid: init?.pid ?? null } });
 }

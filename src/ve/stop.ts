@@ -42,7 +42,7 @@ export async function stopVe(context: VeContext, uuid: string, options: StopOpti
   await settled(context, ve.number); // it may be rebooting itself just now
   const init = checkStoppable(context, ve, options);
   task.phase('stop', { force: options.force === true });
-  updateVe(context.store, uuid, { desired: 'stopped' });
+  updateVe(context.store, uuid, { desired: 'stopped', notStarted: null });
   const forced = init ? await endInit(context, ve, init, options, task) : true;
   task.commit();
   task.progress(80, 'cleaning up');

@@ -32,6 +32,8 @@ export interface VeView {
   suspendedAt: string | null;
   /** How it first came to run: from a warm image of its template, or by a boot; null while it never has, and for clones. */
   deployed: 'warm' | 'cold' | null;
+  /** Why the daemon did not start it when it should have, as at a boot of the host; null while it runs, and when nobody wants it to. */
+  notStarted: { at: string; reason: string } | null;
   /** `init`: an init that announced itself has; null when not running. */
   health: 'ok' | 'unverified' | null;
 }

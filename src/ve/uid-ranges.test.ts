@@ -7,7 +7,7 @@ import { allocateRange, RANGES, uidBlock } from './uid-ranges.ts';
 function ve(number: number, uidBase: number, layerBase = 0): VeRecord {
   return {
     uuid: `00000000-0000-4000-8000-${String(number).padStart(12, '0')}`, number, name: `v${number}`, template: 'f'.repeat(64), layers: [{ id: 'l', uidBase: layerBase }],
-    uidBase, properties: {}, addresses: [], mac: '02:00:00:00:00:01', desired: 'stopped', ready: true, guestDirty: false, createdAt: '', lastExit: null, suspended: null, deployed: null,
+    uidBase, properties: {}, addresses: [], mac: '02:00:00:00:00:01', desired: 'stopped', ready: true, guestDirty: false, createdAt: '', lastExit: null, suspended: null, deployed: null, notStarted: null,
   };
 }
 

@@ -51,6 +51,7 @@ export function viewVe(context: VeContext, ve: VeRecord, nameOf: TemplateName = 
     lastExit: ve.lastExit,
     suspendedAt: ve.suspended?.at ?? null,
     deployed: ve.deployed,
+    notStarted: run.init || ve.desired !== 'running' && !ve.suspended ? null : ve.notStarted,
     health: run.init ? (status === 'starting' ? 'unverified' : 'ok') : null,
   };
 }

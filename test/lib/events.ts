@@ -12,9 +12,9 @@ export interface Listener {
   close(): void;
 }
 
-/** Listen from now on. */
-export async function listen(api: Api): Promise<Listener> {
-  const socket = api.socket('/v1/events');
+/** Listen from now on. @param since also to those that are kept after this number: 0 is all */
+export async function listen(api: Api, since?: number): Promise<Listener> {
+  const socket = api.socket(since === undefined ? '/v1/events' : `/v1/events?since=${since}`);
   const events: VeldEvent[] = [];
   socket.on('message', (data: Buffer) => events.push(JSON.parse(data.toString('utf8')) as VeldEvent));
   socket.on('error', () => {});

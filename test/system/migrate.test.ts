@@ -1,6 +1,7 @@
 /** Live migration between two real daemons with uids, pools and templates of their own: a client stays connected, and its every answer is checked. */
 import assert from 'node:assert/strict';
-import { existsSync, readdirSync } from 'node:fs';
+import { existsSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { totalmem } from 'node:os';
 import { join } from 'node:path';
 import { after, test } from 'node:test';
 import { makeNode, pair } from '../lib/nodes.ts';
@@ -143,6 +144,53 @@ test('what stands in the way is told beforehand, and the VE runs on', async () =
   assert.equal((await a.cli('migrate', '--take-back', 'web')).code, 52);
   assert.equal(await said(a, 'web', 'systemctl is-system-running'), 'running');
   assert.deepEqual(await names(b), []);
+});
+
+test('limits of sockets that the other node cannot count are in the way before anything is sent, of a copy, too', async (t) => {
+  const inTheWay = join(b.settings.runDir, 'bpf'); // where it loads its programs
+  t.after(() => rmSync(inTheWay, { force: true }));
+  await b.stop();
+  writeFileSync(inTheWay, '');
+  await b.start();
+  const before = b.traces();
+  await a.json('set', 'web', 'ubc.numtcpsock=200');
+  for (const how of [{ dryRun: true }, {}, { copy: true, as: 'second' }]) {
+    await assert.rejects(move(a, 'web', 'beta', how), /The other node says: ubc\.numtcpsock cannot be held on this host: .*\/bpf/, JSON.stringify(how));
+  }
+  assert.equal(await said(a, 'web', 'systemctl is-system-running'), 'running');
+  assert.deepEqual(await names(b), []);
+  assertSame(b.traces(), before, 'traces');
+  // What is not counted there, and is not limited, is in nobody's way.
+  await a.json('set', 'web', '--unset', 'ubc.numtcpsock');
+  assert.equal((await move(a, 'web', 'beta', { dryRun: true })).kind, 'running');
+  await b.stop();
+  rmSync(inTheWay);
+  await b.start();
+  await a.json('set', 'web', 'ubc.numtcpsock=200', 'ubc.numothersock=100');
+  assert.equal((await move(a, 'web', 'beta', { dryRun: true })).kind, 'running');
+  await a.json('set', 'web', '--unset', 'ubc.numtcpsock', '--unset', 'ubc.numothersock');
+});
+
+test('a node that has promised its memory already refuses one that would run, before anything is sent; one at rest may come', async () => {
+  const asked = async (overcommit: Instance['settings']['overcommit']): Promise<void> => {
+    const { libexecDir: _, ...given } = b.settings;
+    writeFileSync(b.settingsFile, JSON.stringify({ ...given, overcommit }));
+    await b.restart();
+  };
+  await a.json('set', 'web', `memory.limit=${Math.ceil(totalmem() / 50)}`); // two times what is allowed
+  await asked({ memory: { ratio: 0.01, action: 'refuse' } });
+  const before = own(b.traces(), a);
+  for (const how of [{ dryRun: true }, {}, { copy: true, as: 'second' }]) await assert.rejects(move(a, 'web', 'beta', how), /The other node says: With (web|second) the memory limits of running VEs are/);
+  assert.equal(await said(a, 'web', 'systemctl is-system-running'), 'running');
+  assertSame(own(b.traces(), a), before, 'traces');
+  await a.api.operate('POST', '/v1/ves/web/suspend');
+  assert.equal((await move(a, 'web', 'beta', { dryRun: true })).kind, 'suspended');
+  await a.api.operate('POST', '/v1/ves/web/resume');
+  await asked({ memory: { ratio: 0.01, action: 'warn' } });
+  const { notes } = await move(a, 'web', 'beta', { dryRun: true });
+  assert.ok(notes.some((note) => /On that node: With web the memory limits/.test(note)), notes.join());
+  await asked(b.settings.overcommit);
+  await a.json('set', 'web', '--unset', 'memory.limit');
 });
 
 test('can be cancelled while its disk is sent: it runs on, and nothing of it is there', async () => {

@@ -1,6 +1,6 @@
 /** What a node can carry: promises of real VEs, the setting that bounds them, and presets. */
 import assert from 'node:assert/strict';
-import { mkdirSync, writeFileSync } from 'node:fs';
+import { mkdirSync, rmSync, writeFileSync } from 'node:fs';
 import { totalmem } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
@@ -90,4 +90,85 @@ test('refused: nothing is made, started or changed; less, no limit, and VEs that
   assert.equal((await veld.show('one')).status, 'stopped');
   await answer('allow');
   assert.deepEqual(await veld.cli('start', 'one').then(({ code, stderr }) => [code, stderr]), [0, '']);
+});
+
+/** `two` runs, and takes what there is: `one` does not fit. */
+async function oneTooMany(): Promise<void> {
+  await answer('refuse');
+  for (const name of ['one', 'two']) await veld.cli('stop', '--force', name);
+  assert.equal((await veld.cli('start', 'two')).code, 0);
+}
+
+test('what comes back from the disk is asked about, too: resume, roll-back, a checkpoint file; each is refused before anything is done', async (t) => {
+  const file = join(veld.settings.stateDir, '../one.veld');
+  t.after(() => rmSync(file, { force: true }));
+  await veld.booted('one');
+  for (const words of [['snapshot', 'create', '--live', 'one', 'then'], ['checkpoint', '--file', file, 'one']]) assert.equal((await veld.cli(...words)).code, 0, words.join(' '));
+  assert.equal((await veld.show('one')).status, 'suspended');
+  await answer('refuse');
+  for (const words of [['resume', 'one'], ['snapshot', 'restore', 'one', 'then'], ['restore', '--file', file, '--as', 'three'], ['start', '--discard-state', 'one']]) {
+    const { code, stderr } = await veld.cli(...words);
+    assert.equal(code, 56, `${words.join(' ')}: ${stderr}`);
+    assert.equal((await veld.show('one')).status, 'suspended', words.join(' '));
+  }
+  assert.deepEqual((await veld.list()).map(({ name }) => name).sort(), ['one', 'two']);
+  await answer('warn');
+  const { code, stderr } = await veld.cli('resume', 'one');
+  assert.equal(code, 0);
+  assert.match(stderr, /^veld: With one the memory limits of running VEs are /);
+  // One that runs has its room, whatever the others have: neither a roll-back, nor a restart, nor a snapshot takes it away.
+  await answer('refuse');
+  for (const words of [['snapshot', 'restore', 'one', 'then'], ['snapshot', 'create', '--live', 'one', 'again'], ['restart', '--force', 'one']]) {
+    const { code, stderr } = await veld.cli(...words);
+    assert.equal(code, 0, `${words.join(' ')}: ${stderr}`);
+    assert.equal((await veld.show('one')).status, 'running', words.join(' '));
+  }
+});
+
+test('two that are started at once do not both get the room of one', async () => {
+  await oneTooMany();
+  await veld.cli('stop', '--force', 'two');
+  const codes = await Promise.all(['one', 'two'].map((name) => veld.cli('start', name).then(({ code }) => code)));
+  assert.deepEqual(codes.sort((a, b) => a - b), [0, 56]);
+});
+
+test('at a boot of the host those start that fit, in their order; of the others it is said why', async () => {
+  await oneTooMany();
+  await veld.cli('stop', '--force', 'two');
+  await veld.cli('create', 'small', '-t', TEMPLATE, '--set', 'memory.limit=100M');
+  // `one` was suspended with the host, and comes after both.
+  for (const [name, order] of [['one', 1], ['two', 9], ['small', 5]] as const) assert.equal((await veld.cli('set', name, `boot.order=${order}`, 'boot.start=yes', ...name === 'one' ? ['shutdown.action=suspend'] : [])).code, 0);
+  assert.equal((await veld.cli('start', 'one')).code, 0);
+  await veld.restart({ VELD_SHUTDOWN: 'yes' });
+  await veld.stop(); // suspended for a shutdown of the host
+  const boot = async (): Promise<void> => {
+    await veld.stop();
+    rmSync(join(veld.settings.runDir, 'boot-started'));
+    await veld.start();
+  };
+  await veld.start();
+  await until('what fits to run', async () => (await veld.show('one')).status === 'running');
+  await veld.cli('stop', '--force', 'one');
+  await boot();
+  const events = await listen(veld.api, 0);
+  try {
+    const { ve, data } = await events.next('ve.not-started', 60_000);
+    const one = await veld.show('one');
+    assert.deepEqual([ve, data?.name, data?.code], [one.uuid, 'one', 'capacity.exceeded']);
+    assert.deepEqual((await veld.list()).map(({ name, status }) => `${name} ${status}`).sort(), ['one failed', 'small running', 'two running']);
+    assert.match(one.notStarted!.reason, /^With one the memory limits of running VEs are /);
+    const list = await veld.cli('list');
+    assert.match(list.stderr, /^veld: one was not started \(.+\): With one the memory limits of running VEs are \d+ MiB/);
+    assert.match((await veld.cli('show', 'one')).stdout, /^Not started: .*With one the memory limits/m);
+    const { checks } = await veld.json<{ checks: { status: string; message: string }[] }>('doctor').catch(() => ({ checks: [] }));
+    if (checks.length > 0) assert.ok(checks.some(({ status, message }) => status !== 'ok' && /With one the memory limits/.test(message)));
+  } finally {
+    events.close();
+  }
+  // Another daemon of the same boot still knows; once it runs nothing of it is left.
+  await veld.restart();
+  assert.ok((await veld.show('one')).notStarted);
+  await veld.cli('stop', '--force', 'two');
+  assert.equal((await veld.cli('start', 'one')).code, 0);
+  assert.equal((await veld.show('one')).notStarted, null);
 });

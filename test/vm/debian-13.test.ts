@@ -1,12 +1,14 @@
 /** Debian 13: kernel 6.12, systemd 257, cgroup v2. */
 import { bootHost } from './host.ts';
 import { everydayTests, removalTest } from './host-suite.ts';
-import { guaranteeTest } from './limits-suite.ts';
+import { guaranteeTest, oomOrderTest, swapTest } from './limits-suite.ts';
 import { crashTests, interruptedTest, powerTest, rebootTests } from './power-suite.ts';
 
 const host = await bootHost({ suite: 'trixie' });
 everydayTests(host);
 guaranteeTest(host);
+swapTest(host);
+oomOrderTest(host);
 rebootTests(host);
 if (process.env.VELD_TEST_FULL !== undefined) interruptedTest(host);
 powerTest(host);

@@ -5,6 +5,7 @@ import type { Beancounter, Beancounters } from '../../src/spec/beancounters/tabl
 import { FILLS, limitFills } from '../lib/limits/fills.ts';
 import type { LimitGround } from '../lib/limits/ground.ts';
 import { note } from '../lib/limits/record.ts';
+import { oomOrder } from '../lib/oom-order.ts';
 import { until } from '../lib/wait.ts';
 import { PATIENCE, type Host } from './host.ts';
 
@@ -223,5 +224,81 @@ export function guaranteeTest(host: Host): void {
     note({ groups: 'v2', kernel: await host.machine.ask('uname -r') }, FILLS.find(({ property }) => property === 'memory.guarantee')!, { state: 'held' });
     await host.said('demo', 'rm', '/root/cached');
     await host.api.operate('DELETE', '/v1/ves/greedy?force=true');
+  });
+}
+
+/** Swap of VEs on a host that has some: it leaves `demo` running and without limits, and the host without swap, too. */
+export function swapTest(host: Host): void {
+  const { machine } = host;
+
+  test('memory that a VE has no room for goes to swap, as far as it may; more is let in while it runs', async (t) => {
+    const MIB = 2 ** 20;
+    await machine.ask('dd if=/dev/zero of=/swapfile bs=1M count=320 status=none && chmod 600 /swapfile && mkswap -q /swapfile && swapon /swapfile', { timeout: PATIENCE });
+    const demo = await host.show('demo');
+    const swap = async (): Promise<number> => Number(await host.control(demo, 'memory.swap.current')) / MIB;
+    const events = async (key: string): Promise<number> => Number(new RegExp(`^${key} (\\d+)$`, 'm').exec(await host.control(demo, 'memory.swap.events'))![1]);
+    const state = (): Promise<string> => host.said('demo', 'systemctl', 'show', '-P', 'ActiveState', 'hold');
+    /** A process that holds 200 MiB, piece by piece, and says when it has all of them. */
+    const hold = (): Promise<string> => host.said('demo', 'sh', '-c', 'rm -f /run/held; systemctl reset-failed hold 2>/dev/null; systemd-run --quiet --unit=hold perl -e \'push @m, "x" x (1 << 20) for 1 .. 200; open $f, ">", "/run/held"; close $f; sleep 6000\'');
+    const held = async (): Promise<boolean> => (await host.exec('demo', 'test', '-e', '/run/held')).exitCode === 0;
+    try {
+      await host.set('demo', { 'memory.limit': '160M', 'memory.swap': '24M' });
+      assert.match(await host.said('demo', 'cat', '/proc/meminfo'), /^SwapTotal: +24576 kB/m);
+      await hold();
+      await until('it to be ended: there is no room for it', async () => await state() === 'failed', PATIENCE, 500);
+      assert.equal(await held(), false);
+      assert.ok(await swap() <= 24.5, `${await swap()} MiB of swap`);
+      const refused = await events('fail');
+      assert.ok(refused > 0);
+      assert.match(await host.control(demo, 'memory.events'), /^oom_kill [1-9]/m);
+      const row = (await host.json<{ rows: { name: string; limit: number; failcnt: number; enforced: string | null }[] }>('beancounters demo')).rows.find(({ name }) => name === 'swappages')!;
+      assert.deepEqual([row.limit, row.enforced], [24 * 256, 'memory.swap.max']);
+      assert.ok(row.failcnt >= refused);
+
+      await host.set('demo', { 'memory.swap': '256M' });
+      await hold();
+      await until('it to hold all of it', held, PATIENCE, 500);
+      const used = await swap();
+      t.diagnostic(`of 200 MiB and what the VE had besides ${used.toFixed(0)} MiB are in swap, ${(Number(await host.control(demo, 'memory.current')) / MIB).toFixed(0)} in memory`);
+      assert.ok(used > 30 && used <= 256, `${used} MiB of swap`);
+      assert.equal(await state(), 'active');
+      assert.ok(Number(await host.control(demo, 'memory.current')) <= 160 * MIB);
+
+      // Of a lowered limit what is above stays, and no more comes; memory that is let in again takes it back as it is used.
+      await host.set('demo', { 'memory.swap': '8M' });
+      assert.equal(await host.control(demo, 'memory.swap.max'), String(8 * MIB));
+      assert.equal(await state(), 'active');
+      await host.set('demo', { 'memory.limit': null });
+      assert.equal(await state(), 'active');
+    } finally {
+      await host.said('demo', 'sh', '-c', 'systemctl stop hold; systemctl reset-failed');
+      await host.set('demo', { 'memory.limit': null, 'memory.swap': null });
+      await machine.ask('swapoff /swapfile; rm /swapfile', { timeout: PATIENCE });
+    }
+    assert.equal(await host.said('demo', 'systemctl', 'is-system-running'), 'running');
+  });
+}
+
+/** It leaves `demo` running and without limits, too. */
+export function oomOrderTest(host: Host): void {
+  const { machine, group } = host;
+
+  test('a VE within its guarantee loses nothing when all VEs together run out of memory, and who has more than its own does', async () => {
+    await host.create('small');
+    await host.booted('small');
+    const numbers = new Map([['demo', (await host.show('demo')).number], ['small', (await host.show('small')).number]]);
+    await oomOrder({
+      exec: host.exec, set: host.set, patience: PATIENCE, beancounters: (ve) => host.api.call<Beancounters>('GET', `/v1/ves/${ve}/beancounters`),
+      limitAll: async (bytes) => void await machine.ask(`echo ${bytes ?? 'max'} >${group}/memory.max`),
+      scores: async (ve) => (await machine.ask(`find ${group}/${numbers.get(ve)} -name cgroup.procs | xargs cat | while read -r p; do cat /proc/$p/oom_score_adj; done 2>/dev/null`, { allow: true })).trim().split('\n').map(Number),
+    }, 'demo', 'small');
+    assert.match(await machine.ask(`cat ${group}/${numbers.get('small')}/memory.events`), /^oom_kill [1-9]/m);
+    // Nobody in a VE gets below the place that he has.
+    await host.set('demo', { 'memory.oom_guarantee': 'unlimited' });
+    await until('the places of the other one', async () => Number(await host.said('small', 'cat', '/proc/1/oom_score_adj')) === 898, PATIENCE, 500);
+    assert.notEqual((await host.exec('small', 'sh', '-c', 'echo 0 >/proc/1/oom_score_adj')).exitCode, 0);
+    assert.equal(await host.said('small', 'cat', '/proc/1/oom_score_adj'), '898');
+    await host.set('demo', { 'memory.oom_guarantee': null });
+    await host.destroy('small');
   });
 }

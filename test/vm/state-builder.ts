@@ -23,7 +23,7 @@ if (what === 'engine') {
   await buildLxcfs({ ...source, engineSuite: settings.engine.suites.at(-1) as string });
 } else {
   // No operation stands around this one: a state folder that is not finished is thrown away.
-  const task: Task = { id: 'vm', signal: new AbortController().signal, progress() {}, undo() {}, phase() {}, commit() {} };
+  const task: Task = { id: 'vm', signal: new AbortController().signal, progress() {}, warn() {}, undo() {}, phase() {}, commit() {} };
   const volumes = createVolumes({ stateDir });
   const staged = volumes.stageLayer();
   const made = await createTemplateBuilder({ settings }).build({ suite: what.slice('template:'.length), include: [] }, staged, task);

@@ -2,7 +2,7 @@
 import type { VeView } from '../../ve/types.ts';
 import { defineCommand } from '../command.ts';
 import { layoutTable, paintStatus } from '../show/table.ts';
-import { formatAge } from '../show/text.ts';
+import { formatAge, formatTime, sanitise } from '../show/text.ts';
 
 export const command = defineCommand<object, { quiet?: boolean }>({
   name: 'list',
@@ -22,6 +22,7 @@ export const command = defineCommand<object, { quiet?: boolean }>({
         { title: 'ADDRESSES', shrink: true }, { title: 'TEMPLATE', shrink: true },
       ], ves.map((ve) => [ve.name, String(ve.number), ve.status, formatAge(ve.startedAt), ve.addresses.join(' ') || '-',
         ve.template.name ?? ve.template.fingerprint.slice(0, 12)]), context));
+      for (const { name, notStarted } of ves) if (notStarted) context.err(`veld: ${name} was not started (${formatTime(notStarted.at)}): ${sanitise(notStarted.reason)}\n`);
     }
   },
 });

@@ -51,6 +51,7 @@ function describe(ve: VeDetail, style: { width: number; colour: boolean }): stri
     ['Started', ve.startedAt === null ? undefined : formatTime(ve.startedAt)],
     ['Init', ve.pid === null ? undefined : `process ${ve.pid}`],
     ['Last exit', ve.lastExit === null ? undefined : `${ve.lastExit.reason}, status ${ve.lastExit.code}, ${formatTime(ve.lastExit.at)}`],
+    ['Not started', !ve.notStarted ? undefined : `${formatTime(ve.notStarted.at)}: ${ve.notStarted.reason}`],
     ['CPU time', usage ? formatSeconds(usage.cpuSeconds) : undefined],
     ['Memory', usage ? `${formatBytes(usage.memoryBytes)}${limitOf(ve)}` : undefined],
     ['Tasks', usage ? String(usage.tasks) : undefined],

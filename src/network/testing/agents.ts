@@ -54,7 +54,7 @@ export function veRecord(number: number, addresses: string[] = [], properties: R
   return {
     uuid: `uuid-${number}`, number, name: `ve${number}`, template: '', layers: [], uidBase: 0, properties, addresses,
     mac: `02:00:00:00:${(number >> 8).toString(16).padStart(2, '0')}:${(number & 255).toString(16).padStart(2, '0')}`,
-    desired: 'running', ready: true, guestDirty: false, createdAt: '', lastExit: null, suspended: null, deployed: null,
+    desired: 'running', ready: true, guestDirty: false, createdAt: '', lastExit: null, suspended: null, deployed: null, notStarted: null,
   };
 }
 

@@ -65,7 +65,7 @@ export async function makeLab(): Promise<Lab> {
       agents.set(number, agent);
       const ve: VeRecord = {
         uuid: `uuid-${number}`, number, name: `ve${number}`, template: '', layers: [], uidBase: 0, properties, addresses, mac: `02:00:00:00:00:${(number & 255).toString(16).padStart(2, '0')}`,
-        desired: 'running', ready: true, guestDirty: false, createdAt: '', lastExit: null, suspended: null, deployed: null,
+        desired: 'running', ready: true, guestDirty: false, createdAt: '', lastExit: null, suspended: null, deployed: null, notStarted: null,
       };
       ves.push(ve);
       await network.admit(ve);

@@ -32,15 +32,18 @@ test('cgroup2: pages and bytes, peaks and refusals, limits as the files have the
     'pids.current': '20', 'pids.max': '240', 'pids.peak': '26', 'pids.events': 'max 3',
     'memory.current': '8193', 'memory.peak': '12288', 'memory.max': '1048576', 'memory.events': 'low 0\nhigh 0\nmax 90\noom 2\noom_kill 1\noom_group_kill 0',
     'memory.swap.current': '4096', 'memory.swap.max': 'max', 'memory.swap.peak': '8192', 'memory.swap.events': 'high 0\nmax 0\nfail 4',
-    'memory.stat': 'anon 5\nkernel 70000\nsock 3000\nshmem 4097\nunevictable 40960',
+    'memory.low': '20480', 'memory.stat': 'anon 5\nfile 8193\nkernel 70000\nsock 3000\nshmem 4097\nunevictable 40960',
   });
-  const rows = read({ unified, v1: {} });
+  const rows = read({ unified, v1: {} }, { oomGuarantee: 12_000 });
   assert.deepEqual(numbers(rows.numproc!), [20, 26, 240, 240, 3]);
   assert.equal(rows.numproc!.enforced, 'pids.max');
   assert.deepEqual(numbers(rows.physpages!), [3, 3, 0, 256, 2]);
   assert.equal(rows.physpages!.enforced, 'memory.max');
   assert.deepEqual(numbers(rows.swappages!), [1, 2, 0, null, 4]);
-  assert.deepEqual(numbers(rows.oomguarpages!), [4, 4, 0, null, 1]);
+  assert.deepEqual(numbers(rows.oomguarpages!), [3, 3, 3, null, 1]);
+  assert.match(rows.oomguarpages!.enforced!, /oom_score_adj/);
+  assert.deepEqual([...numbers(rows.vmguarpages!), rows.vmguarpages!.enforced], [3, 3, 5, null, 0, 'memory.low']);
+  assert.deepEqual(numbers(read({ unified, v1: {} }, { oomGuarantee: null }).oomguarpages!).slice(2, 4), [null, null], 'whatever it uses');
   assert.deepEqual(numbers(rows.kmemsize!), [70_000, 70_000, null, null, 0]);
   assert.deepEqual([rows.kmemsize!.kept, rows.kmemsize!.enforced], [['held'], null]);
   assert.equal(rows.shmpages!.held, 2);
@@ -53,14 +56,14 @@ test('hybrid: v1\'s names, no limit as v1 writes it, swap as the difference', ()
   const memory = group({
     'memory.usage_in_bytes': '40960', 'memory.max_usage_in_bytes': '81920', 'memory.limit_in_bytes': '409600', 'memory.failcnt': '77', 'memory.oom_control': 'oom_kill_disable 0\nunder_oom 0\noom_kill 5',
     'memory.memsw.usage_in_bytes': '49152', 'memory.memsw.max_usage_in_bytes': '90112', 'memory.memsw.limit_in_bytes': '819200', 'memory.memsw.failcnt': '6',
-    'memory.kmem.usage_in_bytes': '5000', 'memory.kmem.max_usage_in_bytes': '6000', 'memory.kmem.failcnt': '0', 'memory.stat': 'shmem 1\ntotal_shmem 8192\ntotal_unevictable 0',
+    'memory.kmem.usage_in_bytes': '5000', 'memory.kmem.max_usage_in_bytes': '6000', 'memory.kmem.failcnt': '0', 'memory.stat': 'shmem 1\ntotal_cache 12288\ntotal_shmem 8192\ntotal_unevictable 0',
   });
   const pids = group({ 'pids.current': '7', 'pids.max': 'max', 'pids.events': 'max 0' });
   const rows = read({ unified: group({}), v1: { memory, pids } });
   assert.deepEqual(numbers(rows.physpages!), [10, 20, 0, 100, 5]);
   assert.equal(rows.physpages!.enforced, 'memory.limit_in_bytes');
   assert.deepEqual(numbers(rows.swappages!), [2, 2, 0, 100, 6]);
-  assert.deepEqual(numbers(rows.oomguarpages!), [12, 22, 0, null, 5]);
+  assert.deepEqual(numbers(rows.oomguarpages!), [11, 11, 0, null, 5]);
   assert.deepEqual(numbers(rows.kmemsize!), [5000, 6000, null, null, 0]);
   assert.equal(rows.shmpages!.held, 2);
   assert.deepEqual(numbers(rows.numproc!), [7, 7, null, null, 0]);

@@ -13,7 +13,7 @@ interface Amounts {
   held: number;
   maxheld?: number | undefined;
   failcnt?: number | undefined;
-  /** Null: unlimited; undefined: nothing holds it. */
+  /** Null: unlimited; undefined: nothing holds it. Of a guarantee: what is promised. */
   limit?: number | null | undefined;
   /** Where it is not the limit. */
   barrier?: number | null | undefined;
@@ -30,6 +30,8 @@ export interface Elsewhere {
   ptys?: { held: number; limit: number | null } | undefined;
   /** File locks that processes of the VE hold, as /proc/locks has them. */
   locks?: number | undefined;
+  /** `memory.oom_guarantee`, bytes; null: unlimited. */
+  oomGuarantee?: number | null | undefined;
   /** What was counted before a checkpoint of the VE. */
   before?: Past | undefined;
 }
@@ -43,7 +45,9 @@ export function readBeancounters(groups: VeGroups, elsewhere: Elsewhere = {}): B
   const put = (name: string, found: Amounts | undefined): void => { if (found) amounts.set(name, found); };
   put('numproc', readPids(groups.v1.pids ?? groups.unified));
   for (const [name, found] of Object.entries(groups.v1.memory === undefined ? readMemory2(groups.unified) : readMemory1(groups.v1.memory))) put(name, found);
-  const { sockets, ptys, files, flocks, locks } = elsewhere;
+  const { sockets, ptys, files, flocks, locks, oomGuarantee } = elsewhere;
+  const oom = amounts.get('oomguarpages');
+  if (oom && oomGuarantee !== undefined) put('oomguarpages', { ...oom, limit: oomGuarantee === null ? null : pagesOf(oomGuarantee) });
   if (sockets) {
     put('numtcpsock', { ...sockets.tcp, limit: sockets.limits.tcp });
     put('numothersock', { ...sockets.other, limit: sockets.limits.other });
@@ -70,12 +74,14 @@ function rowOf(row: BeancounterRow, found: Amounts | undefined, host: 'v2' | 'hy
   // A promise that nobody makes is one of nothing; in OpenVZ's file that is a barrier of 0.
   const barrier = row.pair === 'guarantee' || row.pair === 'limit' ? 0 : null;
   if (!found) return { name, unit, held: 0, maxheld: 0, barrier, limit: null, failcnt: 0, kept: [], counted: null, enforced: null, note };
-  const { held, maxheld, failcnt, limit } = found;
+  const { held, maxheld, failcnt, limit: amount } = found;
+  // A guarantee is a barrier that nobody is held to.
+  const [promised, limit] = row.pair === 'guarantee' ? [amount === undefined ? 0 : amount, null] : [barrier ?? found.barrier ?? amount ?? null, amount ?? null];
   const kept: Kept[] = ['held', ...maxheld === undefined ? [] : ['maxheld' as const], ...failcnt === undefined ? [] : ['failcnt' as const]];
   return {
     name, unit, held, maxheld: Math.max(held, maxheld ?? 0, before?.maxheld ?? 0), failcnt: (failcnt ?? 0) + (before?.failcnt ?? 0),
-    barrier: barrier ?? found.barrier ?? limit ?? null, limit: limit ?? null, kept, counted: found.counted ?? (row.counted[host] || null),
-    enforced: limit === undefined ? null : row.held[host] || null, note,
+    barrier: promised, limit, kept, counted: found.counted ?? (row.counted[host] || null),
+    enforced: amount === undefined ? null : row.held[host] || null, note,
   };
 }
 
@@ -99,7 +105,8 @@ function readMemory2(group: string): Record<string, Amounts | undefined> {
   return {
     physpages: { held: pagesOf(held), maxheld: pages(number(group, 'memory.peak')), failcnt: refused, limit: limitPages(readControl(group, 'memory.max')) },
     swappages: swap === undefined ? undefined : { held: pagesOf(swap), maxheld: pages(number(group, 'memory.swap.peak')), failcnt: readKey(group, 'memory.swap.events', 'fail'), limit: limitPages(readControl(group, 'memory.swap.max')) },
-    oomguarpages: { held: pagesOf(held + (swap ?? 0)), failcnt: ended },
+    vmguarpages: { held: pagesOf(held), limit: limitPages(readControl(group, 'memory.low')) },
+    oomguarpages: { held: pagesOf(Math.max(0, held - (stat('file') ?? 0) + (stat('shmem') ?? 0)) + (swap ?? 0)), failcnt: ended },
     kmemsize: { held: kernel },
     shmpages: { held: pagesOf(stat('shmem') ?? 0) },
     lockedpages: { held: pagesOf(stat('unevictable') ?? 0) },
@@ -121,7 +128,7 @@ function readMemory1(group: string): Record<string, Amounts | undefined> {
     // memory.failcnt counts each time at which the limit was met, which memory that was taken back has mostly mended.
     physpages: { held: pagesOf(held), maxheld: pages(number(group, 'memory.max_usage_in_bytes')), failcnt: ended, limit },
     swappages: both === undefined ? undefined : { held: pagesOf(Math.max(0, both - held)), failcnt: number(group, 'memory.memsw.failcnt'), limit: sum == null || limit == null ? sum : Math.max(0, sum - limit) },
-    oomguarpages: { held: pagesOf(both ?? held), maxheld: pages(number(group, both === undefined ? 'memory.max_usage_in_bytes' : 'memory.memsw.max_usage_in_bytes')), failcnt: ended },
+    oomguarpages: { held: pagesOf(Math.max(0, (both ?? held) - (stat('total_cache') ?? 0) + (stat('total_shmem') ?? 0))), failcnt: ended },
     kmemsize: kernel === undefined ? undefined : { held: kernel, maxheld: number(group, 'memory.kmem.max_usage_in_bytes'), failcnt: number(group, 'memory.kmem.failcnt') },
     shmpages: { held: pagesOf(stat('total_shmem') ?? 0) },
     lockedpages: { held: pagesOf(stat('total_unevictable') ?? 0) },

@@ -28,6 +28,8 @@ export interface Alerts {
   sample(step: Step | undefined, reading: Reading, limit: number | null): Alert[];
   /** After each minute. */
   minute(point: Point): Alert[];
+  /** It has ended: what was still gathered. */
+  end(): Alert[];
 }
 
 /** Watch one VE. */
@@ -48,6 +50,11 @@ export function createAlerts(thresholds: Thresholds): Alerts {
       nearFor = percent >= thresholds.memory && percent > 0 ? nearFor + (step?.seconds ?? 1) : 0;
       if (nearFor >= PATIENCE && !near) alerts.push({ type: 've.memory_near_limit', data: { usedBytes: used, limitBytes: limit! } });
       near = nearFor >= PATIENCE || (near && percent >= thresholds.memory * BETTER.memory);
+      return alerts;
+    },
+    end() {
+      const alerts: Alert[] = kills > 0 ? [{ type: 've.oom_killed', data: { count: kills } }] : [];
+      kills = 0;
       return alerts;
     },
     minute({ counters }) {
