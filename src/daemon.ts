@@ -212,6 +212,8 @@ async function open(settings: Settings, log: Logger, closers: Closers, stopping:
   closers.push(events.subscribe(({ type }) => { if (type === 'operation.ended') names.sync(); }));
   names.sync(); // what recovery has done to records
 
+  closers.push(network.accounting.follow(log.child({ part: 'network' })));
+
   const sampler = createSampler({ ves: () => sampledVes(context), resources, events, log: log.child({ part: 'sampler' }), folder: join(stateDir, 'history'), alerts: settings.alerts });
   sampler.start();
   closers.push(() => sampler.close());

@@ -142,6 +142,7 @@ export const PLACES: Record<string, Way> = {
   'snapshots': ['sent', 'the processes of snapshots; warm images, which lie there, too, stay'],
   'logs': ['stays', 'what was written to the console of a boot here'],
   'history': ['stays', 'what it used here, half a megabyte; it begins anew there'],
+  'traffic': ['sent', 'the sums of its traffic by class, with the grant; the target goes on from there'],
   'incoming': ['stays', 'what is on its way here'],
   'outgoing': ['stays', 'memory that is on its way from here'],
   'engine': ['stays', 'belongs to the node: the other one must have the engine'],

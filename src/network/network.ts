@@ -1,5 +1,6 @@
 /** The network of VEs: a pair of links for each interface, routed by the host or a port of a bridge. See docs/explanation/network.md. */
 import { rmSync } from 'node:fs';
+import { join } from 'node:path';
 import type { Settings } from '../lib/settings.ts';
 import { readIfExists, writeFileAtomic } from '../lib/files.ts';
 import { createGate } from '../lib/gate.ts';
@@ -9,6 +10,7 @@ import { announceMac, announceNd } from '../kernel/neighbour.ts';
 import { nftApply } from '../kernel/nftables.ts';
 import type { SysctlChange } from '../kernel/sysctl.ts';
 import type { VeRecord } from '../store/types.ts';
+import { createAccounting } from './accounting.ts';
 import { assign } from './assign.ts';
 import { bridgeTableScript, changePorts, portsOf } from './bridge-firewall.ts';
 import type { PortElement } from './bridge-firewall.ts';
@@ -44,6 +46,7 @@ export function createNetwork(settings: Settings, records: () => readonly VeReco
   const pools = allPools.filter((pool) => ipv6 || pool.family === 4);
   const context: PlanContext = { names, pools, ipv6, bridgeMtu };
   const allocator = createAllocator(pools);
+  const accounting = createAccounting(context, settings.network.classes, join(settings.stateDir, 'traffic'), records);
   const record = `${settings.runDir}/network.json`;
   let uplinks = settings.network.uplinks;
   /** The links of the default routes at the last setup that succeeded. */
@@ -103,7 +106,9 @@ export function createNetwork(settings: Settings, records: () => readonly VeReco
     const sources = uniqueSources([...ves === undefined ? before : [], ...guests.flatMap((ve) => sourcesOf(ve, context))]);
     const { veToVe, veToHost, domain } = settings.network;
     const table = tableScript({ names, pools, uplinks, veToVe, veToHost, resolver: domain !== '' }, sources, guests, context);
-    await nftApply([table, bridgeTableScript(names, guests.flatMap((ve) => portsOf(ve, context))), ...guests.map((ve) => rateLines(ve, context).add)].join(''));
+    // All that have a record: counters of those at rest may have been taken away, too.
+    const counted = [...new Map([...records(), ...guests].map((ve) => [ve.number, ve])).values()];
+    await nftApply([table, bridgeTableScript(names, guests.flatMap((ve) => portsOf(ve, context))), ...guests.map((ve) => rateLines(ve, context).add), accounting.setupLines(counted)].join(''));
     const now = proxied(sources.map(({ address }) => address), pools);
     await addProxies(now, uplinks);
     await removeProxies(proxied((listed ?? []).map(({ address }) => address), pools).filter((address) => !now.includes(address)));
@@ -152,7 +157,7 @@ export function createNetwork(settings: Settings, records: () => readonly VeReco
       const failure = seen !== undefined ? undefined : await gate.alone(() => setup()).catch((error: unknown) => error);
       try {
         await Promise.all([
-          change(() => Promise.all([addSources(names, sourcesOf(ve, context), ownLines(ve, context).add), changePorts(names, portsOf(ve, context), [])])),
+          change(() => Promise.all([addSources(names, sourcesOf(ve, context), ownLines(ve, context).add + accounting.admitLines(ve)), changePorts(names, portsOf(ve, context), [])])),
           addProxies(proxied(routedOf(ve), pools), uplinks),
         ]);
       } catch (error) {
@@ -196,7 +201,7 @@ export function createNetwork(settings: Settings, records: () => readonly VeReco
       const [sources, ports, routed] = [sourcesOf(after, context), portsOf(after, context), routedOf(after)];
       admitted.set(after.number, after);
       // New first, then old: a VE that keeps an address is reachable by it all the time, and its default route stays.
-      await change(() => Promise.all([addSources(names, sources), movePorts(portsOf(before, context), ports)]));
+      await change(() => Promise.all([addSources(names, sources, accounting.admitLines(after)), movePorts(portsOf(before, context), ports)]));
       await gate.shared(async () => {
         await relinkInterfaces(interfacesOf(before, context), interfacesOf(after, context), pid, context);
         await addProxies(proxied(routed, pools), uplinks);
@@ -270,6 +275,8 @@ export function createNetwork(settings: Settings, records: () => readonly VeReco
         };
       };
     },
+
+    accounting: accounting.face,
 
     warnings: () => networkWarnings({
       names, uplinks, ipv6, ipv6Pools: allPools.some(({ family }) => family === 6), veToHost: settings.network.veToHost,
