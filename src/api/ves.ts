@@ -103,6 +103,11 @@ export function veRoutes(app: Api, { deps }: RouteContext): void {
       response: answers({ 200: schemas.TrafficReportSchema }, 've.not_found', 'network.failed') },
   }, async (request, reply) => reply.send(await manager.traffic(request.params.ve)));
 
+  app.get('/v1/ves/:ve/connections', {
+    schema: { summary: 'Connections of a VE in the host\'s connection table', tags, params: schemas.VeParams, querystring: schemas.NoQuery,
+      response: answers({ 200: schemas.ConnectionUseSchema }, 've.not_found', 'network.failed') },
+  }, async (request, reply) => reply.send(await manager.connections(request.params.ve)));
+
   app.get('/v1/ves/:ve/processes', {
     schema: { summary: 'Processes of a running VE', tags, params: schemas.VeParams, querystring: schemas.NoQuery,
       response: answers({ 200: schemas.VeProcessesSchema }, 've.not_found', 've.not_running') },

@@ -116,6 +116,7 @@ export const PROPERTY_WAYS: Record<PropertyName, Way> = {
   'network.mtu': AS_IT_IS,
   'network.rate.in': AS_IT_IS,
   'network.rate.out': AS_IT_IS,
+  'network.connections': ['sent', 'the table there must hold so many'],
   'network.publish': ['sent', 'must be free there'],
   'network.allow': AS_IT_IS,
   'network.deny': AS_IT_IS,

@@ -6,7 +6,7 @@ import { parseClasses } from './classes.ts';
 import type { NetworkClass } from './classes.ts';
 import { formatPrefix } from './ip.ts';
 import type { PlanContext } from './plan.ts';
-import { countLines, readTraffic, sumKey, trafficScript, uncountLines } from './traffic.ts';
+import { countLines, readTraffic, sumKey, trafficScript, uncountLines, unlinkLines } from './traffic.ts';
 import type { Sums } from './traffic.ts';
 import { readSums, sumFiles } from './traffic-sums.ts';
 import type { ClassTraffic, TrafficAccounting } from './types.ts';
@@ -19,6 +19,8 @@ export interface Accounting {
   setupLines(ves: readonly VeRecord[]): string;
   /** Lines that give a VE its counters. */
   admitLines(ve: VeRecord): string;
+  /** The same for one whose links change. */
+  relinkLines(before: VeRecord, after: VeRecord): string;
   /** What the manager of the network shows of it. */
   face: TrafficAccounting;
 }
@@ -45,6 +47,7 @@ export function createAccounting(context: PlanContext, texts: readonly string[],
   return {
     setupLines: (ves) => trafficScript(names, classes) + ves.map((ve) => countLines(ve, context, classes, files.of(ve.uuid))).join(''),
     admitLines: (ve) => countLines(ve, context, classes, files.of(ve.uuid)),
+    relinkLines: (before, after) => unlinkLines(before, after, context, classes) + countLines(after, context, classes, files.of(after.uuid)),
     face: {
       classes: classes.map(({ name, networks }) => ({ name, networks: networks.map(formatPrefix) })),
       async read() {

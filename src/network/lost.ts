@@ -10,7 +10,7 @@ import { formatPrefix } from './ip.ts';
 import { ROUTE_PROTOCOL } from './names.ts';
 import type { Names } from './names.ts';
 import type { Pool } from './pools.ts';
-import { trafficTable } from './traffic.ts';
+import { keptTable } from './traffic.ts';
 
 export interface Expected {
   names: Names;
@@ -30,8 +30,8 @@ export async function lostParts(expected: Expected): Promise<string[]> {
   const tables: [string, string][] = [
     [`inet ${names.table} from_ve`, `the nftables table ${names.table}`],
     ...expected.bridged ? [[`bridge ${names.table} from_ve`, `the nftables table ${names.table} for bridges`] as [string, string]] : [],
-    [`inet ${trafficTable(names)} sent_to_host`, `the nftables table ${trafficTable(names)}`],
-    [`bridge ${trafficTable(names)} sent_to_host`, `the nftables table ${trafficTable(names)} for bridges`],
+    [`inet ${keptTable(names)} sent_to_host`, `the nftables table ${keptTable(names)}`],
+    [`bridge ${keptTable(names)} sent_to_host`, `the nftables table ${keptTable(names)} for bridges`],
   ];
   if (!(await nftChainsExist(tables.map(([chain]) => chain)))) {
     for (const [chain, what] of tables) if (!(await nftChainsExist([chain]))) lost.push(what);

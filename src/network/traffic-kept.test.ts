@@ -53,7 +53,7 @@ function inNamespace(): void {
     execFileSync('nft', ['flush', 'ruleset']);
     assert.deepEqual(await all(lab, fresh), before, 'while they are gone');
     const lost = await fresh.mend();
-    assert.ok(lost.some((what) => what.includes('veld_t1_traffic')), lost.join());
+    assert.ok(lost.some((what) => what.includes('veld_t1_kept')), lost.join());
     assert.deepEqual(await all(lab, fresh), before, 'back');
     const grown = await growth(lab, () => a.ask('send', A4, B4, 7000, texts(5, 100)), fresh);
     assert.deepEqual(grown[101]!.inside, sent(5, 100 + UDP4));
@@ -64,7 +64,7 @@ function inNamespace(): void {
     const booted = lab.make();
     await booted.setup();
     assert.deepEqual(await all(lab, booted), known);
-    execFileSync('nft', ['delete', 'table', 'inet', 'veld_t1_traffic']);
+    execFileSync('nft', ['delete', 'table', 'inet', 'veld_t1_kept']);
     assert.ok((await booted.mend()).length === 1, 'that table alone is missed, too');
     assert.deepEqual(await all(lab, booted), known);
     await lab.network.setup();

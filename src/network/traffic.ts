@@ -31,9 +31,9 @@ export function sumKey(family: Family, direction: Direction, name: string): stri
   return `${family} ${direction} ${name}`;
 }
 
-/** The table of both families in which counters are. */
-export function trafficTable(names: Names): string {
-  return `${names.table}_traffic`;
+/** The table of both families in which is what must stay when rules are made anew: counters here, and connections.ts. */
+export function keptTable(names: Names): string {
+  return `${names.table}_kept`;
 }
 
 /** Chains and maps as the classes are now, in one transaction; counters, and which links they are for, stay. */
@@ -42,7 +42,7 @@ export function trafficScript(names: Names, classes: readonly NetworkClass[]): s
 }
 
 function familyScript(family: Family, names: Names, classes: readonly NetworkClass[]): string {
-  const table = `${family} ${trafficTable(names)}`;
+  const table = `${family} ${keptTable(names)}`;
   const ve = `"${names.linkPrefix}*"`;
   const lines = [`add table ${table}`];
   const chain = (name: string, hook: string, rules: readonly string[]): void => {
@@ -81,10 +81,9 @@ function familyScript(family: Family, names: Names, classes: readonly NetworkCla
  */
 export function countLines(ve: VeRecord, context: PlanContext, classes: readonly NetworkClass[], sums: Sums): string {
   const lines: string[] = [];
-  const interfaces = interfacesOf(ve, context);
   for (const family of FAMILIES) {
-    const links = interfaces.filter(({ bridge }) => (bridge === undefined) === (family === 'inet')).map(({ link }) => link);
-    const table = `${family} ${trafficTable(context.names)}`;
+    const links = linksOf(ve, context, family);
+    const table = `${family} ${keptTable(context.names)}`;
     // Sums of a class that the settings do not name any more, or of links that are gone, are kept, too.
     const wanted = links.length === 0 ? [] : DIRECTIONS.flatMap((direction) => classes.map(({ name }) => sumKey(family, direction, name)));
     for (const key of new Set([...wanted, ...Object.keys(sums).filter((each) => each.startsWith(`${family} `))])) {
@@ -99,16 +98,38 @@ export function countLines(ve: VeRecord, context: PlanContext, classes: readonly
   return lines.map((line) => `${line}\n`).join('');
 }
 
+/** Lines after which links that a VE has no more lead to no counter; these, and their sums, stay. */
+export function unlinkLines(before: VeRecord, after: VeRecord, context: PlanContext, classes: readonly NetworkClass[]): string {
+  const lines: string[] = [];
+  for (const family of FAMILIES) {
+    const stay = new Set(linksOf(after, context, family));
+    const gone = linksOf(before, context, family).filter((link) => !stay.has(link));
+    if (gone.length === 0) continue;
+    for (const direction of DIRECTIONS) {
+      for (const { name } of classes) {
+        const [counter, map] = [counterName(before.number, sumKey(family, direction, name)), `${family} ${keptTable(context.names)} ${direction}_${name}`];
+        const elements = gone.map((link) => `"${link}" : "${counter}"`).join(', ');
+        lines.push(`add counter ${family} ${keptTable(context.names)} ${counter}`, `add element ${map} { ${elements} }`, `delete element ${map} { ${elements} }`);
+      }
+    }
+  }
+  return lines.map((line) => `${line}\n`).join('');
+}
+
+function linksOf(ve: VeRecord, context: PlanContext, family: Family): string[] {
+  return interfacesOf(ve, context).filter(({ bridge }) => (bridge === undefined) === (family === 'inet')).map(({ link }) => link);
+}
+
 /** Lines that take away all counters of a VE, in the order in which the kernel lets them go. @param there keys of those that are there */
 export function uncountLines(names: Names, number: number, there: readonly string[]): string {
   const lines: string[] = [];
   for (const key of there) {
     const [family, direction, name] = key.split(' ');
     const counter = counterName(number, key);
-    const map = `${family} ${trafficTable(names)} ${direction}_${name}`;
+    const map = `${family} ${keptTable(names)} ${direction}_${name}`;
     // Adding comes first: what is not there cannot be deleted.
     const elements = allLinksOf(names, number).map((link) => `"${link}" : "${counter}"`).join(', ');
-    lines.push(`add map ${map} { type ifname : counter; }`, `add element ${map} { ${elements} }`, `delete element ${map} { ${elements} }`, `delete counter ${family} ${trafficTable(names)} ${counter}`);
+    lines.push(`add map ${map} { type ifname : counter; }`, `add element ${map} { ${elements} }`, `delete element ${map} { ${elements} }`, `delete counter ${family} ${keptTable(names)} ${counter}`);
   }
   return lines.map((line) => `${line}\n`).join('');
 }
@@ -123,7 +144,7 @@ export async function readTraffic(names: Names): Promise<Map<number, Sums>> {
   const found = new Map<number, Sums>();
   // Both tables at once: nft reads whatever there is for the counters of one, too.
   for (const { counter } of await nftList('list', 'counters') ?? []) {
-    if (counter?.table !== trafficTable(names)) continue;
+    if (counter?.table !== keptTable(names)) continue;
     const [, direction, number, name] = /^(rx|tx)_(\d+)_([a-z0-9]+)$/.exec(String(counter.name)) ?? [];
     if (number === undefined) continue;
     const sums = found.get(Number(number)) ?? {};

@@ -47,6 +47,16 @@ export interface Traffic {
   txPackets: number;
 }
 
+/** Connections of a VE in the host's table. */
+export interface ConnectionUse {
+  /** Now; null: not told by this kernel, or there are too many of all VEs to be counted. */
+  held: number | null;
+  /** As its properties say; null: no limit. */
+  most: number | null;
+  /** Refused since the VE was started, or the limit was set. */
+  refused: number;
+}
+
 /** What a VE has received and sent since it was made, by class. Classes that the settings do not name any more keep what they have counted. */
 export type ClassTraffic = Record<string, Traffic>;
 
@@ -146,6 +156,8 @@ export interface NetworkManager {
   trafficOfAll(): (ve: VeRecord) => Traffic | undefined;
   /** The same by class, and for good. */
   accounting: TrafficAccounting;
+  /** Connections of these VEs in the host's table. @throws VeldError `network.failed` */
+  connections(ves: readonly VeRecord[]): Promise<(ve: VeRecord) => ConnectionUse>;
   /** What a person should know: other firewalls that drop forwarded packets, missing uplinks. */
   warnings(): Promise<string[]>;
 }

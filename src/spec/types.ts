@@ -103,6 +103,7 @@ export interface Properties {
   /** Bits a second, to the VE and from it. */
   'network.rate.in': number | null;
   'network.rate.out': number | null;
+  'network.connections': number | null;
   'network.publish': string[];
   'network.allow': string[];
   'network.deny': string[];

@@ -1,5 +1,6 @@
-/** What VEs have received and sent, by class. */
+/** What VEs have received and sent, by class, and their connections. */
 import { findVe, type VeContext } from './context.ts';
+import type { ConnectionUse } from '../network/types.ts';
 import type { TrafficReport } from './types.ts';
 
 /**
@@ -10,4 +11,10 @@ export async function veTraffic({ store, network }: Pick<VeContext, 'store' | 'n
   const ves = key === undefined ? store.listVes().filter(({ ready }) => ready) : [findVe(store, key)];
   const of = await network.accounting.read();
   return { classes: [...network.accounting.classes], ves: ves.map((ve) => ({ uuid: ve.uuid, number: ve.number, name: ve.name, classes: of(ve) })) };
+}
+
+/** @throws VeldError `ve.not_found`, `network.failed` */
+export async function veConnections({ store, network }: Pick<VeContext, 'store' | 'network'>, key: string): Promise<ConnectionUse> {
+  const ve = findVe(store, key);
+  return (await network.connections([ve]))(ve);
 }

@@ -5,7 +5,7 @@ import type { Beancounters } from '../spec/beancounters/table.ts';
 import type { Properties } from '../spec/types.ts';
 import type { Obstacle } from '../checkpoint/types.ts';
 import type { Usage } from '../resources/types.ts';
-import type { ClassTraffic, LinkPlan, Traffic } from '../network/types.ts';
+import type { ClassTraffic, ConnectionUse, LinkPlan, Traffic } from '../network/types.ts';
 import type { BuildRequest, ImportRequest } from '../templates/types.ts';
 
 /** `failed`: it should run, and does not. */
@@ -255,6 +255,8 @@ export interface VeManager {
   processes(key: string): Promise<VeProcesses>;
   /** Traffic by class, of one VE or all, running or not. Throws `ve.not_found`, `network.failed`. */
   traffic(key?: string): Promise<TrafficReport>;
+  /** Connections of a VE in the host's table. Throws `ve.not_found`, `network.failed`. */
+  connections(key: string): Promise<ConnectionUse>;
   /** All beancounters of a running VE. Throws `ve.not_found`, `ve.not_running`. */
   beancounters(key: string): Promise<Beancounters>;
   /** The same without what takes a look at the kernel. Throws `ve.not_found`. */

@@ -78,7 +78,7 @@ test('a VE that moves takes them along; a copy begins with nothing; and where it
   const now = await sums(b);
   least(before, now, 'moved');
   const rules = (): string => spawnSync('nft', ['list', 'ruleset'], { encoding: 'utf8' }).stdout;
-  assert.doesNotMatch(rules(), new RegExp(`veld_${a.veld.name}_traffic[^]*_${number}_inside[^]*\\n}`.replace('[^]*_', '(?:(?!\\ntable)[^])*_')));
+  assert.doesNotMatch(rules(), new RegExp(`veld_${a.veld.name}_kept[^]*_${number}_inside[^]*\\n}`.replace('[^]*_', '(?:(?!\\ntable)[^])*_')));
   assert.ok(!readdirSync(join(a.veld.settings.stateDir, 'traffic')).includes(web.uuid));
   await b.veld.api.operate('POST', '/v1/ves/web/migrate', { node: a.name });
   least(now, await sums(a), 'back');
@@ -88,7 +88,7 @@ test('a VE that moves takes them along; a copy begins with nothing; and where it
   await b.veld.api.operate('DELETE', '/v1/ves/web');
   assert.ok(!existsSync(join(b.veld.settings.stateDir, 'traffic', web.uuid)));
   assert.deepEqual((await b.veld.json<TrafficReport>('traffic')).ves, []);
-  assert.doesNotMatch(spawnSync('nft', ['list', 'table', 'inet', `veld_${b.veld.name}_traffic`], { encoding: 'utf8' }).stdout, /counter [rt]x_\d/);
+  assert.doesNotMatch(spawnSync('nft', ['list', 'table', 'inet', `veld_${b.veld.name}_kept`], { encoding: 'utf8' }).stdout, /counter [rt]x_\d/);
 });
 
 /** The same while no daemon runs. */

@@ -85,6 +85,14 @@ const verbs: Record<string, (...args: never[]) => unknown> = {
     }
     socket.close();
   },
+  /** Send a datagram to each of so many ports, from the first on: as many connections. */
+  spray: async (to: string, first: number, count: number) => {
+    const socket: UdpSocket = createSocket(to.includes(':') ? 'udp6' : 'udp4');
+    socket.on('error', () => {});
+    await new Promise<void>((resolve) => { socket.bind(0, resolve); });
+    for (let port = first; port < first + count; port++) await new Promise((resolve) => { socket.send('x', port, to, resolve); });
+    socket.close();
+  },
   /** Put frames on the wire, as hexadecimal text. */
   frames: (name: string, texts: string[]) => sendFrames(name, texts),
   /** Begin to take down what passes an interface, for `sniffed`. */
