@@ -123,6 +123,7 @@ export const PROPERTY_WAYS: Record<PropertyName, Way> = {
   'features.nesting': AS_IT_IS,
   'features.io_uring': AS_IT_IS,
   'features.sockets32': AS_IT_IS,
+  'features.beancounters': AS_IT_IS,
   'boot.command': AS_IT_IS,
   'boot.user': AS_IT_IS,
   'boot.env': AS_IT_IS,

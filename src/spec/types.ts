@@ -110,6 +110,7 @@ export interface Properties {
   'features.nesting': boolean;
   'features.io_uring': boolean;
   'features.sockets32': boolean;
+  'features.beancounters': boolean;
   /** Null: the template's own init. */
   'boot.command': string[] | null;
   /** User name or uid in the VE. */
