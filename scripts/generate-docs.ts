@@ -27,7 +27,7 @@ export const REFERENCE = join(import.meta.dirname, '../docs/reference');
 
 /** File name to content of all generated pages. */
 export async function generateDocs(): Promise<Record<string, string>> {
-  return { 'commands.md': commandsPage(await loadAllCommands()), 'properties.md': propertiesPage(), 'errors.md': errorsPage(), 'api.md': apiPage(await apiDocument()), 'metrics.md': metricsPage() };
+  return { 'commands.md': commandsPage(await loadAllCommands()), 'properties.md': propertiesPage(), 'errors.md': errorsPage(), 'api.md': apiPage(await apiDocument()), 'metrics.md': await metricsPage() };
 }
 
 function commandsPage(commands: readonly Command[]): string {
@@ -80,14 +80,14 @@ function errorsPage(): string {
 }
 
 /** Families as they are told of in the document itself, which has them also where nothing is measured. */
-function metricsPage(): string {
-  const metrics = createMetrics({ manager: { usage: () => ({ ves: [] }) as never }, stats: { last: () => undefined }, planning: { capacity: () => capacityOf({ cpus: 0, memoryBytes: 0, availableBytes: 0, swapBytes: 0, diskBytes: 0, diskFreeBytes: 0 }, []) }, events: createEventBus(), version: '', instance: '' });
-  const families = [...metrics.render().matchAll(/^# HELP (\S+) (.*)\n# TYPE \S+ (\S+)$/gm)];
+async function metricsPage(): Promise<string> {
+  const metrics = createMetrics({ manager: { usage: () => ({ ves: [] }) as never, traffic: async () => ({ classes: [], ves: [] }) }, stats: { last: () => undefined }, planning: { capacity: () => capacityOf({ cpus: 0, memoryBytes: 0, availableBytes: 0, swapBytes: 0, diskBytes: 0, diskFreeBytes: 0 }, []) }, events: createEventBus(), version: '', instance: '' });
+  const families = [...(await metrics.render()).matchAll(/^# HELP (\S+) (.*)\n# TYPE \S+ (\S+)$/gm)];
   metrics.close();
   return [
     head('Metrics', 'the families of `src/api/metrics.ts`'),
     '`GET /metrics` on the socket of the API, in the text format of Prometheus (0.0.4). Whoever may use the API may read it, and nobody else. Names and labels are',
-    'stable. Families of VEs have the labels `ve` (its name) and `number`; what a host does not count is left out. Counters of a VE begin anew when it is started.\n',
+    'stable. Families of VEs have the labels `ve` (its name) and `number`; what a host does not count is left out. Counters of a VE begin anew when it is started, those by class of network (label `class`) never.\n',
     table(['Name', 'Type', 'Meaning'], families.map(([, name, help, type]) => [`\`${name}\``, type!, help!])),
   ].join('\n');
 }

@@ -6,6 +6,7 @@ import { parseArgs } from 'node:util';
 import { apiDoor, buildApi } from './api/app.ts';
 import { listenOnSocket } from './api/socket.ts';
 import { createNodes } from './cluster/nodes.ts';
+import { writeBeancounterFiles } from './jobs/beancounter-files.ts';
 import { runDoctor, type DoctorCheck } from './jobs/doctor.ts';
 import { isLimitSeen } from './jobs/limit-seen.ts';
 import { createLxcfsKeeper } from './jobs/lxcfs-keeper.ts';
@@ -46,6 +47,7 @@ import type { VeContext } from './ve/context.ts';
 import { createMigration } from './migration/migration.ts';
 import { peersOf } from './migration/peers.ts';
 import { viewCapacity } from './ve/capacity.ts';
+import { readersInside, writeInside } from './ve/beancounters.ts';
 import { findPreset, listPresets } from './ve/presets.ts';
 import { viewStats } from './ve/stats.ts';
 import { createVeManager, type RunningVeManager } from './ve/manager.ts';
@@ -213,6 +215,8 @@ async function open(settings: Settings, log: Logger, closers: Closers, stopping:
   closers.push(events.subscribe(({ type }) => { if (type === 'operation.ended') names.sync(); }));
   names.sync(); // what recovery has done to records
 
+  closers.push(network.accounting.follow(log.child({ part: 'network' })));
+
   const sampler = createSampler({ ves: () => sampledVes(context), resources, events, log: log.child({ part: 'sampler' }), folder: join(stateDir, 'history'), alerts: settings.alerts });
   sampler.start();
   closers.push(() => sampler.close());
@@ -220,6 +224,8 @@ async function open(settings: Settings, log: Logger, closers: Closers, stopping:
   const oomOrder = createOomOrder({ ves: () => orderedVes(context), samples: sampler, resources, events, log: log.child({ part: 'oom-order' }) });
   oomOrder.start();
   closers.push(() => oomOrder.close());
+
+  closers.push(writeBeancounterFiles({ ves: () => readersInside(context), write: (uuid) => writeInside(context, uuid), log: log.child({ part: 've' }) }));
 
   const nodes = createNodes({
     settings, store, events, log: log.child({ part: 'nodes' }),

@@ -240,6 +240,7 @@ test('metrics count requests by route and operations by end, and show VEs', asyn
   assert.match(text, /^veld_operations_total\{kind="start",state="succeeded"\} \d+$/m);
   assert.match(text, /^veld_ve_memory_bytes\{ve="measured",number="\d+"\} 2048$/m);
   assert.match(text, /^veld_ve_status\{ve="measured",number="\d+",status="running"\} 1$/m);
+  assert.match(text, /^veld_ve_class_transmit_bytes_total\{ve="measured",number="\d+",class="outside"\} 20$/m);
   assert.match(text, /^veld_host_cpus 2$/m);
   assert.match(text, /^veld_promised_memory_bytes \d+$/m);
   assert.match(text, /^veld_ve_swap_bytes\{ve="measured",number="\d+"\} 1$/m);

@@ -12,7 +12,7 @@ export interface Metrics {
   /** Count a request. @param seconds time until the answer was sent */
   request(method: string, route: string, status: number, seconds: number): void;
   /** The whole document. */
-  render(): string;
+  render(): Promise<string>;
   close(): void;
 }
 
@@ -35,7 +35,7 @@ function family(name: string, type: 'counter' | 'gauge', help: string, samples: 
  * Make the counters.
  * @param parts the manager is asked when the document is rendered; operations are counted as the bus tells of them
  */
-export function createMetrics(parts: { manager: Pick<VeManager, 'usage'>; stats: Pick<ApiStats, 'last'>; planning: Pick<ApiPlanning, 'capacity'>; events: Pick<EventBus, 'subscribe'>; version: string; instance: string }): Metrics {
+export function createMetrics(parts: { manager: Pick<VeManager, 'traffic' | 'usage'>; stats: Pick<ApiStats, 'last'>; planning: Pick<ApiPlanning, 'capacity'>; events: Pick<EventBus, 'subscribe'>; version: string; instance: string }): Metrics {
   const requests = new Map<string, { labels: Labels; count: number; seconds: number }>();
   const ended = new Map<string, { labels: Labels; count: number }>();
   const running = new Map<string, number>();
@@ -63,7 +63,7 @@ export function createMetrics(parts: { manager: Pick<VeManager, 'usage'>; stats:
       entry.seconds += seconds;
       requests.set(key, entry);
     },
-    render() {
+    async render() {
       const { user, system } = process.cpuUsage();
       const http = [...requests.values()];
       return [
@@ -78,6 +78,7 @@ export function createMetrics(parts: { manager: Pick<VeManager, 'usage'>; stats:
         family('veld_operations_total', 'counter', 'Operations that ended since the daemon was started.', [...ended.values()].map(({ labels, count }) => [labels, count])),
         renderHost(parts.planning),
         renderVes(parts.manager, parts.stats),
+        await renderTraffic(parts.manager),
       ].join('');
     },
     close: stop,
@@ -151,4 +152,16 @@ function renderVes(manager: Pick<VeManager, 'usage'>, stats: Pick<ApiStats, 'las
       return value === undefined || Number.isNaN(value) ? [] : [[labels(ve), value] as const];
     }))),
   ].join('');
+}
+
+/** Traffic of all VEs by class, running or not; without samples where the firewall cannot be read just now. */
+async function renderTraffic(manager: Pick<VeManager, 'traffic'>): Promise<string> {
+  const { ves } = await manager.traffic().catch(() => ({ ves: [] }));
+  const figures = ves.flatMap(({ name, number, classes }) => Object.entries(classes).map(([one, traffic]) => ({ labels: { ve: name, number, class: one }, traffic })));
+  return ([
+    ['veld_ve_class_receive_bytes_total', 'Bytes that the VE received since it was made, by class of network.', 'rxBytes'],
+    ['veld_ve_class_transmit_bytes_total', 'Bytes that the VE sent since it was made, by class of network.', 'txBytes'],
+    ['veld_ve_class_receive_packets_total', 'Packets that the VE received since it was made, by class of network.', 'rxPackets'],
+    ['veld_ve_class_transmit_packets_total', 'Packets that the VE sent since it was made, by class of network.', 'txPackets'],
+  ] as const).map(([name, help, key]) => family(name, 'counter', help, figures.map(({ labels, traffic }) => [labels, traffic[key]]))).join('');
 }

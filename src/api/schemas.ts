@@ -256,6 +256,16 @@ export const UsageSampleSchema = Type.Object({
     clock, usage: VeDetails.properties.usage, traffic: VeDetails.properties.traffic,
   })),
 }, { title: 'UsageSample' });
+const figures = Type.Object({ rxBytes: Type.Number(), rxPackets: Type.Number(), txBytes: Type.Number(), txPackets: Type.Number() });
+export const TrafficReportSchema = Type.Object({
+  classes: Type.Array(Type.Object({ name: Type.String(), networks: Type.Array(Type.String()) }), { description: 'As the settings have them; inside first, and outside, which has all the rest, last' }),
+  ves: Type.Array(Type.Object({ uuid, number, name, classes: Type.Record(Type.String(), figures, { description: 'Since the VE was made' }) })),
+}, { title: 'TrafficReport' });
+export const ConnectionUseSchema = Type.Object({
+  held: nullable(Type.Integer({ description: 'Now; null: this kernel does not tell, or all VEs together have too many' })),
+  most: nullable(Type.Integer({ description: 'network.connections; null: no limit' })),
+  refused: Type.Integer({ description: 'Since the VE was started, or the limit was set' }),
+}, { title: 'ConnectionUse' });
 export const VeProcessesSchema = Type.Object({
   clock,
   more: Type.Integer({ description: 'How many there are beside those listed' }),

@@ -38,5 +38,5 @@ export function systemRoutes(app: Api, { deps, metrics }: RouteContext): void {
   app.get('/metrics', {
     schema: { summary: 'Numbers for Prometheus', tags, querystring: schemas.NoQuery,
       response: answers({ 200: { description: 'Text format 0.0.4', content: { 'text/plain': { schema: Type.String() } } } }) },
-  }, (_request, reply) => reply.type('text/plain; version=0.0.4; charset=utf-8').send(metrics.render()));
+  }, async (_request, reply) => reply.type('text/plain; version=0.0.4; charset=utf-8').send(await metrics.render()));
 }

@@ -100,6 +100,15 @@ export async function openBench(change: Partial<ApiDeps> = {}): Promise<Bench> {
         pid, insidePid: 1, uid: 0, user: 'root', state: 'S', threads: 1, cpuSeconds: 0.5, memoryBytes: 4096, startedAt: TEMPLATE.createdAt, command: '/sbin/init',
       }] };
     },
+    async traffic(key) {
+      const some = key === undefined ? [...ves.values()] : [find(key)];
+      const figures = { rxBytes: 10, rxPackets: 1, txBytes: 20, txPackets: 2 };
+      return { classes: [{ name: 'inside', networks: ['10.187.0.0/16'] }, { name: 'outside', networks: [] }], ves: some.map(({ uuid, number, name }) => ({ uuid, number, name, classes: { inside: figures, outside: figures } })) };
+    },
+    async connections(key) {
+      find(key);
+      return { held: 3, most: 1000, refused: 0 };
+    },
     async beancounters(key) {
       const { pid, number } = find(key);
       if (pid === null) throw new VeldError('ve.not_running', `${key} is not running.`);

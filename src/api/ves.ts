@@ -94,6 +94,20 @@ export function veRoutes(app: Api, { deps }: RouteContext): void {
     },
   }, (_request, reply) => reply.send(manager.usage()));
 
+  app.get('/v1/traffic', {
+    schema: { summary: 'What all VEs have received and sent, by class', tags, querystring: schemas.NoQuery, response: answers({ 200: schemas.TrafficReportSchema }, 'network.failed') },
+  }, async (_request, reply) => reply.send(await manager.traffic()));
+
+  app.get('/v1/ves/:ve/traffic', {
+    schema: { summary: 'What a VE has received and sent, by class', tags, params: schemas.VeParams, querystring: schemas.NoQuery,
+      response: answers({ 200: schemas.TrafficReportSchema }, 've.not_found', 'network.failed') },
+  }, async (request, reply) => reply.send(await manager.traffic(request.params.ve)));
+
+  app.get('/v1/ves/:ve/connections', {
+    schema: { summary: 'Connections of a VE in the host\'s connection table', tags, params: schemas.VeParams, querystring: schemas.NoQuery,
+      response: answers({ 200: schemas.ConnectionUseSchema }, 've.not_found', 'network.failed') },
+  }, async (request, reply) => reply.send(await manager.connections(request.params.ve)));
+
   app.get('/v1/ves/:ve/processes', {
     schema: { summary: 'Processes of a running VE', tags, params: schemas.VeParams, querystring: schemas.NoQuery,
       response: answers({ 200: schemas.VeProcessesSchema }, 've.not_found', 've.not_running') },

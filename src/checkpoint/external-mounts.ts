@@ -7,6 +7,8 @@ import type { ExternalMount } from './types.ts';
 const EMPTY = 'empty';
 /** The init of an application VE. */
 const INIT = 'init';
+/** The VE's own beancounters. */
+const BEANCOUNTERS = 'beancounters';
 
 export interface MountSources {
   /** Folder of lxcfs' mount; null when there is none. */
@@ -15,6 +17,8 @@ export interface MountSources {
   empty: string;
   /** Program that is the init of application VEs. */
   init: string;
+  /** File with the VE's own beancounters. */
+  beancounters: string;
 }
 
 /**
@@ -22,24 +26,25 @@ export interface MountSources {
  * @param table of its init
  * @param source name of this installation's lxcfs in mount tables
  * @param covered mount points over which the empty folder was bound at its boot
- * @param init where the init of an application VE was bound
+ * @param init where the init of an application VE was bound @param beancounters where its beancounters were
  */
-export function externalMounts(table: readonly MountLine[], source: string, covered: readonly string[], init: readonly string[]): ExternalMount[] {
+export function externalMounts(table: readonly MountLine[], source: string, covered: readonly string[], init: readonly string[], beancounters: readonly string[]): ExternalMount[] {
   const lxcfs = lxcfsBinds(table, source).map(({ target, file }) => ({ inside: target, name: `lxcfs${file}` }));
   // Device nodes of the host; a VE cannot have any other ones.
   const devices = table.filter(({ type, root }) => type === 'devtmpfs' && /^\/[a-z]+$/.test(root)).map(({ target, root }) => ({ inside: target, name: `dev${root}` }));
   const targets = new Set(table.map(({ target }) => target));
   const bound = (places: readonly string[], name: string): ExternalMount[] => places.filter((target) => targets.has(target)).map((inside) => ({ inside, name }));
-  return [...lxcfs, ...devices, ...bound(covered, EMPTY), ...bound(init, INIT)];
+  return [...lxcfs, ...devices, ...bound(covered, EMPTY), ...bound(init, INIT), ...bound(beancounters, BEANCOUNTERS)];
 }
 
 /**
  * Where an external mount comes from on this host.
  * @throws VeldError `checkpoint.unusable` for what this host has not
  */
-export function sourceOf({ name }: ExternalMount, { lxcfs, empty, init }: MountSources): string {
+export function sourceOf({ name }: ExternalMount, { lxcfs, empty, init, beancounters }: MountSources): string {
   if (name === EMPTY) return empty;
   if (name === INIT) return init;
+  if (name === BEANCOUNTERS) return beancounters;
   if (/^dev\/[a-z]+$/.test(name)) return `/${name}`;
   const file = /^lxcfs(\/(?!.*\.\.)[a-z/]+)$/.exec(name)?.[1];
   if (file === undefined) throw new VeldError('checkpoint.unusable', `The state wants a mount ${JSON.stringify(name)} that this version does not know.`);

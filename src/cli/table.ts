@@ -32,6 +32,7 @@ export const COMMANDS: Record<string, Loader> = {
   'beancounters': () => import('./commands/beancounters.ts'),
   'top': () => import('./commands/top.ts'),
   'stats': () => import('./commands/stats.ts'),
+  'traffic': () => import('./commands/traffic.ts'),
   'enter': () => import('./commands/enter.ts'),
   'console': () => import('./commands/console.ts'),
   'cp': () => import('./commands/cp.ts'),
@@ -70,7 +71,7 @@ export const ALIASES: Record<string, string> = { ubc: 'beancounters' };
 
 /** What people type who come from elsewhere, and what it is called here. */
 export const SYNONYMS: Record<string, string> = {
-  ls: 'list', ps: 'list', htop: 'top', vztop: 'top', vzubc: 'beancounters NAME', user_beancounters: 'beancounters NAME', vzlist: 'list', info: 'show', status: 'show', inspect: 'show', delete: 'destroy', rm: 'destroy', remove: 'destroy',
+  ls: 'list', ps: 'list', htop: 'top', vztop: 'top', vzubc: 'beancounters NAME', vznetstat: 'traffic', netstat: 'traffic', user_beancounters: 'beancounters NAME', vzlist: 'list', info: 'show', status: 'show', inspect: 'show', delete: 'destroy', rm: 'destroy', remove: 'destroy',
   port: 'publish', proxy: 'publish', expose: 'publish', shell: 'enter NAME', login: 'enter NAME', attach: 'console NAME', copy: 'cp', push: 'cp', pull: 'cp', launch: 'create NAME --template TEMPLATE --start', run: 'create NAME --template TEMPLATE --start',
   hibernate: 'suspend', chkpnt: 'suspend', undump: 'resume', pause: 'freeze', unpause: 'thaw', config: 'set', reboot: 'restart', kill: 'stop --force',
   vzcpucheck: 'capacity', vzmemcheck: 'capacity', vzcalc: 'capacity --ves', presets: 'preset list', profile: 'preset list', nodes: 'node list', pair: 'node add NAME', cluster: 'node list', image: 'template list', templates: 'template list', operations: 'operation list', monitor: 'events', journal: 'logs', check: 'doctor',

@@ -21,7 +21,15 @@ export async function nftApply(script: string): Promise<void> {
  * @throws VeldError `network.failed`
  */
 export async function nftChainExists(family: string, table: string, chain: string): Promise<boolean> {
-  const { code, stderr } = await run('nft', ['-c', '-f', '-'], { input: `add rule ${family} ${table} ${chain} accept\n`, allow: [1], timeout: 30_000 });
+  return nftChainsExist([`${family} ${table} ${chain}`]);
+}
+
+/**
+ * The same for several at once: whether all of them are there.
+ * @param chains `FAMILY TABLE CHAIN` each
+ */
+export async function nftChainsExist(chains: readonly string[]): Promise<boolean> {
+  const { code, stderr } = await run('nft', ['-c', '-f', '-'], { input: chains.map((chain) => `add rule ${chain} accept\n`).join(''), allow: [1], timeout: 30_000 });
   if (code !== 0 && !/No such file or directory/.test(stderr)) throw new VeldError('network.failed', `The firewall could not be read: ${stderr.trim().split('\n')[0]}`);
   return code === 0;
 }

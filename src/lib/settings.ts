@@ -35,6 +35,8 @@ export interface Settings {
     veToVe: boolean;
     /** Whether VEs may open connections to the host itself (ICMP echo always may). */
     veToHost: boolean;
+    /** Classes by which the traffic of VEs is counted, `NAME=NETWORK,NETWORK` each. The pools are `inside`, what is in none is `outside`. */
+    classes: string[];
     /** Domain of the names of VEs (`web.veld.internal`), which the instance's own resolver answers. Empty: no resolver, VEs ask those of the host. */
     domain: string;
   };
@@ -93,7 +95,7 @@ export function defaultSettings(instance = 'main'): Settings {
     socketGroup: 'veld',
     presetsDir: '/etc/veld/presets',
     log: { level: 'info', file: `/var/log/${name}/veldd.log`, maxBytes: 16 << 20 },
-    network: { pools: ['10.187.0.0/16', 'fd5e:1d00:187::/64'], uplinks: [], veToVe: true, veToHost: false, domain: `${name}.internal` },
+    network: { pools: ['10.187.0.0/16', 'fd5e:1d00:187::/64'], uplinks: [], veToVe: true, veToHost: false, classes: [], domain: `${name}.internal` },
     engine: { suites: ['trixie-backports', 'testing'], mirror: '', expiredRelease: 'refuse' },
     deploy: { warm: true, spares: 1 },
     checkpoint: { stallTimeout: 60 },

@@ -20,7 +20,7 @@ import { checkMaxFreeze, expected, learn, Speed } from './prediction.ts';
 import { sendSnapshots, snapshotsOf, type Along } from './snapshots-away.ts';
 import { sendState, type SentFiles } from './state-files.ts';
 import { askOutcome, departed } from './settle.ts';
-import type { Accept, Answer, Arrived, MigrateRequest, MigrateResult, Offer, Owned, Peer, Peers, Refuse, StandingPhases } from './types.ts';
+import type { Accept, Answer, Arrived, Grant, MigrateRequest, MigrateResult, Offer, Owned, Peer, Peers, Refuse, StandingPhases } from './types.ts';
 
 /** How long the target is asked, within the operation, what has become of a VE that was granted; milliseconds. */
 const ASKED = 20_000;
@@ -102,7 +102,7 @@ async function carry(journey: Journey): Promise<Stood | null> {
     await sendTree(link, 'round', path, disk('its disk', 35, 60));
     if (offer.kind === 'suspended') await sendState(link, context.states.folder(ve.uuid).dir, (bytes, total) => disk('its processes', 60, 90).progress(bytes, total, 1), { sent });
     await prepared(link);
-    await give(journey, undefined);
+    await give(journey, await context.network.accounting.carried(ve), undefined);
     return null;
   }
   const copies = join(context.settings.stateDir, 'outgoing', offer.id);
@@ -147,6 +147,9 @@ async function carryRunning(journey: Journey, path: string, copies: string, sent
     away = await pause(context, ve, task, `${ve.name} is being moved to another node.`, { dumping, ...memory.images !== undefined && { memory: memory.images } });
     // What was its processes cannot do anything any more: nobody waits until the kernel has put them away.
     const dead = paused(context, ve, away);
+    // Nothing passes any more; beside what is sent, since the VE stands.
+    const traffic = context.network.accounting.carried(ve);
+    traffic.catch(() => {});
     dead.catch(() => {}); // whoever waits hears of it
     try {
       faultPoint('migrate.paused');
@@ -166,7 +169,7 @@ async function carryRunning(journey: Journey, path: string, copies: string, sent
       await goOn(context, ve.uuid, task);
       throw error;
     }
-    await give(journey, away);
+    await give(journey, await traffic, away);
     return { since: away.since, expected: standing, left: link.given - before, speed, memoryRounds: memory.rounds, phases };
   } finally {
     await early.end().catch(() => {});
@@ -180,8 +183,8 @@ function standsOn(dir: string, { rounds }: MemorySent): number {
   return existsSync(join(dir, 'images', PARENT)) ? rounds : 0;
 }
 
-/** Grant it, and hear whether it was taken. On return it is the other node's. */
-async function give({ context, peers, link, ve, offer, peer, task }: Journey, away: Paused | undefined): Promise<void> {
+/** Grant it, and hear whether it was taken. On return it is the other node's. @param traffic what it has sent and received */
+async function give({ context, peers, link, ve, offer, peer, task }: Journey, traffic: unknown, away: Paused | undefined): Promise<void> {
   const { store, states } = context;
   const handover: Handover = { id: offer.id, role: 'source', ve: ve.uuid, node: peer.id, epoch: offer.epoch, kind: offer.kind, at: new Date().toISOString() };
   store.transaction(() => {
@@ -189,7 +192,8 @@ async function give({ context, peers, link, ve, offer, peer, task }: Journey, aw
     if (away) updateVe(store, ve.uuid, { suspended: { at: handover.at, engine: states.manifest(ve.uuid).engine } });
   });
   faultPoint('migrate.granted');
-  link.send({ type: 'grant' });
+  const grant: Grant = { type: 'grant', traffic };
+  link.send(grant);
   link.hurry(PATIENCE.dead);
   const outcome = await link.receive<Owned | Answer | Refuse>('owned', 'refuse').then(({ type }) => (type === 'owned' ? 'owned' as const : undefined), () => undefined) ?? await askOutcome(peers, handover, ASKED);
   faultPoint('migrate.answered');

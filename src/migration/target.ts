@@ -163,6 +163,7 @@ async function arrive(context: VeContext, link: FrameStream, offer: Offer, accep
     const grant = await link.receive<Grant>('grant');
     faultPoint('migrate-in.grant');
     if (!mayTake(grant.type === 'grant', link.failure === undefined)) throw new VeldError('migration.link', 'The connection to the other node broke.');
+    if (!offer.copy) network.accounting.bring(reserved, grant.traffic);
     store.transaction(() => {
       if (!offer.copy) store.setHandover({ id: offer.id, role: 'target', ve: uuid, node: peer.id, epoch: offer.epoch, kind: offer.kind, at: new Date().toISOString() });
       updateVe(store, uuid, { ready: true, ...state });

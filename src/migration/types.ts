@@ -183,6 +183,8 @@ export interface Prepared extends Message {
 /** The target may take it. The source does not bring it back any more, whatever comes, until the target has said that it has not taken it. */
 export interface Grant extends Message {
   type: 'grant';
+  /** What it has sent and received until then, by class: nothing of it is sent any more here. Not of a copy. */
+  traffic?: unknown;
 }
 
 /** The target has it. */

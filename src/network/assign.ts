@@ -1,6 +1,7 @@
 /** Checks what properties say of a VE's network, and chooses addresses. The host is asked by files of /proc and /sys only. */
 import { readFileSync } from 'node:fs';
 import { VeldError } from '../lib/errors.ts';
+import { readSysctl } from '../kernel/sysctl.ts';
 import { readIfExists } from '../lib/files.ts';
 import { parseInterface } from '../spec/interfaces.ts';
 import { resolveProperties } from '../spec/properties.ts';
@@ -33,6 +34,7 @@ export function assign(context: AssignContext, ve: VeRecord, others: readonly Ve
     const guarded = GUARDED.find((name) => (resolveProperties(ve.properties)[name]).length > 0);
     if (guarded) throw invalid(`${guarded} is for routed interfaces, and this VE has none: what passes a bridge is no business of the host's firewall.`, `Unset \`${guarded}\`, or use a firewall inside the VE.`);
   }
+  checkConnections(resolveProperties(ve.properties)['network.connections'], routed.length > 0);
   // A VE with nothing by hand cannot collide: pools and prefixes are kept apart.
   const byHand = mine.some((one) => one.bridge !== undefined || one.addresses.length > 0 || one.prefixes.length > 0);
   const theirs = byHand ? others.flatMap((other) => interfacesOf(other, { names: context.names, ipv6: true }).map((one) => ({ ...one, owner: other.name }))) : [];
@@ -60,6 +62,14 @@ export function assign(context: AssignContext, ve: VeRecord, others: readonly Ve
 
 /** Properties that act where the host routes. */
 const GUARDED = ['network.publish', 'network.allow', 'network.deny'] as const;
+
+/** A limit that nothing would hold is none. @param most null: none */
+function checkConnections(most: number | null, routed: boolean): void {
+  if (most === null) return;
+  if (!routed) throw invalid('network.connections is for routed interfaces, and this VE has none: what passes a bridge is in no connection table of the host.', 'Unset `network.connections`.');
+  const host = Number(readSysctl('net', 'netfilter', 'nf_conntrack_max') ?? Infinity);
+  if (most > host) throw invalid(`network.connections is ${most}, and the connection table of this host holds ${host} in all.`, 'Give a smaller number, or raise net.netfilter.nf_conntrack_max of the host.');
+}
 
 /** Addresses of eth0 that are given by hand, without length. */
 function wantedOf(ve: VeRecord): string[] {

@@ -16,6 +16,7 @@ import type { Pool } from './pools.ts';
 import { HAIRPIN_RULE, PUBLISH_CHAINS, elementLines, publishElements, publishMaps } from './publish.ts';
 import { RATE_MAPS, RATE_RULE, rateLines } from './rates.ts';
 import { RULE_MAPS, ruleLines } from './rules.ts';
+import { keptTable } from './traffic.ts';
 
 /** One element: packets of this source may come in by this link. */
 export interface Source {
@@ -198,9 +199,9 @@ export async function listSources(names: Names): Promise<Source[] | undefined> {
 /** As nft prints it: an address, or a prefix. */
 type ListedAddress = string | { prefix: { addr: string; len: number } };
 
-/** Remove the tables of both families, when they are there. */
+/** Remove the tables of both families, those of counters included, when they are there. */
 export async function removeTable(names: Names): Promise<void> {
-  await nftApply(['inet', 'bridge'].map((family) => `add table ${family} ${names.table}\ndelete table ${family} ${names.table}\n`).join(''));
+  await nftApply(['inet', 'bridge'].flatMap((family) => [names.table, keptTable(names)].map((table) => `add table ${family} ${table}\ndelete table ${family} ${table}\n`)).join(''));
 }
 
 function verbLines(verb: 'add' | 'delete', names: Names, sources: readonly Source[]): string {

@@ -4,12 +4,13 @@
  */
 import { ipJson, linkExists } from '../kernel/links.ts';
 import type { RouteInfo } from '../kernel/links.ts';
-import { nftChainExists } from '../kernel/nftables.ts';
+import { nftChainsExist } from '../kernel/nftables.ts';
 import { readSysctl } from '../kernel/sysctl.ts';
 import { formatPrefix } from './ip.ts';
 import { ROUTE_PROTOCOL } from './names.ts';
 import type { Names } from './names.ts';
 import type { Pool } from './pools.ts';
+import { keptTable } from './traffic.ts';
 
 export interface Expected {
   names: Names;
@@ -26,8 +27,15 @@ export interface Expected {
 export async function lostParts(expected: Expected): Promise<string[]> {
   const { names, pools, uplinks, ipv6 } = expected;
   const lost: string[] = [];
-  if (!(await nftChainExists('inet', names.table, 'from_ve'))) lost.push(`the nftables table ${names.table}`);
-  if (expected.bridged && !(await nftChainExists('bridge', names.table, 'from_ve'))) lost.push(`the nftables table ${names.table} for bridges`);
+  const tables: [string, string][] = [
+    [`inet ${names.table} from_ve`, `the nftables table ${names.table}`],
+    ...expected.bridged ? [[`bridge ${names.table} from_ve`, `the nftables table ${names.table} for bridges`] as [string, string]] : [],
+    [`inet ${keptTable(names)} sent_to_host`, `the nftables table ${keptTable(names)}`],
+    [`bridge ${keptTable(names)} sent_to_host`, `the nftables table ${keptTable(names)} for bridges`],
+  ];
+  if (!(await nftChainsExist(tables.map(([chain]) => chain)))) {
+    for (const [chain, what] of tables) if (!(await nftChainsExist([chain]))) lost.push(what);
+  }
   for (const family of [4, 6] as const) {
     const own = pools.filter((pool) => pool.family === family);
     if (own.length === 0) continue;

@@ -1,5 +1,6 @@
 /** The network of VEs: a pair of links for each interface, routed by the host or a port of a bridge. See docs/explanation/network.md. */
 import { rmSync } from 'node:fs';
+import { join } from 'node:path';
 import type { Settings } from '../lib/settings.ts';
 import { readIfExists, writeFileAtomic } from '../lib/files.ts';
 import { createGate } from '../lib/gate.ts';
@@ -9,16 +10,19 @@ import { announceMac, announceNd } from '../kernel/neighbour.ts';
 import { nftApply } from '../kernel/nftables.ts';
 import type { SysctlChange } from '../kernel/sysctl.ts';
 import type { VeRecord } from '../store/types.ts';
+import { createAccounting } from './accounting.ts';
 import { assign } from './assign.ts';
 import { bridgeTableScript, changePorts, portsOf } from './bridge-firewall.ts';
 import type { PortElement } from './bridge-firewall.ts';
+import { countConnections } from './connection-table.ts';
+import { connectionScript, createConnections, mostConnections } from './connections.ts';
 import { defaultRouteLinks } from './default-routes.ts';
 import { addSources, listSources, ownLines, removeSources, removeTable, sourcesOf, tableScript } from './firewall.ts';
 import type { Source } from './firewall.ts';
 import { checkOverlap, defaultUplinks, hasIpv6, isOwn, makeGateway, removeGateway, setSysctls } from './host.ts';
 import { holdPackets, type Hold } from './hold.ts';
 import { interfacesOf } from './interfaces.ts';
-import { formatPrefix, parseIp, prefixOf } from './ip.ts';
+import { formatPrefix, parseIp, prefixOf, width } from './ip.ts';
 import { allLinksOf, holdLinkOf, namesOf } from './names.ts';
 import { planOf } from './plan.ts';
 import type { PlanContext } from './plan.ts';
@@ -44,6 +48,8 @@ export function createNetwork(settings: Settings, records: () => readonly VeReco
   const pools = allPools.filter((pool) => ipv6 || pool.family === 4);
   const context: PlanContext = { names, pools, ipv6, bridgeMtu };
   const allocator = createAllocator(pools);
+  const accounting = createAccounting(context, settings.network.classes, join(settings.stateDir, 'traffic'), records);
+  const connections = createConnections(context);
   const record = `${settings.runDir}/network.json`;
   let uplinks = settings.network.uplinks;
   /** The links of the default routes at the last setup that succeeded. */
@@ -103,7 +109,13 @@ export function createNetwork(settings: Settings, records: () => readonly VeReco
     const sources = uniqueSources([...ves === undefined ? before : [], ...guests.flatMap((ve) => sourcesOf(ve, context))]);
     const { veToVe, veToHost, domain } = settings.network;
     const table = tableScript({ names, pools, uplinks, veToVe, veToHost, resolver: domain !== '' }, sources, guests, context);
-    await nftApply([table, bridgeTableScript(names, guests.flatMap((ve) => portsOf(ve, context))), ...guests.map((ve) => rateLines(ve, context).add)].join(''));
+    // All that have a record: counters of those at rest may have been taken away, too.
+    const counted = [...new Map([...records(), ...guests].map((ve) => [ve.number, ve])).values()];
+    await nftApply([table, bridgeTableScript(names, guests.flatMap((ve) => portsOf(ve, context))), ...guests.map((ve) => rateLines(ve, context).add), accounting.setupLines(counted), connectionScript(names)].join(''));
+    await connections.look(guests);
+    const lists = connections.others(guests) + guests.map((ve) => connections.lines(ve)).join('');
+    if (lists !== '') await nftApply(lists);
+    for (const ve of guests) connections.done(ve.number, ve);
     const now = proxied(sources.map(({ address }) => address), pools);
     await addProxies(now, uplinks);
     await removeProxies(proxied((listed ?? []).map(({ address }) => address), pools).filter((address) => !now.includes(address)));
@@ -152,7 +164,7 @@ export function createNetwork(settings: Settings, records: () => readonly VeReco
       const failure = seen !== undefined ? undefined : await gate.alone(() => setup()).catch((error: unknown) => error);
       try {
         await Promise.all([
-          change(() => Promise.all([addSources(names, sourcesOf(ve, context), ownLines(ve, context).add), changePorts(names, portsOf(ve, context), [])])),
+          change(() => Promise.all([addSources(names, sourcesOf(ve, context), ownLines(ve, context).add + accounting.admitLines(ve) + connections.lines(ve)).then(() => connections.done(ve.number, ve)), changePorts(names, portsOf(ve, context), [])])),
           addProxies(proxied(routedOf(ve), pools), uplinks),
         ]);
       } catch (error) {
@@ -165,8 +177,14 @@ export function createNetwork(settings: Settings, records: () => readonly VeReco
     async guard(before, after) {
       admitted.set(after.number, after);
       const [old, now] = [ownLines(before, context), ownLines(after, context)];
-      if (old.add === now.add) return;
-      await change(() => nftApply(old.remove + now.add));
+      const rules = old.add === now.add ? '' : old.remove + now.add;
+      if (rules !== '' || mostConnections(before) !== mostConnections(after)) {
+        await change(async () => {
+          await nftApply(rules + connections.lines(after));
+          connections.done(after.number, after);
+        });
+      }
+      if (rules === '') return;
       await forgetPublished(before, after, context);
     },
 
@@ -185,7 +203,7 @@ export function createNetwork(settings: Settings, records: () => readonly VeReco
       await Promise.all([
         removeProxies(proxied(routedOf(ve), pools)),
         ipBatch(links.filter(linkExists).map((link) => `link del ${link}`), { force: true }),
-        change(() => Promise.all([removeSources(names, sourcesOf(ve, context), ownLines(ve, context).remove), changePorts(names, [], portsOf(ve, context))])),
+        change(() => Promise.all([removeSources(names, sourcesOf(ve, context), ownLines(ve, context).remove + connections.without(ve)).then(() => connections.done(ve.number)), changePorts(names, [], portsOf(ve, context))])),
       ]);
       if (publishElements(ve, context).size > 0) await forgetPublished(ve, undefined, context);
     },
@@ -196,7 +214,7 @@ export function createNetwork(settings: Settings, records: () => readonly VeReco
       const [sources, ports, routed] = [sourcesOf(after, context), portsOf(after, context), routedOf(after)];
       admitted.set(after.number, after);
       // New first, then old: a VE that keeps an address is reachable by it all the time, and its default route stays.
-      await change(() => Promise.all([addSources(names, sources), movePorts(portsOf(before, context), ports)]));
+      await change(() => Promise.all([addSources(names, sources, accounting.relinkLines(before, after) + connections.lines(after, before)).then(() => connections.done(after.number, after)), movePorts(portsOf(before, context), ports)]));
       await gate.shared(async () => {
         await relinkInterfaces(interfacesOf(before, context), interfacesOf(after, context), pid, context);
         await addProxies(proxied(routed, pools), uplinks);
@@ -269,6 +287,14 @@ export function createNetwork(settings: Settings, records: () => readonly VeReco
           rxBytes: sum((link) => link.txBytes), txBytes: sum((link) => link.rxBytes), rxPackets: sum((link) => link.txPackets), txPackets: sum((link) => link.rxPackets),
         };
       };
+    },
+
+    accounting: accounting.face,
+
+    async connections(ves) {
+      const routed = ves.map((ve) => ({ number: ve.number, networks: interfacesOf(ve, context).filter(({ bridge }) => bridge === undefined).flatMap(({ addresses, prefixes }) => [...addresses.map((cidr) => ({ ...cidr, bits: width(cidr.family) })), ...prefixes.map(prefixOf)]) }));
+      const [held, refused] = await Promise.all([countConnections(routed), connections.refused()]);
+      return (ve) => ({ held: held?.get(ve.number) ?? null, most: mostConnections(ve), refused: refused.get(ve.number) ?? 0 });
     },
 
     warnings: () => networkWarnings({

@@ -179,7 +179,7 @@ function inNamespace(): void {
     assert.match((await lab.network.warnings()).join('\n'), /veld_t1 is gone/);
     assert.equal(await lab.world.ask('connect', HOST4, 8080), 'ECONNREFUSED');
     const lost = await lab.network.mend();
-    assert.deepEqual(lost, ['the nftables table veld_t1', 'the route for unused addresses of 10.187.0.0/16', 'the route for unused addresses of fd5e:1d00:187::/64', 'net.ipv6.conf.up0.proxy_ndp']);
+    assert.deepEqual(lost, ['the nftables table veld_t1', 'the nftables table veld_t1_kept', 'the nftables table veld_t1_kept for bridges', 'the route for unused addresses of 10.187.0.0/16', 'the route for unused addresses of fd5e:1d00:187::/64', 'net.ipv6.conf.up0.proxy_ndp']);
     assert.deepEqual(await lab.network.mend(), []);
     assert.equal(await lab.world.ask('connect', HOST4, 8080), WORLD4);
     assert.equal(await b.ask('connect', A4, 80), B4);

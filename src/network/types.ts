@@ -1,4 +1,5 @@
 /** Interface of the network capability. */
+import type { Logger } from '../lib/log.ts';
 import type { VeRecord } from '../store/types.ts';
 
 /** One pair of links. */
@@ -44,6 +45,37 @@ export interface Traffic {
   txBytes: number;
   rxPackets: number;
   txPackets: number;
+}
+
+/** Connections of a VE in the host's table. */
+export interface ConnectionUse {
+  /** Now; null: not told by this kernel, or there are too many of all VEs to be counted. */
+  held: number | null;
+  /** As its properties say; null: no limit. */
+  most: number | null;
+  /** Refused since the VE was started, or the limit was set. */
+  refused: number;
+}
+
+/** What a VE has received and sent since it was made, by class. Classes that the settings do not name any more keep what they have counted. */
+export type ClassTraffic = Record<string, Traffic>;
+
+/** Traffic of VEs by class, see traffic.ts. */
+export interface TrafficAccounting {
+  /** `inside` first, `outside` last; the latter has all that is in no network. */
+  classes: readonly { name: string; networks: string[] }[];
+  /** Look at the counters, those of VEs at rest included. @throws VeldError `network.failed` */
+  read(): Promise<(ve: VeRecord) => ClassTraffic>;
+  /** What goes with a VE to another node, as it is now. Never rejects. */
+  carried(ve: VeRecord): Promise<unknown>;
+  /** A VE comes with this, before it is admitted. What is no such thing counts as nothing. */
+  bring(ve: VeRecord, carried: unknown): void;
+  /** A VE is gone. */
+  forget(ve: VeRecord): Promise<void>;
+  /** Remove what is there of VEs that are in no record. */
+  prune(): Promise<void>;
+  /** Keep the sums, every minute from now on. @returns ends it, and keeps them once more */
+  follow(log: Pick<Logger, 'error'>): () => Promise<void>;
 }
 
 export interface NetworkManager {
@@ -122,6 +154,10 @@ export interface NetworkManager {
   traffic(ve: VeRecord): Traffic | undefined;
   /** The same for many VEs, with one look at the kernel's counters when it is called. */
   trafficOfAll(): (ve: VeRecord) => Traffic | undefined;
+  /** The same by class, and for good. */
+  accounting: TrafficAccounting;
+  /** Connections of these VEs in the host's table. @throws VeldError `network.failed` */
+  connections(ves: readonly VeRecord[]): Promise<(ve: VeRecord) => ConnectionUse>;
   /** What a person should know: other firewalls that drop forwarded packets, missing uplinks. */
   warnings(): Promise<string[]>;
 }

@@ -104,6 +104,13 @@ export const NETWORK_PROPERTIES: readonly PropertyRow[] = [
     help: 'Most that the VE sends, likewise.',
   },
   {
+    name: 'network.connections',
+    type: { kind: 'integer', min: 16, max: 65_536, unlimited: true },
+    default: null,
+    change: 'live',
+    help: 'Most connections of the VE, in and out, that the host\'s connection table holds at a time; more are not opened. Counted are those opened since the limit was set.',
+  },
+  {
     name: 'network.publish',
     type: { kind: 'list', item: 'publish', maxItems: 64 },
     default: [],

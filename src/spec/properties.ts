@@ -55,6 +55,13 @@ export const PROPERTIES: readonly PropertyRow[] = [
     help: 'Let 32-bit programs use the network; AF_VSOCK and AF_ALG, which have no namespaces, are then within reach too.',
   },
   {
+    name: 'features.beancounters',
+    type: { kind: 'boolean' },
+    default: false,
+    change: 'restart',
+    help: 'Let the VE read its own user beancounters, in OpenVZ\'s format, in /run/veld/user_beancounters; written once a second.',
+  },
+  {
     name: 'boot.command',
     type: { kind: 'words', maxItems: 256, maxLength: 4096 },
     default: null,

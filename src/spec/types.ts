@@ -105,12 +105,14 @@ export interface Properties {
   /** Bits a second, to the VE and from it. */
   'network.rate.in': number | null;
   'network.rate.out': number | null;
+  'network.connections': number | null;
   'network.publish': string[];
   'network.allow': string[];
   'network.deny': string[];
   'features.nesting': boolean;
   'features.io_uring': boolean;
   'features.sockets32': boolean;
+  'features.beancounters': boolean;
   /** Null: the template's own init. */
   'boot.command': string[] | null;
   /** User name or uid in the VE. */

@@ -169,6 +169,10 @@ test('a tree whose owners start at 0: a layer of a template', needsRoot, async (
   await receive(target, streamOf([{ path: './', type: '5' }, { path: './ping', uid: 7, pax: { [CAP]: capability(2, 20) } }]), 0);
   assert.equal(lstatSync(join(target, 'ping')).uid, 7);
   await assert.rejects(receive(target, streamOf([{ path: './x', uid: 65536 }]), 0), /outside of the VE's range/);
+  await assert.rejects(receive(target, streamOf([{ path: './x', type: '3', uid: 65537 }]), 0), /outside of the VE's range/);
+  // What a VE has deleted of its template, on a file system whose owners are written from 0.
+  await receive(target, streamOf([{ path: './gone', type: '3', uid: 65536, gid: 65536 }]), 0);
+  assert.deepEqual([lstatSync(join(target, 'gone')).isCharacterDevice(), lstatSync(join(target, 'gone')).rdev], [true, 0]);
   await assert.rejects(receive(target, streamOf([{ path: './x', pax: { [CAP]: capability(3, 24, BASE) } }]), 0), /capabilities/);
 });
 

@@ -213,8 +213,8 @@ function checkEntry(entry: TarEntry, uidBase: number): void {
   if (plain(path) === '.' && type !== 'folder') throw invalid('holds a root that is no folder');
   if (type === 'hardlink' && (link === '' || outside(link))) throw invalid(`holds the hard link ${shown}, which leads out of the tree`);
   if (type === 'block' || (type === 'character' && entry.device.some((number) => number !== 0))) throw invalid(`holds the device node ${shown}`);
-  // Overlayfs marks deleted names as whoever mounted it: the host's root.
-  const owned = (id: number): boolean => own(id) || (type === 'character' && id === 0);
+  // Overlayfs marks deleted names as whoever mounted it: the host's root, who is the first id that no VE has where owners are written from 0 (`mapFromZero`).
+  const owned = (id: number): boolean => own(id) || (type === 'character' && (id === 0 || (uidBase === 0 && id === RANGE)));
   if (!owned(uid) || !owned(gid)) throw invalid(`holds ${shown} of owner ${uid}:${gid}, outside of the VE's range`);
   for (const [name, value] of entry.xattrs) {
     if (name === 'security.capability') {

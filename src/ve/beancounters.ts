@@ -10,7 +10,8 @@ import type { Beancounters } from '../spec/beancounters/table.ts';
 import { resolveProperties } from '../spec/properties.ts';
 import type { Properties } from '../spec/types.ts';
 import type { VeRecord } from '../store/types.ts';
-import type { VeContext } from './context.ts';
+import { reload, type VeContext } from './context.ts';
+import { hasInsideFile, writeInsideFile } from './inside-beancounters.ts';
 import { putFile, readRunState, runFolder } from './run-folder.ts';
 
 /** File in the run folder with what was counted before a checkpoint. */
@@ -53,4 +54,15 @@ export function putPast({ settings }: VeContext, ve: VeRecord, past: Past): void
 
 function readPast({ settings }: VeContext, ve: VeRecord): Past {
   return JSON.parse(readIfExists(join(runFolder(settings, ve.number), PAST)) ?? '{}') as Past;
+}
+
+/** VEs that read their own beancounters inside, running or not. */
+export function readersInside({ settings, store }: Pick<VeContext, 'settings' | 'store'>): VeRecord[] {
+  return store.listVes().filter((ve) => ve.ready && hasInsideFile(runFolder(settings, ve.number)));
+}
+
+/** Let a VE read what is counted now. @throws VeldError `ve.not_found`, `ve.not_running` */
+export async function writeInside(context: VeContext, uuid: string): Promise<void> {
+  const ve = reload(context.store, uuid);
+  writeInsideFile(runFolder(context.settings, ve.number), await veBeancounters(context, ve));
 }

@@ -16,6 +16,7 @@ import { cleanUpRun } from './clean-up.ts';
 import { commandUser } from './command-user.ts';
 import { updateVe, type VeContext } from './context.ts';
 import { updateGuestFiles } from './identity-files.ts';
+import { insideFile } from './inside-beancounters.ts';
 import { consoleLogFile, lastWords } from './logs.ts';
 import { ociConfig } from './oci-config.ts';
 import { initDied, provenAlive } from './proven-alive.ts';
@@ -84,6 +85,7 @@ export async function prepareRun(context: VeContext, ve: VeRecord, baseline?: re
   const options = {
     ve, properties, rootfs: join(runFolder(settings, ve.number), 'rootfs'), empty: emptyFolder(settings), cgroupPath: groups.path, timeNamespace,
     commandInit: join(runFolder(settings, ve.number), COMMAND_INIT_SOURCE), user: await commandUser(context, ve, properties), baseline,
+    beancounters: properties['features.beancounters'] ? insideFile(runFolder(settings, ve.number)) : null,
   };
   mkdirSync(join(settings.stateDir, 'logs'), { recursive: true, mode: 0o700 });
   writeRunFolder(settings, {
@@ -99,6 +101,7 @@ export async function prepareRun(context: VeContext, ve: VeRecord, baseline?: re
     hybridMount: hybridMount(),
     consoleLog: consoleLogFile(settings, ve.uuid),
     command: properties['boot.command'] !== null,
+    beancounters: properties['features.beancounters'],
     timeNamespace,
   });
 }

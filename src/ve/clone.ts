@@ -22,11 +22,12 @@ export function inherited(properties: Record<string, unknown>): Record<string, u
  * @param live with its processes: both run afterwards, the model after a pause. Connections go on with the model only
  */
 export async function cloneVe(context: VeContext, uuid: string, clone: VeRecord, live: boolean, task: Task): Promise<void> {
-  const { store, states, volumes } = context;
+  const { network, store, states, volumes } = context;
   // Removed by the next daemon, too: it is not ready.
   const forget = async (): Promise<void> => {
     await volumes.destroyVolume(clone.uuid);
     await states.remove(clone.uuid);
+    await network.accounting.forget(clone);
     forgetRecord(context, clone.uuid);
   };
   task.undo('record', forget);

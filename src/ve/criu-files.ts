@@ -22,6 +22,7 @@ import type { VeRecord } from '../store/types.ts';
 import { hybridMount } from './boot.ts';
 import { monitorOf } from './monitor.ts';
 import { COMMAND_INIT } from './inits.ts';
+import { BEANCOUNTERS_MOUNT, INSIDE, insideFile, makeInsideFile } from './inside-beancounters.ts';
 import type { VeContext } from './context.ts';
 import type { Watched } from './watched.ts';
 import { bootedBaseline, COMMAND_INIT_SOURCE, emptyFolder, fstabLine, mark, putFile, runFolder, runtimeId, shellVariables } from './run-folder.ts';
@@ -42,10 +43,11 @@ export function manifestOf({ settings, engine }: VeContext, ve: VeRecord, init: 
   const { mounts } = JSON.parse(readFileSync(join(runFolder(settings, ve.number), 'config.json'), 'utf8')) as { mounts: { destination: string; source?: string }[] };
   const covered = mounts.filter(({ source }) => source === emptyFolder(settings)).map(({ destination }) => destination);
   const commandInit = mounts.filter(({ destination }) => destination === COMMAND_INIT).map(({ destination }) => destination);
+  const beancounters = mounts.filter(({ destination }) => destination === INSIDE).map(({ destination }) => destination);
   const baseline = bootedBaseline(settings, ve.number);
   return {
     format: 1, ve: ve.uuid, uidBase: ve.uidBase, engine: engine().fingerprint, kernel: release(), architecture: process.arch, processor: [...baseline ?? processorExtensions()], ...baseline && { told: true },
-    mounts: externalMounts(mountsOf(init), lxcfsSource(settings.instance), covered, commandInit), createdAt: new Date().toISOString(),
+    mounts: externalMounts(mountsOf(init), lxcfsSource(settings.instance), covered, commandInit, beancounters), createdAt: new Date().toISOString(),
     ...consoleKeeper !== undefined && { consoleKeeper },
   };
 }
@@ -104,10 +106,11 @@ export async function writeRestoreFiles({ settings, resources, lxcfs }: VeContex
   const init = join(folder, COMMAND_INIT_SOURCE);
   const ownInit = mounts.some(({ name }) => name === 'init');
   if (ownInit) putFile(folder, COMMAND_INIT_SOURCE, '');
+  if (mounts.some(({ name }) => name === BEANCOUNTERS_MOUNT)) makeInsideFile(folder, ve.number);
   const initLine = ownInit ? fstabLine(used.catatonit, init, 'none', 'bind,ro') : '';
   putFile(folder, 'fstab.restore', readFileSync(join(folder, 'fstab'), 'utf8') + initLine + await cacheLine(used, settings));
   putFile(folder, 'restore.conf', criuConfig(restoreOptions({
-    state, group: groups.path, mounts, work: folder, closeTcp: derived?.closeTcp ?? false, sources: { lxcfs: lxcfs(), empty: emptyFolder(settings), init },
+    state, group: groups.path, mounts, work: folder, closeTcp: derived?.closeTcp ?? false, sources: { lxcfs: lxcfs(), empty: emptyFolder(settings), init, beancounters: insideFile(folder) },
   })));
   for (const name of ['given-up', 'keeper'] as const) mark(settings, ve.number, name, false);
   mark(settings, ve.number, 'console-lent', consoleKeeper !== undefined);

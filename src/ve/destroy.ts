@@ -33,6 +33,7 @@ export async function removeVe(context: VeContext, ve: VeRecord, task?: Task): P
   task?.progress(10, 'ending its processes');
   await cleanUpRun(context, ve);
   task?.progress(50, 'removing its disk');
+  await context.network.accounting.forget(ve);
   await context.volumes.destroyVolume(ve.uuid);
   await context.states.remove(ve.uuid);
   const snapshots = context.store.listSnapshots(ve.uuid);

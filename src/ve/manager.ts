@@ -7,6 +7,7 @@ import type { Task } from '../ops/types.ts';
 import { checkName, checkTemplateName } from '../spec/names.ts';
 import { parseProperties, resolveProperties } from '../spec/properties.ts';
 import { veBeancounters } from './beancounters.ts';
+import { veConnections, veTraffic } from './traffic.ts';
 import { checkArchiveFile, checkpointVe, restoreVe } from './archive.ts';
 import { attachConsole } from './console.ts';
 import { findVe, reload, type VeContext } from './context.ts';
@@ -83,6 +84,8 @@ export function createVeManager(context: VeContext): RunningVeManager {
     show: (key) => detailVe(context, findVe(store, key)),
     usage: () => sampleUsage(context),
     processes: async (key) => veProcesses(context, findVe(store, key)),
+    traffic: async (key) => veTraffic(context, key),
+    connections: async (key) => veConnections(context, key),
     beancounters: async (key) => veBeancounters(context, findVe(store, key)),
     view: (key) => viewVe(context, findVe(store, key)),
 

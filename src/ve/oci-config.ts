@@ -8,6 +8,7 @@ import type { Properties } from '../spec/types.ts';
 import { filesOf } from '../kernel/lxcfs-mounts.ts';
 import { bootProcess } from './boot-process.ts';
 import { COMMAND_INIT } from './inits.ts';
+import { INSIDE } from './inside-beancounters.ts';
 import type { GuestUser } from './guest-users.ts';
 import { seccompProfile } from './seccomp.ts';
 
@@ -48,6 +49,8 @@ export interface OciOptions {
   timeNamespace: boolean;
   /** Where the init for `boot.command` is, outside. */
   commandInit: string;
+  /** The file with the VE's own beancounters, outside; null: it does not ask for it. */
+  beancounters: string | null;
   /** Whom `boot.command` runs as. */
   user: GuestUser;
   /** What its programs are told that the processor can do; null: nothing. */
@@ -55,7 +58,7 @@ export interface OciOptions {
 }
 
 /** The whole configuration, ready for JSON. */
-export function ociConfig({ ve, properties, rootfs, empty, lxcfs, cgroupPath, timeNamespace, commandInit, user, baseline }: OciOptions): object {
+export function ociConfig({ ve, properties, rootfs, empty, lxcfs, cgroupPath, timeNamespace, commandInit, beancounters, user, baseline }: OciOptions): object {
   const covered = MASKED_FOLDERS.filter((path) => existsSync(path));
   const map = [{ containerID: 0, hostID: ve.uidBase, size: UID_COUNT }];
   return {
@@ -72,6 +75,8 @@ export function ociConfig({ ve, properties, rootfs, empty, lxcfs, cgroupPath, ti
     },
     mounts: [...mounts(lxcfs, timeNamespace, properties['ubc.numpty']?.limit ?? null), ...covered.map((destination) => ({ destination, type: 'bind', source: empty, options: ['bind', 'nosuid', 'nodev', 'noexec', 'ro'] })), ...(properties['boot.command'] === null ? [] : [
       { destination: COMMAND_INIT, type: 'bind', source: commandInit, options: ['bind', 'nosuid', 'nodev', 'ro'] },
+    ]), ...(beancounters === null ? [] : [
+      { destination: INSIDE, type: 'bind', source: beancounters, options: ['bind', 'nosuid', 'nodev', 'noexec', 'ro'] },
     ])],
     linux: {
       namespaces: [

@@ -30,7 +30,7 @@ export interface Unfinished extends UnfinishedCheckpoints {
  * @param sameBoot false when the host has booted since: nothing under runDir means anything then
  */
 export async function recover(context: VeContext, sameBoot: boolean, exits: ExitWatcher): Promise<Unfinished> {
-  const { settings, store, log, resources } = context;
+  const { settings, store, log, network, resources } = context;
   // Not `events`: the exit watcher watches that very folder, and what lies in it are empty marks.
   if (!sameBoot) for (const name of ['ves', 'crun', 'exits', 'criu']) rmSync(join(settings.runDir, name), { recursive: true, force: true });
   makeSharedRunFolders(settings);
@@ -49,6 +49,7 @@ export async function recover(context: VeContext, sameBoot: boolean, exits: Exit
   for (const entry of store.listJournal()) if (entry.ve === null || journal.has(entry.ve) || !store.veByUuid(entry.ve)) store.clearJournal(entry.operation);
 
   // Traces of VEs that the store does not know: their records went first, or never came.
+  await network.accounting.prune().catch((error: unknown) => log.error({ err: error }, 'counters of VEs that are in no record could not be removed'));
   const known = new Set(store.listVes().map((ve) => ve.number));
   for (const number of new Set([...listRunFolders(settings), ...resources.list()])) {
     if (known.has(number)) continue;

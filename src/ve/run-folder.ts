@@ -19,6 +19,7 @@ import type { MountPlan } from '../storage/types.ts';
 import type { VeGroups } from '../resources/types.ts';
 import { resolveProperties } from '../spec/properties.ts';
 import type { Properties } from '../spec/types.ts';
+import { makeInsideFile } from './inside-beancounters.ts';
 import { BASELINE_ANNOTATION, PROPERTIES_ANNOTATION } from './oci-config.ts';
 
 export interface BootPlan {
@@ -38,6 +39,8 @@ export interface BootPlan {
   consoleLog: string;
   /** Whether the VE runs one command, under Veld's own init. */
   command: boolean;
+  /** Whether the VE reads its own beancounters. */
+  beancounters: boolean;
   /** Whether the VE counts time since its own boot. */
   timeNamespace: boolean;
 }
@@ -137,6 +140,7 @@ export function writeRunFolder(settings: Settings, plan: BootPlan): string {
   if (long) put('fstab.root', root);
   else rmSync(join(folder, 'fstab.root'), { force: true });
   if (plan.command) put(COMMAND_INIT_SOURCE, '');
+  if (plan.beancounters) makeInsideFile(folder, plan.ve.number);
   put('links.batch', plan.network.linkBatch);
   put('host.batch', plan.network.hostBatch);
   put('guest.batch', plan.network.guestBatch);

@@ -5,7 +5,7 @@ import type { Beancounters } from '../spec/beancounters/table.ts';
 import type { Properties } from '../spec/types.ts';
 import type { Obstacle } from '../checkpoint/types.ts';
 import type { Usage } from '../resources/types.ts';
-import type { LinkPlan, Traffic } from '../network/types.ts';
+import type { ClassTraffic, ConnectionUse, LinkPlan, Traffic } from '../network/types.ts';
 import type { BuildRequest, ImportRequest } from '../templates/types.ts';
 
 /** `failed`: it should run, and does not. */
@@ -74,6 +74,13 @@ export interface VeUsage extends Pick<VeView, 'uuid' | 'number' | 'name' | 'stat
   /** Null when it does not run. */
   usage: Usage | null;
   traffic: Traffic | null;
+}
+
+/** What VEs have received and sent since they were made. */
+export interface TrafficReport {
+  /** `inside` first, `outside` last. */
+  classes: { name: string; networks: string[] }[];
+  ves: (Pick<VeView, 'uuid' | 'number' | 'name'> & { classes: ClassTraffic })[];
 }
 
 /** A process of a VE. */
@@ -248,6 +255,10 @@ export interface VeManager {
   usage(): UsageSample;
   /** Processes of a running VE. Throws `ve.not_found`, `ve.not_running`. */
   processes(key: string): Promise<VeProcesses>;
+  /** Traffic by class, of one VE or all, running or not. Throws `ve.not_found`, `network.failed`. */
+  traffic(key?: string): Promise<TrafficReport>;
+  /** Connections of a VE in the host's table. Throws `ve.not_found`, `network.failed`. */
+  connections(key: string): Promise<ConnectionUse>;
   /** All beancounters of a running VE. Throws `ve.not_found`, `ve.not_running`. */
   beancounters(key: string): Promise<Beancounters>;
   /** The same without what takes a look at the kernel. Throws `ve.not_found`. */

@@ -125,7 +125,7 @@ export function makeInstance(options: InstanceOptions = {}): Instance {
     ...defaultSettings(name),
     stateDir: join(dir, 'state'), runDir: join(dir, 'run'), socket: join(dir, 'run/veld.sock'), socketGroup: 'root',
     log: { level: 'debug', file: join(dir, 'veldd.log'), maxBytes: 64 << 20 },
-    network: { pools: poolsOf(name), uplinks: [], veToVe: true, veToHost: false, domain: `${name}.internal` },
+    network: { pools: poolsOf(name), uplinks: [], veToVe: true, veToHost: false, classes: [], domain: `${name}.internal` },
     deploy: { warm: false, spares: 0 },
     checkpoint: { stallTimeout: 60 },
     nodes: { listen: '', name: '', address: '' },

@@ -1,6 +1,7 @@
 /** `veld show` */
 import type { VeDetail } from '../../ve/types.ts';
 import { formatProperty } from '../../spec/properties.ts';
+import type { ConnectionUse } from '../../network/types.ts';
 import { defineCommand } from '../command.ts';
 import { layoutFacts, layoutTable, paintStatus } from '../show/table.ts';
 import { formatBytes, formatSeconds, formatTime } from '../show/text.ts';
@@ -16,10 +17,14 @@ export const command = defineCommand<{ ve: string }, { properties?: boolean }>({
   errors: ['ve.not_found'],
   json: 'the VE; with --properties an object of its properties',
   async run(context, { ve: key }, { properties }) {
-    const ve = await (await context.client()).request<VeDetail>('GET', `/v1/ves/${segment(key)}`);
+    const client = await context.client();
+    const ve = await client.request<VeDetail>('GET', `/v1/ves/${segment(key)}`);
     if (context.json) context.printJson(properties ? ve.properties : ve);
     else if (properties) context.out(Object.entries(ve.properties).map(([name, value]) => `${name}=${formatProperty(name, value)}\n`).join(''));
-    else context.out(describe(ve, context));
+    else {
+      const limited = ve.pid !== null && ve.properties['network.connections'] !== null;
+      context.out(describe(ve, context, limited ? await client.request<ConnectionUse>('GET', `/v1/ves/${segment(key)}/connections`) : undefined));
+    }
   },
 });
 
@@ -35,7 +40,7 @@ function describeLink({ link, mac, mtu, bridge, addresses, prefixes, setup }: Ve
   return `${link}  ${mac}  ${bridge === null ? 'routed' : `on ${bridge}`}, MTU ${mtu}: ${own.join(', ') || 'no address'}`;
 }
 
-function describe(ve: VeDetail, style: { width: number; colour: boolean }): string {
+function describe(ve: VeDetail, style: { width: number; colour: boolean }, connections: ConnectionUse | undefined): string {
   const { usage, traffic } = ve;
   const facts = layoutFacts([
     ['Name', ve.name],
@@ -57,6 +62,7 @@ function describe(ve: VeDetail, style: { width: number; colour: boolean }): stri
     ['Tasks', usage ? String(usage.tasks) : undefined],
     ['Received', traffic ? `${formatBytes(traffic.rxBytes)} in ${traffic.rxPackets} packets` : undefined],
     ['Sent', traffic ? `${formatBytes(traffic.txBytes)} in ${traffic.txPackets} packets` : undefined],
+    ['Connections', connections && `${connections.held ?? 'at most'}${connections.held === null ? '' : ' of'} ${connections.most}, ${connections.refused} refused`],
     ['Granted to', ve.grantedTo === null ? undefined : `${ve.grantedTo}, which has not said yet whether it has it`],
     ['At next start', ve.pending.length > 0 ? ve.pending.join(', ') : undefined],
   ], style).replace(/^(\S*Status:\S*\s+)(\S+)/m, (_, label: string, status: string) => label + (style.colour ? paintStatus(status) : status));

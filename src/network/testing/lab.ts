@@ -44,7 +44,7 @@ export interface Lab {
 export async function makeLab(): Promise<Lab> {
   const folder = mkdtempSync(join(tmpdir(), 'veld-t1-'));
   chmodSync(folder, 0o711); // as the daemon makes it
-  const settings = { ...defaultSettings('t1'), runDir: folder };
+  const settings = { ...defaultSettings('t1'), runDir: folder, stateDir: join(folder, 'state') };
   const ves: VeRecord[] = [];
   const agents = new Map<number, Agent>();
   const make = (network: Partial<Settings['network']> = {}): NetworkManager => createNetwork({ ...settings, network: { ...settings.network, ...network } }, () => ves);

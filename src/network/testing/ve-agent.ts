@@ -40,6 +40,22 @@ const verbs: Record<string, (...args: never[]) => unknown> = {
     socket.once('timeout', () => { resolve('ETIMEDOUT'); socket.destroy(); });
     socket.once('error', (error: NodeJS.ErrnoException) => resolve(error.code ?? 'error'));
   }),
+  /** Send so many bytes to a server that echoes, and wait until they are back. */
+  echo: (host: string, port: number, bytes: number) => new Promise<void>((resolve, reject) => {
+    let left = bytes;
+    const socket = createConnection({ host, port });
+    socket.once('error', reject);
+    socket.once('data', (data: Buffer) => {
+      left -= data.length - data.indexOf('\n') - 1;
+      socket.write(Buffer.alloc(bytes));
+      socket.on('data', (more: Buffer) => {
+        left -= more.length;
+        if (left > 0) return;
+        socket.once('close', () => resolve());
+        socket.end();
+      });
+    });
+  }),
   /** Like connect, and keep the connection for `say`. */
   keep: (host: string, port: number) => new Promise<string>((resolve, reject) => {
     kept = createConnection({ host, port });
@@ -67,6 +83,14 @@ const verbs: Record<string, (...args: never[]) => unknown> = {
       socket.send(text, port, to);
       await new Promise((resolve) => { setTimeout(resolve, 1); });
     }
+    socket.close();
+  },
+  /** Send a datagram to each of so many ports, from the first on: as many connections. */
+  spray: async (to: string, first: number, count: number) => {
+    const socket: UdpSocket = createSocket(to.includes(':') ? 'udp6' : 'udp4');
+    socket.on('error', () => {});
+    await new Promise<void>((resolve) => { socket.bind(0, resolve); });
+    for (let port = first; port < first + count; port++) await new Promise((resolve) => { socket.send('x', port, to, resolve); });
     socket.close();
   },
   /** Put frames on the wire, as hexadecimal text. */

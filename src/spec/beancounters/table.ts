@@ -73,7 +73,7 @@ export const BEANCOUNTERS: readonly BeancounterRow[] = [
   { name: 'dummy', unit: 'items', rank: 'auxiliary', pair: 'equal', help: 'Keeps the line.', counted: NOTHING, held: NOTHING },
   { name: 'dummy', unit: 'items', rank: 'auxiliary', pair: 'equal', help: 'Keeps the line.', counted: NOTHING, held: NOTHING },
   { name: 'dummy', unit: 'items', rank: 'auxiliary', pair: 'equal', help: 'Keeps the line.', counted: NOTHING, held: NOTHING },
-  { name: 'numiptent', unit: 'items', rank: 'auxiliary', pair: 'equal', help: 'Rules of netfilter.', counted: NOTHING, held: NOTHING },
+  { name: 'numiptent', unit: 'items', rank: 'auxiliary', pair: 'equal', help: 'Rules of netfilter.', counted: NOTHING, held: NOTHING, note: 'The kernel keeps no number of rules; to list them takes a program in the network namespace of the VE, whose root says how long the list is.' },
   { name: 'swappages', unit: 'pages', rank: 'auxiliary', pair: 'limit', help: 'Swap.', counted: { v2: 'memory.swap.current', hybrid: 'memory.memsw.usage_in_bytes less memory.usage_in_bytes' }, held: { v2: 'memory.swap.max', hybrid: 'memory.memsw.limit_in_bytes' }, property: 'memory.swap', note: 'On v1 the limit is of memory and swap together. Its line came with VSwap, after all others.' },
 ];
 
