@@ -87,7 +87,7 @@ test('a live clone reads its own; whoever asks has it with the next boot, and wh
   await operate('web/clone', { name: 'twin', live: true });
   const twin = await a.veld.show('twin');
   assert.match(await current(a, 'twin'), new RegExp(`^ +${twin.number}: kmemsize`, 'm'));
-  await a.veld.api.operate('PATCH', '/v1/ves/plain/properties', { changes: { 'features.beancounters': 'on' } });
+  await a.veld.api.operate('PATCH', '/v1/ves/plain/properties', { changes: { 'features.beancounters': 'on' }, nextStart: true });
   assert.notEqual((await a.veld.exec('plain', 'cat', FILE)).exitCode, 0);
   await operate('plain/restart');
   await a.veld.booted('plain');
