@@ -1,7 +1,7 @@
 /** Interface of the resource capability: the control groups of a VE and the limits in them. */
 import type { Beancounter } from '../spec/beancounters/table.ts';
 import type { Properties } from '../spec/types.ts';
-import type { Elsewhere } from './beancounters/read.ts';
+import type { Elsewhere } from './beancounters/elsewhere.ts';
 
 /** Where a VE's processes live, one directory per hierarchy. */
 export interface VeGroups {

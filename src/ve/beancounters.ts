@@ -5,7 +5,7 @@ import { limitPtys, readPtys } from '../kernel/devpts.ts';
 import type { ProcessId } from '../kernel/process.ts';
 import { VeldError } from '../lib/errors.ts';
 import { readIfExists } from '../lib/files.ts';
-import type { Past } from '../resources/beancounters/read.ts';
+import type { Past } from '../resources/beancounters/elsewhere.ts';
 import type { Beancounters } from '../spec/beancounters/table.ts';
 import { resolveProperties } from '../spec/properties.ts';
 import type { Properties } from '../spec/types.ts';

@@ -6,7 +6,8 @@ import { join } from 'node:path';
 import { after, test } from 'node:test';
 import { BEANCOUNTERS, type Beancounter } from '../../spec/beancounters/table.ts';
 import type { VeGroups } from '../types.ts';
-import { readBeancounters, type Elsewhere } from './read.ts';
+import type { Elsewhere } from './elsewhere.ts';
+import { readBeancounters } from './read.ts';
 
 const folder = mkdtempSync(join(tmpdir(), 'veld-ubc-'));
 after(() => rmSync(folder, { recursive: true }));

@@ -5,8 +5,8 @@ import { pagesOf } from '../../spec/beancounters/pairs.ts';
 import { BEANCOUNTERS, PAGE } from '../../spec/beancounters/table.ts';
 import type { Beancounter, BeancounterRow, Kept } from '../../spec/beancounters/table.ts';
 import type { VeGroups } from '../types.ts';
+import type { Elsewhere, Past } from './elsewhere.ts';
 import type { OwnedCount } from './owned.ts';
-import type { Count, SocketCounts } from './sockets.ts';
 
 /** What is known of a row. What is undefined nobody keeps. Amounts in the row's unit. */
 interface Amounts {
@@ -20,24 +20,6 @@ interface Amounts {
   /** What keeps it, where that is not what the table says. */
   counted?: string | undefined;
 }
-
-/** What is not in control groups. */
-export interface Elsewhere {
-  sockets?: SocketCounts | undefined;
-  /** Or in words why nobody counts. */
-  files?: OwnedCount | string | undefined;
-  flocks?: OwnedCount | string | undefined;
-  ptys?: { held: number; limit: number | null } | undefined;
-  /** File locks that processes of the VE hold, as /proc/locks has them. */
-  locks?: number | undefined;
-  /** `memory.oom_guarantee`, bytes; null: unlimited. */
-  oomGuarantee?: number | null | undefined;
-  /** What was counted before a checkpoint of the VE. */
-  before?: Past | undefined;
-}
-
-/** Peaks and refusals of an earlier life, by name. */
-export type Past = Readonly<Record<string, Pick<Count, 'maxheld' | 'failcnt'>>>;
 
 /** All rows, in OpenVZ's order. */
 export function readBeancounters(groups: VeGroups, elsewhere: Elsewhere = {}): Beancounter[] {
