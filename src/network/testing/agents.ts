@@ -91,6 +91,6 @@ function runInNamespace(file: string): { status: number | null; output: string }
   const { NODE_TEST_CONTEXT: _, ...env } = process.env;
   const { status, stdout, stderr } = spawnSync('unshare', ['-n', '-m', '--propagation', 'private', 'sh', '-c',
     'mount -t sysfs sysfs /sys && ip link set lo up && exec "$0" --test-reporter=spec "$1"', process.execPath, file],
-  { encoding: 'utf8', env: { ...env, VELD_TEST_NETNS: '1' }, timeout: 120_000 });
+  { encoding: 'utf8', env: { ...env, VELD_TEST_NETNS: '1' }, timeout: 280_000 });
   return { status, output: stdout + stderr };
 }
