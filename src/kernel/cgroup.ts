@@ -88,7 +88,11 @@ export function writeControl(group: string, file: string, value: string | number
 /** Value of a key in a flat-keyed file (`cgroup.events`, `cpu.stat`). */
 export function readKey(group: string, file: string, key: string): number | undefined {
   const text = readControl(group, file);
-  const found = text === undefined ? null : new RegExp(`^${key} (\\d+)$`, 'm').exec(text);
+  return text === undefined ? undefined : keyIn(text, key);
+}
+
+function keyIn(text: string, key: string): number | undefined {
+  const found = new RegExp(`^${key} (\\d+)$`, 'm').exec(text);
   return found ? Number(found[1]) : undefined;
 }
 
@@ -158,6 +162,19 @@ export function enableControllers(group: string, wanted: readonly string[]): Rec
 /** Words of a line, e.g. of `cgroup.controllers`. */
 export function words(text: string | undefined): string[] {
   return text ? text.split(/\s+/) : [];
+}
+
+/** Sum of a key's numbers in a flat-keyed file of a group and all groups below it. */
+export function sumKey(group: string, file: string, key: string): number {
+  let sum = 0;
+  walk(Buffer.from(group), (path) => {
+    try {
+      sum += keyIn(readFileSync(join2(path, file), 'utf8'), key) ?? 0;
+    } catch (error) {
+      if (!isGone(error)) throw error;
+    }
+  });
+  return sum;
 }
 
 /** Host pids in a group and all groups below it. */

@@ -159,7 +159,7 @@ export function createResources(options: ResourcesOptions): ResourceManager {
       hastenMoves(layout.hierarchies.unified as string, BOOT);
     },
 
-    apply: (number, properties, changed) => apply(number, properties, changed),
+    apply,
 
     check(properties, changed) {
       const monitors = groupsOf(layout, MONITORS); // has what a VE's group has

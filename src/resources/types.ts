@@ -48,9 +48,10 @@ export interface ResourceManager {
   /**
    * Apply limits to existing groups: all of them or none.
    * @param changed only the limits that belong together with these properties; default all
+   * @param restoring as for {@link create}
    * @throws VeldError `property.unsupported` when the kernel cannot hold one, `property.invalid` for what the host has not, `property.not_live` when the VE holds more
    */
-  apply(number: number, properties: Properties, changed?: readonly string[]): void;
+  apply(number: number, properties: Properties, changed?: readonly string[], restoring?: boolean): void;
   /**
    * See whether this host could hold such limits, those of sockets among them.
    * @param changed only the limits that belong together with these properties; default all

@@ -1,5 +1,5 @@
 /** `resume`: the processes of a suspended VE come back from the disk, and go on where they were. */
-import { existsSync, statSync, watch, type FSWatcher } from 'node:fs';
+import { statSync, watch, type FSWatcher } from 'node:fs';
 import { isIPv4 } from 'node:net';
 import { join } from 'node:path';
 import { toVeldError, VeldError } from '../lib/errors.ts';
@@ -12,7 +12,6 @@ import { hasSoftDirty } from '../kernel/memory-tracking.ts';
 import type { ProcessId } from '../kernel/process.ts';
 import type { Manifest } from '../checkpoint/types.ts';
 import type { Task } from '../ops/types.ts';
-import { PROGRAM_LIMITS } from '../resources/control.ts';
 import { resolveProperties } from '../spec/properties.ts';
 import type { VeRecord } from '../store/types.ts';
 import { prepareRun } from './boot.ts';
@@ -24,6 +23,7 @@ import { superviseCriu } from './criu-supervision.ts';
 import { proveHealth } from './health.ts';
 import { updateGuestFiles } from './identity-files.ts';
 import { personalise } from './personalise.ts';
+import { holdAgain } from './program-limits.ts';
 import { shutGate } from './restore-gate.ts';
 import { askRoom, keepRoom } from './room.ts';
 import { bootedBaseline, mark, readRunState, runFolder, unheldIn } from './run-folder.ts';
@@ -127,7 +127,7 @@ async function afterRestore(context: VeContext, ve: VeRecord, init: ProcessId, p
   try {
     await mendAndProve(context, ve, init, prove, manifest);
   } finally {
-    if (existsSync(context.resources.groups(ve.number).unified)) context.resources.apply(ve.number, resolveProperties(ve.properties), Object.values(PROGRAM_LIMITS).flat());
+    holdAgain(context, ve);
   }
 }
 

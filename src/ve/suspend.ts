@@ -29,6 +29,7 @@ import { manifestOf, mountsOf, writeDumpFiles } from './criu-files.ts';
 import { endVisitors, visitors } from './end-sessions.ts';
 import { monitorOf } from './monitor.ts';
 import { recallWatched } from './recall.ts';
+import { holdAgain, letThrough } from './program-limits.ts';
 import { bringBack } from './resume.ts';
 import { findWatched, watchObstacles, type Watched } from './watched.ts';
 import { HOLD, putFile, readRunState, runFolder, takeTrackedSince } from './run-folder.ts';
@@ -184,8 +185,10 @@ async function dumpNow(context: VeContext, ve: VeRecord, task: Task, why: string
       putFile(runFolder(context.settings, ve.number), HOLD, await context.network.hold(ve));
     }
     since = performance.now();
+    letThrough(context, ve);
     await dump(context, ve, init, { state, manifest, watched, brief, leaving });
   } catch (error) {
+    holdAgain(context, ve);
     context.network.release(ve);
     endKeepers(context, ve);
     await context.states.remove(uuid);

@@ -53,6 +53,16 @@ test('cgroup2: pages and bytes, peaks and refusals, limits as the files have the
   assert.deepEqual([rows.numfile!.counted, rows.numfile!.kept, ...numbers(rows.numfile!)], [null, [], 0, 0, null, null, 0]);
 });
 
+test('a fork that was refused is counted wherever the kernel has counted it', () => {
+  const events = (max: number): Record<string, string> => ({ 'pids.current': '5', 'pids.max': '8', 'pids.events': `max ${max}` });
+  const old = group(events(1));
+  mkdirSync(join(old, 'a/b'), { recursive: true });
+  for (const below of ['a', 'a/b']) writeFileSync(join(old, below, 'pids.events'), 'max 20');
+  assert.equal(read({ unified: old, v1: {} }).numproc!.failcnt, 41, 'before 6.11, in the group of the process');
+  writeFileSync(join(old, 'pids.events.local'), 'max 0');
+  assert.equal(read({ unified: old, v1: {} }).numproc!.failcnt, 1, 'since then, where the limit is');
+});
+
 test('hybrid: v1\'s names, no limit as v1 writes it, swap as the difference', () => {
   const memory = group({
     'memory.usage_in_bytes': '40960', 'memory.max_usage_in_bytes': '81920', 'memory.limit_in_bytes': '409600', 'memory.failcnt': '77', 'memory.oom_control': 'oom_kill_disable 0\nunder_oom 0\noom_kill 5',

@@ -1,6 +1,6 @@
 /** Beancounters of a VE from its control groups, of either version, and from what others know: rows of OpenVZ's table, honest about what nobody counts. */
 import { existsSync } from 'node:fs';
-import { readControl, readKey } from '../../kernel/cgroup.ts';
+import { readControl, readKey, sumKey } from '../../kernel/cgroup.ts';
 import { pagesOf } from '../../spec/beancounters/pairs.ts';
 import { BEANCOUNTERS, PAGE } from '../../spec/beancounters/table.ts';
 import type { Beancounter, BeancounterRow, Kept } from '../../spec/beancounters/table.ts';
@@ -71,7 +71,13 @@ function readPids(group: string): Amounts | undefined {
   const held = number(group, 'pids.current');
   if (held === undefined) return undefined;
   const max = readControl(group, 'pids.max');
-  return { held, maxheld: number(group, 'pids.peak'), failcnt: readKey(group, 'pids.events', 'max'), limit: max === undefined ? undefined : max === 'max' ? null : Number(max) };
+  return { held, maxheld: number(group, 'pids.peak'), failcnt: refusedForks(group), limit: max === undefined ? undefined : max === 'max' ? null : Number(max) };
+}
+
+/** Before Linux 6.11, which has pids.events.local, a fork that was refused counts where the process was: in a group of a service, and for as long as that is there. */
+function refusedForks(group: string): number | undefined {
+  const here = readKey(group, 'pids.events', 'max');
+  return here === undefined || existsSync(`${group}/pids.events.local`) ? here : sumKey(group, 'pids.events', 'max');
 }
 
 /** memory.* of cgroup2. */
