@@ -4,11 +4,12 @@ import type { ChildProcess } from 'node:child_process';
 import { createInterface } from 'node:readline';
 import { SAFE_PATH } from '../lib/run.ts';
 import { VeldError } from '../lib/errors.ts';
+import { readControl, writeControl } from './cgroup.ts';
 import { helperProgram } from './helper-program.ts';
 import type { ProcessId } from './process.ts';
 
-/** How long one VE may take, in milliseconds. */
-const PATIENCE = 5000;
+/** How long one VE may take, and the start of the program, in milliseconds: on a host that has much to do these are seconds. */
+const PATIENCE = 15_000;
 
 /** Whose mounts shall be looked at: the init of a VE. */
 export interface ExchangeTarget extends ProcessId {
@@ -60,10 +61,13 @@ export function prepareExchange(): Exchange {
     async run(request) {
       const results: ExchangeResult[] = [];
       let targets = request.targets;
+      const moving = new Set(targets.filter(({ group }) => freezeOf(group) === '0'));
       for (let child = first; ; child = start()) {
         const failed = await ask(child, { ...request, targets }, (result) => results.push(result));
         const silent = targets.find((target) => !results.some((result) => result.pid === target.pid));
         if (silent === undefined) return results;
+        // Who was killed in the middle has not let it go on.
+        if (moving.has(silent)) letGoOn(silent.group);
         results.push({ pid: silent.pid, namespaces: 0, exchanged: 0, covered: 0, attached: 0, left: [failed] });
         targets = targets.slice(targets.indexOf(silent) + 1);
         if (targets.length === 0) return results;
@@ -71,6 +75,16 @@ export function prepareExchange(): Exchange {
     },
     cancel: () => void first.kill('SIGKILL'),
   };
+}
+
+function freezeOf(group: string): string | undefined {
+  return readControl(group, 'cgroup.freeze');
+}
+
+function letGoOn(group: string): void {
+  try {
+    if (freezeOf(group) === '1') writeControl(group, 'cgroup.freeze', 0);
+  } catch { /* the VE has just ended */ }
 }
 
 function start(): ChildProcess {

@@ -262,8 +262,13 @@ test('an exchange that hangs is given up, and hurts nobody', async (t) => {
   const { pid: hanging } = await startLxcfs({ stateDir, runDir: other, instance: veld.name });
   process.kill(hanging!, 'SIGSTOP');
   const folder = lxcfsPath(other);
-  const [stuck, done] = [await prepareExchange().run({ folder, device: '0:0', source, targets: [target] }), await prepareExchange().run({ folder: path, device: '0:0', source, targets: [target] })];
-  assert.match(stuck[0]!.left.join(), /nothing was heard/);
+  // Without mounting beneath the VE stands still when the program is killed: it must not stay so.
+  for (const beneath of [false, true]) {
+    const stuck = await prepareExchange().run({ folder, device: '0:0', source, targets: [target], beneath });
+    assert.match(stuck[0]!.left.join(), /nothing was heard/);
+    assert.equal(readFileSync(join(group, 'cgroup.freeze'), 'utf8'), '0\n');
+  }
+  const done = await prepareExchange().run({ folder: path, device: '0:0', source, targets: [target] });
   assert.ok(done[0]!.exchanged >= 7);
   await destroy('next');
 });
