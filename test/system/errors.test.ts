@@ -178,6 +178,6 @@ async function state(): Promise<string[]> {
       } catch {
         return [name];
       }
-    }).filter((path) => !path.startsWith('logs/'));
+    }).filter((path) => !/^(logs|history|traffic)\//.test(path)); // those come with time
   return [...ves.map((ve) => JSON.stringify(ve)), ...folders, ...veld.outline()];
 }
