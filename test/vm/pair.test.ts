@@ -103,7 +103,8 @@ test('a VE whose programs may use what the other processor has not stays; one th
   }
 });
 
-test('a VE whose programs have memory that the older kernel cannot give them stays, and is told why', async () => {
+// (It takes a boot of a VE, and has not been seen yet: see SPECIFICATION.md.)
+test('a VE whose programs have memory that the older kernel cannot give them stays, and is told why', { skip: process.env.VELD_TEST_FULL === undefined && 'it is a part of VELD_TEST_FULL' }, async () => {
   await two.veld('set demo cpu.baseline=nodes --next-start');
   await two.api.operate('POST', '/v1/ves/demo/restart');
   await two.booted('demo');
