@@ -455,8 +455,10 @@ function inNamespace(): void {
     await network.revoke(veB);
     await network.revoke(veB);
     assert.deepEqual(readdirSync('/sys/class/net').filter((link) => link.startsWith('vt1-')), ['vt1-101']);
-    assert.doesNotMatch(sh('nft', 'list', 'ruleset'), /vt1-102/);
-    assert.doesNotMatch(sh('nft', 'list', 'ruleset'), new RegExp(macB1()));
+    // What a VE has sent and received stays counted while it is at rest.
+    const rules = sh('nft', 'list', 'ruleset').replaceAll(/^table \w+ \w+_kept \{[^]*?^\}/gm, '');
+    assert.doesNotMatch(rules, /vt1-102/);
+    assert.doesNotMatch(rules, new RegExp(macB1()));
     await network.teardown();
     assert.deepEqual(readdirSync('/sys/class/net').filter((link) => link.startsWith('vt1')), []);
     assert.equal(sh('nft', 'list', 'tables'), '');
