@@ -43,7 +43,7 @@ test('cgroup2: pages and bytes, peaks and refusals, limits as the files have the
   assert.deepEqual(numbers(rows.swappages!), [1, 2, 0, null, 4]);
   assert.deepEqual(numbers(rows.oomguarpages!), [3, 3, 3, null, 1]);
   assert.match(rows.oomguarpages!.enforced!, /oom_score_adj/);
-  assert.deepEqual([...numbers(rows.vmguarpages!), rows.vmguarpages!.enforced], [3, 3, 5, null, 0, 'memory.low']);
+  assert.deepEqual([...numbers(rows.vmguarpages!), rows.vmguarpages!.enforced], [3, 3, 5, null, 0, null]);
   assert.deepEqual(numbers(read({ unified, v1: {} }, { oomGuarantee: null }).oomguarpages!).slice(2, 4), [null, null], 'whatever it uses');
   assert.deepEqual(numbers(rows.kmemsize!), [70_000, 70_000, null, null, 0]);
   assert.deepEqual([rows.kmemsize!.kept, rows.kmemsize!.enforced], [['held'], null]);
