@@ -29,11 +29,14 @@ function nested(kind: string, flag: number): Attack {
 
 const X86 = process.arch === 'x64';
 
+/** getpid(2) by int 0x80. */
+const HARMLESS = int80(20, []);
+
 /** The same call as a 32-bit program makes it. @param past errors that come from behind the guard @param lacks errors of a kernel without it */
 function i386(name: string, program: string, options: { refusal?: RegExp; past?: string; lacks?: string; off?: Off } = {}): Attack {
   return scripted({
     name: `${name}, as a 32-bit program`, guard: `${SECCOMP}, rules for i386`, refusal: options.refusal ?? /: EPERM$/, code: RUN_PROGRAM,
-    args: () => [program, name, options.past ?? '', options.lacks ?? ''], off: options.off ?? { where: 'host' },
+    args: () => [program, name, options.past ?? '', options.lacks ?? '', HARMLESS], off: options.off ?? { where: 'host' },
   });
 }
 
@@ -90,8 +93,8 @@ my $on = (slurp('/proc/sys/kernel/ctrl-alt-del') // 0) + 0; verdict('reboot', ca
     i386('open a file by its number', int80(342, [-100, '@0', 0], [8, 1, 0, 0]), { past: 'ESTALE|EOPNOTSUPP|EINVAL|EBADF' }),
     i386('watch the kernel by perf', int80(336, ['@0', 0, -1, -1, 0], [1, 64, ...Array<number>(26).fill(0)]), { lacks: 'ENOSYS' }),
     i386('use all ports of devices', int80(110, [3]), { lacks: 'ENOSYS' }),
-    i386('talk to the hypervisor by AF_VSOCK', int80(359, [40, 1, 0]), { refusal: /EAFNOSUPPORT/, off: { where: 'bare', args: () => [int80(359, [40, 1, 0]), 'socket', '', MAY_LACK] } }),
-    i386('talk to the hypervisor by AF_VSOCK through socketcall', int80(102, [1, '@0'], [40, 1, 0]), { refusal: /EAFNOSUPPORT/, off: { where: 'bare', args: () => [int80(102, [1, '@0'], [40, 1, 0]), 'socketcall', '', MAY_LACK] } }),
+    i386('talk to the hypervisor by AF_VSOCK', int80(359, [40, 1, 0]), { refusal: /EAFNOSUPPORT/, off: { where: 'bare', args: () => [int80(359, [40, 1, 0]), 'socket', '', MAY_LACK, HARMLESS] } }),
+    i386('talk to the hypervisor by AF_VSOCK through socketcall', int80(102, [1, '@0'], [40, 1, 0]), { refusal: /EAFNOSUPPORT/, off: { where: 'bare', args: () => [int80(102, [1, '@0'], [40, 1, 0]), 'socketcall', '', MAY_LACK, HARMLESS] } }),
     scripted({
       name: 'use io_uring, as an x32 program', guard: `${SECCOMP}, rules for x32`, refusal: /ENOSYS/, code: RUN_PROGRAM,
       args: () => [x32(425, [4, 0]), 'io_uring_setup', 'EFAULT', ''], off: { where: 'loose', args: () => [x32(425, [4, 0]), 'io_uring_setup', 'EFAULT', 'ENOSYS'] },
