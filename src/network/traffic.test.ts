@@ -83,10 +83,17 @@ function inNamespace(): void {
   test('streams: as many bytes as programs have sent, and headers', async () => {
     const BYTES = 4 << 20;
     for (const [host, name, peer] of [[B4, 'inside', 102], [WORLD4, 'outside', undefined], [WORLD6, 'outside', undefined]] as const) {
-      const grown = await growth(lab, () => a.ask('echo', host, 80, BYTES));
-      const { rxBytes, txBytes, rxPackets, txPackets } = grown[101]![name]!;
-      for (const [bytes, packets] of [[rxBytes, rxPackets], [txBytes, txPackets]] as const) {
-        assert.ok(bytes >= BYTES && bytes <= BYTES * 1.1 && bytes - BYTES <= (packets + 2) * 80, `${host}: ${bytes} bytes in ${packets} packets`);
+      let grown: Awaited<ReturnType<typeof growth>>;
+      let [rxBytes, txBytes] = [0, 0];
+      // On a busy host TCP sends some of it again, which is counted: then once more.
+      for (let tries = 1; ; tries++) {
+        grown = await growth(lab, () => a.ask('echo', host, 80, BYTES));
+        const { rxPackets, txPackets } = grown[101]![name]!;
+        ({ rxBytes, txBytes } = grown[101]![name]!);
+        const ways = [[rxBytes, rxPackets], [txBytes, txPackets]] as const;
+        for (const [bytes] of ways) assert.ok(bytes >= BYTES && bytes <= BYTES * 1.1, `${host}: ${bytes} bytes`);
+        if (ways.every(([bytes, packets]) => bytes - BYTES <= (packets + 2) * 80)) break;
+        assert.ok(tries < 5, `${host}: ${JSON.stringify(ways)}`);
       }
       assert.deepEqual(grown[101]![name === 'inside' ? 'outside' : 'inside'], NONE);
       if (peer !== undefined) assert.deepEqual([grown[peer]!.inside!.rxBytes, grown[peer]!.inside!.txBytes], [txBytes, rxBytes]);

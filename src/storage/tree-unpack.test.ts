@@ -157,9 +157,9 @@ test('what stands in the way is a conflict, not a failure; a folder that did not
   writeFileSync(join(target, 'plain'), 'x');
   const counts = await receive(target, streamOf([
     { path: './full', uid: BASE, content: 'x' }, { path: './plain/below', uid: BASE }, { path: './made/up/file', uid: BASE, content: 'x' },
-    { path: './dangling', type: '1', link: './nowhere', uid: BASE }, { path: './last', uid: BASE, content: 'x' },
+    { path: './dangling', type: '1', link: './nowhere', uid: BASE }, { path: './linked', type: '1', link: './full', uid: BASE }, { path: './last', uid: BASE, content: 'x' },
   ]), BASE);
-  assert.equal(counts.conflicts, 5);
+  assert.equal(counts.conflicts, 6);
   assert.deepEqual(readdirSync(target), ['full', 'last', 'made', 'plain']);
   for (const path of ['made', 'made/up']) assert.deepEqual([statSync(join(target, path)).uid, statSync(join(target, path)).gid], [BASE, BASE]);
 });

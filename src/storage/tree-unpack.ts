@@ -55,8 +55,8 @@ const LOOK = 16 << 20;
 /** Longest path, in bytes: PATH_MAX of linux/limits.h. */
 const PATH_LIMIT = 4096;
 
-/** What tar says when something else stands in the way of a name. */
-const CONFLICT = /: (File exists|Not a directory|Is a directory|Directory not empty|No such file or directory|Too many levels of symbolic links)$/;
+/** What tar says when something else stands in the way of a name. (link(2) of what has become a folder is EPERM.) */
+const CONFLICT = /: (File exists|Not a directory|Is a directory|Directory not empty|No such file or directory|Too many levels of symbolic links)$|: Cannot hard link to .*: Operation not permitted$/;
 const NO_SPACE = /: (No space left on device|Disk quota exceeded)$/;
 const TRAILER = /Exiting with failure status due to previous errors$/;
 
