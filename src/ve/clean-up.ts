@@ -57,10 +57,10 @@ export async function settled({ settings }: VeContext, number: number): Promise<
   const folder = runFolder(settings, number);
   if (readRunState(settings, number).init) return;
   for (let i = 0; i < 10 && existsSync(join(folder, 'lock')); i++) {
-    await run(join(settings.libexecDir, 'veld-settle'), [folder, String(SETTLE_TIMEOUT / 1000)]);
-    if (readRunState(settings, number).init) return;
+    // Looked for before the lock is waited for: once nobody holds that, conmon may begin a boot, which takes away the file that tells of it.
     const monitor = monitorOf(settings, number);
-    if (!monitor) return;
+    await run(join(settings.libexecDir, 'veld-settle'), [folder, String(SETTLE_TIMEOUT / 1000)]);
+    if (readRunState(settings, number).init || !monitor) return;
     await waitProcessEnd(monitor, AbortSignal.timeout(SETTLE_TIMEOUT));
   }
 }
