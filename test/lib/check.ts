@@ -6,7 +6,7 @@ import { EMULATOR_BROKE } from './emulator.ts';
 import { identity, removeGuard, writeGuard } from './guard.ts';
 import { runFiles } from './runner.ts';
 import type { Totals } from './runner.ts';
-import { filesOf } from './suites.ts';
+import { filesOf, leftToFull } from './suites.ts';
 import type { SuiteName } from './suites.ts';
 import { sweepAll } from './sweep.ts';
 
@@ -42,7 +42,10 @@ async function suite(name: SuiteName, wanted: readonly string[], options: { conc
     say(`     no ${name} tests${wanted.length > 0 ? ` match ${wanted.join(' ')}` : ' yet'}`);
     return;
   }
-  const result = await runFiles(files, { ...options, logs: LOGS, signal: abort.signal, say });
+  const left = wanted.length === 0 && process.env.VELD_TEST_FULL === undefined ? leftToFull(name) : [];
+  if (left.length > 0) say(`     in ./check full: ${left.join(' ')}`);
+  const until = Number(process.env.VELD_TEST_UNTIL ?? Infinity) * 1000;
+  const result = await runFiles(files, { ...options, until, logs: LOGS, signal: abort.signal, say });
   totals.passed += result.passed;
   totals.failed += result.failed;
   totals.skipped += result.skipped;

@@ -26,6 +26,8 @@ export interface RunnerOptions {
   say: (line: string) => void;
   /** Tests that took longer are named with their time, in milliseconds; never when not given. */
   slow?: number;
+  /** Files whose turn comes later are not begun, in milliseconds since 1970: each counts as one that was skipped, and is named. Default: never. */
+  until?: number;
   /** A failed file that printed this runs once more, and only that run counts. */
   again?: string;
 }
@@ -36,6 +38,11 @@ export async function runFiles(files: readonly string[], options: RunnerOptions)
   const queue = [...files];
   const worker = async (): Promise<void> => {
     for (let file = queue.shift(); file !== undefined && !options.signal.aborted; file = queue.shift()) {
+      if (Date.now() > (options.until ?? Infinity)) {
+        options.say(`     skipped: ${file} (no time is left for it)`);
+        totals.skipped += 1;
+        continue;
+      }
       let result = await runFile(file, options);
       if (result.again && !options.signal.aborted) {
         options.say(`     ${file} runs once more: ${options.again}`);

@@ -16,9 +16,23 @@ const PATTERNS: Record<SuiteName, string[]> = {
 /** These run after all others, in this order: what they look for is what the others left. */
 const LAST = ['test/system/crash.test.ts', 'test/system/leaks.test.ts'];
 
-/** Paths of a suite's files, relative to the repository. @param wanted only those whose path contains one of these */
-export function filesOf(suite: SuiteName, wanted: readonly string[] = []): string[] {
+/**
+ * These take long, and what they show changes with few parts: `./check full` runs them, and whoever names them. For each of them another file of the
+ * everyday run goes the same way once.
+ */
+const IN_FULL = ['baseline', 'checkpoint-faults', 'interfaces', 'lxcfs', 'migrate-copy', 'migrate-hostile-snapshots', 'migrate-hostile-state', 'migrate-lying-target', 'migrate-rate',
+  'migrate-snapshots', 'migrate-three', 'nodes-strangers', 'planning', 'rounds'].map((name) => `test/system/${name}.test.ts`);
+
+/** Paths of a suite's files, relative to the repository. @param wanted only those whose path contains one of these @param full with those that take long */
+export function filesOf(suite: SuiteName, wanted: readonly string[] = [], full = process.env.VELD_TEST_FULL !== undefined): string[] {
   const files = PATTERNS[suite].flatMap((pattern) => globSync(pattern, { cwd: ROOT })).sort();
   const ordered = [...files.filter((file) => !LAST.includes(file)), ...LAST.filter((file) => files.includes(file))];
-  return wanted.length === 0 ? ordered : ordered.filter((file) => wanted.some((word) => file.includes(word.replace(/^\.\//, ''))));
+  if (wanted.length > 0) return ordered.filter((file) => wanted.some((word) => file.includes(word.replace(/^\.\//, ''))));
+  return full ? ordered : ordered.filter((file) => !IN_FULL.includes(file));
+}
+
+/** Those of a suite that run in `./check full` only. */
+export function leftToFull(suite: SuiteName): string[] {
+  const now = new Set(filesOf(suite, [], false));
+  return filesOf(suite, [], true).filter((file) => !now.has(file));
 }

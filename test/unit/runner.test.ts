@@ -11,7 +11,7 @@ const folder = mkdtempSync(join(tmpdir(), 'veld-runner-'));
 after(() => rmSync(folder, { recursive: true, force: true }));
 
 /** Run a file whose first run prints this and fails, in a process of its own: node:test does not run files within a test. */
-function runOf(name: string, printed: string): string {
+function runOf(name: string, printed: string, more = {}): string {
   const file = join(folder, `${name}.test.mjs`);
   writeFileSync(file, `
 import { existsSync, writeFileSync } from 'node:fs';
@@ -26,7 +26,7 @@ test('two', () => {
   const { NODE_TEST_CONTEXT: _, ...env } = process.env;
   const program = join(folder, `run-${name}.mjs`);
   writeFileSync(program, `const { runFiles } = await import(${JSON.stringify(join(ROOT, 'test/lib/runner.ts'))});
-    const totals = await runFiles([${JSON.stringify(relative(ROOT, file))}], { concurrency: 1, timeout: 60_000, logs: ${JSON.stringify(join(folder, 'logs'))}, signal: new AbortController().signal, say: (line) => console.log(line), again: 'the machine broke' });
+    const totals = await runFiles([${JSON.stringify(relative(ROOT, file))}], { concurrency: 1, timeout: 60_000, logs: ${JSON.stringify(join(folder, 'logs'))}, signal: new AbortController().signal, say: (line) => console.log(line), again: 'the machine broke', ...${JSON.stringify(more)} });
     console.log(JSON.stringify(totals));`);
   const { stdout, stderr } = spawnSync(process.execPath, [program], { encoding: 'utf8', env });
   return stdout + stderr;
@@ -42,4 +42,11 @@ test('one that failed otherwise does not', () => {
   const said = runOf('failed', 'something else');
   assert.doesNotMatch(said, /once more/);
   assert.match(said, /\{"passed":1,"failed":1,"skipped":0\}/);
+});
+
+test('one whose turn comes too late is not begun, and counts as skipped', () => {
+  const said = runOf('late', 'something', { until: Date.now() - 1 });
+  assert.match(said, /skipped: .*late\.test\.mjs \(no time is left for it\)/);
+  assert.match(said, /\{"passed":0,"failed":0,"skipped":1\}/);
+  assert.match(runOf('in-time', 'something', { until: Date.now() + 600_000 }), /"passed":1,"failed":1/);
 });

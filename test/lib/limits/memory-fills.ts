@@ -57,7 +57,7 @@ export const MEMORY_FILLS: readonly Fill[] = [
     counted: 'no',
     async fill(ground) {
       await ground.set(ground.ve, { 'memory.guarantee': '64M' });
-      assert.equal(await ground.control(ground.ve, 'memory.low'), String(64 << 20));
+      assert.equal(await ground.control(ground.ve, 'memory.min'), String(64 << 20));
       await ground.set(ground.ve, { 'memory.guarantee': null });
       return 'what it keeps was not measured';
     },
