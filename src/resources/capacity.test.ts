@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
-import { capacityOf, judgeMemory, type CapacityVe, type HostSize } from './capacity.ts';
+import { capacityOf, judgeGuarantee, judgeMemory, type CapacityVe, type HostSize } from './capacity.ts';
 
 const GiB = 2 ** 30;
 const HOST: HostSize = { cpus: 4, memoryBytes: 8 * GiB, availableBytes: 5 * GiB, swapBytes: 2 * GiB, diskBytes: 100 * GiB, diskFreeBytes: 60 * GiB };
@@ -46,4 +46,13 @@ test('a limit is too much exactly when the sum is, and never when it becomes les
   assert.equal(judge([20 * GiB], GiB, 2 * GiB), false, 'less than before');
   assert.equal(judge([20 * GiB], GiB, null), true, 'a first limit is a promise');
   assert.deepEqual(judgeMemory(8 * GiB, [GiB], GiB, { ratio: 0.1 }), { exceeded: true, promised: 2 * GiB, allowed: Math.floor(0.8 * GiB) });
+});
+
+test('nine tenths of the memory can be guaranteed, and whoever takes less than before is not in the way', () => {
+  const judge = (others: number[], wanted: number, before?: number) => judgeGuarantee(10 * GiB, others, wanted, before).exceeded;
+  assert.equal(judge([4 * GiB], 5 * GiB), false, 'just fits');
+  assert.equal(judge([4 * GiB], 5 * GiB + 1), true);
+  assert.equal(judge([20 * GiB], 0), false);
+  assert.equal(judge([20 * GiB], GiB, GiB), false);
+  assert.equal(judge([20 * GiB], GiB + 1, GiB), true);
 });

@@ -82,6 +82,9 @@ function known(ves: readonly CapacityVe[], of: (used: NonNullable<CapacityVe['us
   return values.length === 0 && ves.length > 0 ? null : values.reduce((sum, value) => sum + value, 0);
 }
 
+/** Of a host's memory what may not be guaranteed to VEs: its kernel and its own programs live of it. */
+const HOST_SHARE = 0.1;
+
 /** What is to be done with promises of more than the host has. */
 export interface Overcommit {
   /** How much of the host's memory may be promised: 1 is all of it. */
@@ -108,4 +111,14 @@ export function judgeMemory(total: number, others: readonly (number | null)[], w
   const allowed = Math.floor(total * ratio);
   const grows = wanted !== null && (before === undefined || before === null || wanted > before);
   return { exceeded: grows && promised > allowed, promised, allowed };
+}
+
+/**
+ * Judge a VE's guaranteed memory (`memory.guarantee`). The kernel takes nothing of what is guaranteed, so a host that guarantees all it has would end processes instead.
+ * @param total memory of the host, bytes @param others guarantees of the other VEs that run @param before its guarantee until now, where it ran
+ */
+export function judgeGuarantee(total: number, others: readonly number[], wanted: number, before = 0): Verdict {
+  const promised = others.reduce((sum, guarantee) => sum + guarantee, 0) + wanted;
+  const allowed = Math.floor(total * (1 - HOST_SHARE));
+  return { exceeded: wanted > before && promised > allowed, promised, allowed };
 }

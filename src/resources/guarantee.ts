@@ -1,12 +1,15 @@
 /**
- * The way up from guaranteed memory, on cgroup v2: what a group is promised holds no further than what the groups above it are promised (Documentation/admin-guide/cgroup-v2.rst, memory.low), so
+ * The way up from guaranteed memory, on cgroup v2: what a group is promised holds no further than what the groups above it are promised (Documentation/admin-guide/cgroup-v2.rst, memory.min), so
  * each of these is promised the sum of what is below it.
  */
 import { readdirSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { readControl, writeControl } from '../kernel/cgroup.ts';
 
-const FILE = 'memory.low';
+/**
+ * Not memory.low: multi-generational reclaim (mm/vmscan.c, shrink_one) passes over a group below that only once, and then takes from it all the same; tried on 6.12.
+ */
+const FILE = 'memory.min';
 
 /**
  * Make the promises above the VEs' groups what they are to be. Those of other instances below the same slice count, too.

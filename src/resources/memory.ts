@@ -1,4 +1,4 @@
-/** Memory and swap. Sources: Documentation/admin-guide/cgroup-v2.rst (memory.max, memory.swap.max, memory.low) and cgroup-v1/memory.rst. */
+/** Memory and swap. Sources: Documentation/admin-guide/cgroup-v2.rst (memory.max, memory.swap.max, memory.min) and cgroup-v1/memory.rst. */
 import { VeldError } from '../lib/errors.ts';
 import { formatProperty } from '../spec/properties.ts';
 import { placeOf, type ControlFile, type Resource } from './control.ts';
@@ -6,7 +6,7 @@ import { planned } from './planned.ts';
 
 const FILES: Record<string, ControlFile> = {
   'memory.limit': { controller: 'memory', v1: 'memory.limit_in_bytes', v2: 'memory.max', lacks: 'the memory controller' },
-  'memory.guarantee': { controller: 'memory', v1: 'memory.low', v2: 'memory.low', lacks: 'the memory controller' },
+  'memory.guarantee': { controller: 'memory', v1: 'memory.min', v2: 'memory.min', lacks: 'the memory controller' },
   'memory.swap': { controller: 'memory', v1: 'memory.memsw.limit_in_bytes', v2: 'memory.swap.max', lacks: 'swap accounting (swapaccount=1 on the kernel command line)' },
 };
 

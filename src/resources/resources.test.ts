@@ -50,7 +50,7 @@ function fakeGroups(name: string, v1: boolean): VeGroups {
   mkdirSync(directory);
   const files = v1
     ? ['cpu.shares', 'cpu.cfs_quota_us', 'cpu.cfs_burst_us', 'cpuset.cpus', 'cpuset.mems', 'blkio.throttle.read_bps_device', 'blkio.throttle.read_iops_device', 'memory.limit_in_bytes', 'memory.memsw.limit_in_bytes', 'pids.max']
-    : ['cpu.weight', 'cpu.max', 'cpu.max.burst', 'cpuset.cpus', 'cpuset.mems', 'io.max', 'memory.max', 'memory.swap.max', 'memory.low', 'pids.max'];
+    : ['cpu.weight', 'cpu.max', 'cpu.max.burst', 'cpuset.cpus', 'cpuset.mems', 'io.max', 'memory.max', 'memory.swap.max', 'memory.min', 'pids.max'];
   for (const file of files) writeFileSync(join(directory, file), '');
   return { unified: directory, v1: v1 ? { cpu: directory, cpuset: directory, blkio: directory, memory: directory, pids: directory } : {}, path: `/${name}` };
 }
@@ -60,7 +60,7 @@ test('lines for cgroup v2', () => {
   const plan = planLimits(groups, { ...FREE, 'cpu.weight': 7, 'cpu.limit': 150, 'cpu.burst': 50, 'cpu.mask': '2-3', 'cpu.nodes': '0', 'memory.limit': 64 * MiB, 'memory.swap': 0, 'pids.limit': 50, 'io.limit': MiB }, HOST);
   assert.deepEqual(plan.map((w) => `${w.file}=${w.value}`), [
     'cpu.weight=7', 'cpu.max=150000 100000', 'cpu.max.burst=50000', 'cpuset.cpus=2-3', 'cpuset.mems=0',
-    `io.max=8:0 rbps=${MiB} wbps=${MiB}`, 'io.max=8:0 riops=max wiops=max', 'pids.max=50', `memory.max=${64 * MiB}`, 'memory.swap.max=0', 'memory.low=0',
+    `io.max=8:0 rbps=${MiB} wbps=${MiB}`, 'io.max=8:0 riops=max wiops=max', 'pids.max=50', `memory.max=${64 * MiB}`, 'memory.swap.max=0', 'memory.min=0',
   ]);
   assert.deepEqual(planLimits(groups, FREE, HOST).map((w) => w.value), ['100', 'max 100000', '0', '', '', '8:0 rbps=max wbps=max', '8:0 riops=max wiops=max', 'max', 'max', 'max', '0']);
 });
@@ -166,18 +166,18 @@ test('what VEs are promised is promised to the groups above them', () => {
   const root = join(folder, 'promises');
   const put = (path: string, value: string): void => {
     mkdirSync(join(root, path), { recursive: true });
-    writeFileSync(join(root, path, 'memory.low'), value);
+    writeFileSync(join(root, path, 'memory.min'), value);
   };
-  const low = (path: string): string => readFileSync(join(root, path, 'memory.low'), 'utf8');
+  const promised = (path: string): string => readFileSync(join(root, path, 'memory.min'), 'utf8');
   for (const [path, value] of [['slice', '0'], ['slice/other', '50'], ['slice/base', '0'], ['slice/base/101', '0'], ['slice/base/102', '30'], ['slice/base/monitors', '0']] as const) put(path, value);
   promiseUpwards(join(root, 'slice/base'), root);
-  assert.deepEqual(['slice/base', 'slice'].map(low), ['30', '80']);
+  assert.deepEqual(['slice/base', 'slice'].map(promised), ['30', '80']);
   put('slice/base/101', '100');
   promiseUpwards(join(root, 'slice/base'), root);
-  assert.deepEqual(['slice/base', 'slice'].map(low), ['130', '180']);
+  assert.deepEqual(['slice/base', 'slice'].map(promised), ['130', '180']);
   put('slice/base/102', 'max');
   promiseUpwards(join(root, 'slice/base'), root);
-  assert.deepEqual(['slice/base', 'slice'].map(low), ['max', 'max']);
+  assert.deepEqual(['slice/base', 'slice'].map(promised), ['max', 'max']);
 });
 
 test('limits change live, both ways, and are in the kernel', real, () => {

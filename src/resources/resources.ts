@@ -84,7 +84,7 @@ export function createResources(options: ResourcesOptions): ResourceManager {
 
   /** @param some whether a VE has a guarantee; else there may be one that it had, of which groups above still tell */
   const promise = (some: boolean): void => {
-    if (some || (readControl(base.unified, 'memory.low') ?? '0') !== '0') promiseUpwards(base.unified, layout.hierarchies.unified as string);
+    if (some || (readControl(base.unified, 'memory.min') ?? '0') !== '0') promiseUpwards(base.unified, layout.hierarchies.unified as string);
   };
 
   const sockets = createSockets(runDir);

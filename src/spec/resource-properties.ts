@@ -86,7 +86,7 @@ export const RESOURCE_PROPERTIES: readonly PropertyRow[] = [
     type: { kind: 'bytes', min: 0, unlimited: false },
     default: 0,
     change: 'live',
-    help: 'Memory that is not taken from the VE while others have some that is not guaranteed to them: its page cache and what could be swapped stay when the host runs short. Not every kernel was seen to keep it.',
+    help: 'Memory that is not taken from the VE while others have some that is not guaranteed to them: its page cache and what could be swapped stay when the host runs short. All VEs that run together can be guaranteed nine tenths of the host\'s memory.',
     vzctl: { option: 'memguarantee', key: 'MEMGUARANTEE' },
     needs: 'the memory controller on cgroup v2',
   },

@@ -85,6 +85,17 @@ test('what was granted is kept until the operation ends, and is asked for once',
   assert.throws(() => askRoom(context, one, task), { code: 'capacity.exceeded' });
 });
 
+test('no more is guaranteed than there is, whatever the settings allow', () => {
+  const guarantee = (number: number, bytes: number): VeRecord => ({ ...ve(number, null), properties: { 'memory.guarantee': bytes } });
+  const [one, two] = [guarantee(31, HALF), guarantee(32, HALF)];
+  const { context, task } = node('allow', [one, two]);
+  askRoom(context, one, task);
+  assert.throws(() => checkRoom(context, two), { code: 'capacity.exceeded' });
+  assert.throws(() => askRoom(context, two, task), { code: 'capacity.exceeded' });
+  checkRoom(context, two, two.properties);
+  checkRoom(context, guarantee(32, HALF / 2));
+});
+
 test('more than there is: warned of once, in the operation, the log and an event; or not at all', () => {
   const [one, two] = [ve(21, HALF + 1), ve(22, HALF + 1)];
   for (const action of ['warn', 'allow'] as const) {

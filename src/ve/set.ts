@@ -22,6 +22,9 @@ const IN_GUEST_FILES = ['hostname', 'cpu.baseline', 'network.mode', 'network.add
 /** What can change in a running VE alone. */
 const LIVE: readonly string[] = [...LIMITS, ...Object.values(PROGRAM_LIMITS).flat()];
 
+/** For what they promise there must be room (room.ts). */
+const PROMISES: readonly string[] = ['memory.limit', 'memory.guarantee'];
+
 /** What is in no file of a run folder, and of no concern to the network. */
 const NOT_IN_RUN_FOLDER: readonly string[] = [...LIVE, 'memory.oom_guarantee', 'description'];
 
@@ -58,7 +61,7 @@ export function checkChanges(context: VeContext, ve: VeRecord, changes: Record<s
   }
   const properties = merged(ve.properties, values);
   context.resources.check(resolveProperties(properties), Object.keys(values)); // what this host no longer holds is in the way of nothing else
-  if ('memory.limit' in values) checkRoom(context, { ...ve, properties }, resolveProperties(ve.properties)['memory.limit']);
+  if (PROMISES.some((name) => name in values)) checkRoom(context, { ...ve, properties }, ve.properties);
   checkPorts(context, ve, properties);
   return { values, scope };
 }
@@ -78,7 +81,7 @@ export async function setProperties(context: VeContext, uuid: string, { values, 
   await settled(context, reload(context.store, uuid).number); // it may be rebooting itself just now
   const before = reload(context.store, uuid);
   const properties = merged(before.properties, values);
-  if ('memory.limit' in values) askRoom(context, { ...before, properties }, task, resolveProperties(before.properties)['memory.limit']);
+  if (PROMISES.some((name) => name in values)) askRoom(context, { ...before, properties }, task, before.properties);
   if (scope === 'live') {
     context.resources.apply(before.number, resolveProperties(properties), Object.keys(values));
     context.events.emit('ve.changed', { ve: uuid, data: { name: before.name, properties: Object.keys(values) } });

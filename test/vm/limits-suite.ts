@@ -192,7 +192,7 @@ export function fileTests(host: Host): void {
 export function guaranteeTest(host: Host): void {
   const { template } = host;
 
-  test('memory is promised in each group down to the VE; what that keeps while another VE fills the host is said', async (t) => {
+  test('memory that is promised to a VE stays while another one fills the host, and goes without the promise', async (t) => {
     const MIB = 2 ** 20;
     /** MiB: of the host's memory what is left for caches, of which one VE wants as much for itself again and again, and what the other had. */
     const CACHES = 600, CACHED = 200;
@@ -214,12 +214,13 @@ export function guaranteeTest(host: Host): void {
     let bare: number;
     do await press(); while ((bare = await kept()) > CACHED / 2 && ++rounds < ROUNDS);
     await host.set('demo', { 'memory.guarantee': '400M' });
-    for (const up of ['.', '..', '../..', '../../..']) assert.equal(await host.control(demo, `${up}/memory.low`), String(400 * MIB), up);
+    for (const up of ['.', '..', '../..', '../../..']) assert.equal(await host.control(demo, `${up}/memory.min`), String(400 * MIB), up);
     await host.said('demo', 'sh', '-c', 'cat /root/cached >/dev/null');
     for (let i = 0; i <= rounds; i++) await press();
     const promised = await kept();
     t.diagnostic(`of ${CACHED} MiB ${bare.toFixed(0)} were left after ${rounds + 1} rounds without a guarantee, and ${promised.toFixed(0)} with one`);
-    // Runs were seen in which all of it stayed, and one in which as much went as without: not asserted before it is known why.
+    assert.ok(bare <= CACHED / 2, 'there was no pressure');
+    assert.ok(promised >= 0.95 * CACHED, `${promised} MiB were left`);
     await host.set('demo', { 'memory.guarantee': null });
     await host.said('demo', 'rm', '/root/cached');
     await host.api.operate('DELETE', '/v1/ves/greedy?force=true');

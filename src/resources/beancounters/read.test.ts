@@ -33,7 +33,7 @@ test('cgroup2: pages and bytes, peaks and refusals, limits as the files have the
     'pids.current': '20', 'pids.max': '240', 'pids.peak': '26', 'pids.events': 'max 3',
     'memory.current': '8193', 'memory.peak': '12288', 'memory.max': '1048576', 'memory.events': 'low 0\nhigh 0\nmax 90\noom 2\noom_kill 1\noom_group_kill 0',
     'memory.swap.current': '4096', 'memory.swap.max': 'max', 'memory.swap.peak': '8192', 'memory.swap.events': 'high 0\nmax 0\nfail 4',
-    'memory.low': '20480', 'memory.stat': 'anon 5\nfile 8193\nkernel 70000\nsock 3000\nshmem 4097\nunevictable 40960',
+    'memory.min': '20480', 'memory.stat': 'anon 5\nfile 8193\nkernel 70000\nsock 3000\nshmem 4097\nunevictable 40960',
   });
   const rows = read({ unified, v1: {} }, { oomGuarantee: 12_000 });
   assert.deepEqual(numbers(rows.numproc!), [20, 26, 240, 240, 3]);
@@ -43,7 +43,7 @@ test('cgroup2: pages and bytes, peaks and refusals, limits as the files have the
   assert.deepEqual(numbers(rows.swappages!), [1, 2, 0, null, 4]);
   assert.deepEqual(numbers(rows.oomguarpages!), [3, 3, 3, null, 1]);
   assert.match(rows.oomguarpages!.enforced!, /oom_score_adj/);
-  assert.deepEqual([...numbers(rows.vmguarpages!), rows.vmguarpages!.enforced], [3, 3, 5, null, 0, null]);
+  assert.deepEqual([...numbers(rows.vmguarpages!), rows.vmguarpages!.enforced], [3, 3, 5, null, 0, 'memory.min']);
   assert.deepEqual(numbers(read({ unified, v1: {} }, { oomGuarantee: null }).oomguarpages!).slice(2, 4), [null, null], 'whatever it uses');
   assert.deepEqual(numbers(rows.kmemsize!), [70_000, 70_000, null, null, 0]);
   assert.deepEqual([rows.kmemsize!.kept, rows.kmemsize!.enforced], [['held'], null]);

@@ -93,7 +93,7 @@ function readMemory2(group: string): Record<string, Amounts | undefined> {
   return {
     physpages: { held: pagesOf(held), maxheld: pages(number(group, 'memory.peak')), failcnt: refused, limit: limitPages(readControl(group, 'memory.max')) },
     swappages: swap === undefined ? undefined : { held: pagesOf(swap), maxheld: pages(number(group, 'memory.swap.peak')), failcnt: readKey(group, 'memory.swap.events', 'fail'), limit: limitPages(readControl(group, 'memory.swap.max')) },
-    vmguarpages: { held: pagesOf(held), limit: limitPages(readControl(group, 'memory.low')) },
+    vmguarpages: { held: pagesOf(held), limit: limitPages(readControl(group, 'memory.min')) },
     oomguarpages: { held: pagesOf(Math.max(0, held - (stat('file') ?? 0) + (stat('shmem') ?? 0)) + (swap ?? 0)), failcnt: ended },
     kmemsize: { held: kernel },
     shmpages: { held: pagesOf(stat('shmem') ?? 0) },
