@@ -48,12 +48,14 @@ const VERBS: Record<string, Verb> = {
   destroy: { from: 'running', to: ['absent', 'running', 'stopped'], request: ['DELETE', `/v1/ves/${NAME}?force=true`] },
 };
 
-/** Of a command that runs many times in one operation (waiting, mostly) the first two times and the last are enough. */
+/** In `./check full` all points. Else, of a command that runs many times in one operation (waiting, mostly), the first two times and the last; and of these a third: which, the seed says. */
 function thinned(points: readonly FaultPoint[]): FaultPoint[] {
-  return FULL ? [...points] : points.filter((point) => {
+  if (FULL) return [...points];
+  const some = points.filter((point) => {
     const same = points.filter((other) => other.name === point.name);
     return same.length <= 3 || same.indexOf(point) < 2 || point === same.at(-1);
   });
+  return some.length < 3 ? some : some.filter((_, i) => i % 3 === SEED % 3);
 }
 
 /** Volumes on disk: whole or half, a VE that is gone has none. */
@@ -177,7 +179,7 @@ for (const [name, verb] of Object.entries(VERBS)) {
       await assertInterrupted(fault);
     }
     await assertUsable(`after ${name}`);
-    assert.ok(missed <= points.length / 4, `${missed} of ${points.length} points were not reached`);
+    assert.ok(missed <= Math.max(1, points.length / 4), `${missed} of ${points.length} points were not reached`);
     t.diagnostic(`${points.length - missed} points: ${points.map((p) => p.name).join(' ')}`);
   });
 }
