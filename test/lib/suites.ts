@@ -17,16 +17,22 @@ const PATTERNS: Record<SuiteName, string[]> = {
 const LAST = ['test/system/crash.test.ts', 'test/system/leaks.test.ts'];
 
 /**
- * These take long, and what they show changes with few parts: `./check full` runs them, and whoever names them. For each of them another file of the
- * everyday run goes the same way once.
+ * These take long, and what they show changes with few parts: `./check full`, or `VELD_TEST_FULL=1 ./check vm`, runs them, and whoever names them. For each of
+ * them another file of the everyday run goes the same way once.
  */
-const IN_FULL = ['baseline', 'checkpoint-faults', 'interfaces', 'lxcfs', 'migrate-copy', 'migrate-hostile-snapshots', 'migrate-hostile-state', 'migrate-lying-target', 'migrate-rate',
-  'migrate-snapshots', 'migrate-three', 'nodes-strangers', 'planning', 'rounds'].map((name) => `test/system/${name}.test.ts`);
+const IN_FULL = [
+  ...['baseline', 'beancounters-inside', 'checkpoint-faults', 'dying-network', 'interfaces', 'lxcfs', 'migrate-copy', 'migrate-hostile-snapshots', 'migrate-hostile-state', 'migrate-lying-target',
+    'migrate-rate', 'migrate-snapshots', 'migrate-three', 'nodes-strangers', 'oom-order', 'planning', 'rounds', 'traffic', 'xfs'].map((name) => `test/system/${name}.test.ts`),
+  ...['debian-12-limits', 'debian-13-limits'].map((name) => `test/vm/${name}.test.ts`),
+];
+
+/** Of these the first ones are begun first, where there is time for some only. */
+const FIRST = ['test/vm/pair.test.ts', 'test/vm/debian-13.test.ts', 'test/vm/debian-12.test.ts'];
 
 /** Paths of a suite's files, relative to the repository. @param wanted only those whose path contains one of these @param full with those that take long */
 export function filesOf(suite: SuiteName, wanted: readonly string[] = [], full = process.env.VELD_TEST_FULL !== undefined): string[] {
   const files = PATTERNS[suite].flatMap((pattern) => globSync(pattern, { cwd: ROOT })).sort();
-  const ordered = [...files.filter((file) => !LAST.includes(file)), ...LAST.filter((file) => files.includes(file))];
+  const ordered = [...FIRST.filter((file) => files.includes(file)), ...files.filter((file) => !FIRST.includes(file) && !LAST.includes(file)), ...LAST.filter((file) => files.includes(file))];
   if (wanted.length > 0) return ordered.filter((file) => wanted.some((word) => file.includes(word.replace(/^\.\//, ''))));
   return full ? ordered : ordered.filter((file) => !IN_FULL.includes(file));
 }
