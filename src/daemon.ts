@@ -9,6 +9,7 @@ import { createNodes } from './cluster/nodes.ts';
 import { writeBeancounterFiles } from './jobs/beancounter-files.ts';
 import { runDoctor, type DoctorCheck } from './jobs/doctor.ts';
 import { isLimitSeen } from './jobs/limit-seen.ts';
+import { keepGroupFlags } from './jobs/keep-group-flags.ts';
 import { createLxcfsKeeper } from './jobs/lxcfs-keeper.ts';
 import { mendNetwork } from './jobs/mend-network.ts';
 import { createOomOrder } from './jobs/oom-order.ts';
@@ -16,6 +17,7 @@ import { orderedVes, sampledVes } from './jobs/sampled-ves.ts';
 import { createSampler } from './jobs/sampler.ts';
 import { nameServersChanged } from './ve/name-servers.ts';
 import { currentEngine, engineManifest } from './kernel/engine.ts';
+import { mendGroupFlags } from './kernel/group-flags.ts';
 import { raiseHostLimits, readHostLimits } from './kernel/host-limits.ts';
 import { lxcfsFolder, lxcfsPath, lxcfsStatus } from './kernel/lxcfs.ts';
 import { currentLxcfs } from './kernel/lxcfs-build.ts';
@@ -212,8 +214,15 @@ async function open(settings: Settings, log: Logger, closers: Closers, stopping:
     if (names.addresses().length > 0) troubles.delete('names');
     return lost;
   }], log.child({ part: 'network' })));
-  closers.push(events.subscribe(({ type }) => { if (type === 'operation.ended') names.sync(); }));
+  const groupFlags = keepGroupFlags(mendGroupFlags, log.child({ part: 'resources' }));
+  closers.push(() => groupFlags.close());
+  closers.push(events.subscribe(({ type }) => {
+    if (type !== 'operation.ended') return;
+    names.sync();
+    void groupFlags.look();
+  }));
   names.sync(); // what recovery has done to records
+  void groupFlags.look();
 
   closers.push(network.accounting.follow(log.child({ part: 'network' })));
 

@@ -42,13 +42,18 @@ async function suite(name: SuiteName, wanted: readonly string[], options: { conc
     say(`     no ${name} tests${wanted.length > 0 ? ` match ${wanted.join(' ')}` : ' yet'}`);
     return;
   }
-  const left = wanted.length === 0 && process.env.VELD_TEST_FULL === undefined ? leftToFull(name) : [];
-  if (left.length > 0) say(`     in ./check full: ${left.join(' ')}`);
+  if (wanted.length === 0) sayLeft(name);
   const until = Number(process.env.VELD_TEST_UNTIL ?? Infinity) * 1000;
   const result = await runFiles(files, { ...options, until, logs: LOGS, signal: abort.signal, say });
   totals.passed += result.passed;
   totals.failed += result.failed;
   totals.skipped += result.skipped;
+}
+
+/** Which files of a suite an everyday run leaves out. */
+function sayLeft(name: SuiteName): void {
+  const left = process.env.VELD_TEST_FULL === undefined ? leftToFull(name) : [];
+  if (left.length > 0) say(`     only in ${name === 'vm' ? 'VELD_TEST_FULL=1 ./check vm' : './check full'}: ${left.join(' ')}`);
 }
 
 async function lint(): Promise<void> {
@@ -95,9 +100,14 @@ async function vm(wanted: readonly string[]): Promise<void> {
   process.env.VELD_TEST_LOGS = LOGS;
   const { forgetProgram, prepareVms } = await import('./prepare-vms.ts');
   try {
-    await prepareVms(filesOf('vm', wanted), (line) => say(`     ${line}`), abort.signal);
-    // Two at a time: machines wait much, and what one leaves of two cores the other uses.
-    await suite('vm', wanted, { concurrency: 2, timeout: 1_800_000, slow: 1000, again: EMULATOR_BROKE });
+    const files = filesOf('vm', wanted);
+    if (wanted.length === 0) sayLeft('vm');
+    await prepareVms(files, (line) => say(`     ${line}`), abort.signal);
+    const options = { timeout: 1_800_000, slow: 1000, again: EMULATOR_BROKE };
+    // A pair is two machines; of the others two at a time: machines wait much, and what one leaves of two cores the other uses.
+    const isPair = (file: string): boolean => file.includes('/pair.');
+    if (files.some(isPair)) await suite('vm', files.filter(isPair), { concurrency: 1, ...options });
+    if (!files.every(isPair)) await suite('vm', files.filter((file) => !isPair(file)), { concurrency: 2, ...options });
   } catch (error) {
     totals.failed += 1;
     say(`FAIL vm tests could not begin: ${(error as Error).stack}`);

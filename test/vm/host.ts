@@ -15,6 +15,9 @@ const TEMPLATES: Record<Suite, string> = { bookworm: 'debian-12', trixie: 'debia
 /** How long anything that a machine does by itself may take, in milliseconds: it is ten times slower, and so may this one be. */
 export const PATIENCE = 300_000;
 
+/** The same for one command, in milliseconds: a migration may have a whole template to send, from one emulated machine to another. */
+const COMMAND_PATIENCE = 900_000;
+
 export interface Host {
   readonly machine: Machine;
   /** Of quickstart, and of all VEs here. */
@@ -68,7 +71,7 @@ export function hostOf(machine: Machine, { suite, hybrid = false }: { suite: Sui
     template: TEMPLATES[suite],
     group: hybrid ? '/sys/fs/cgroup/unified/veld-main' : '/sys/fs/cgroup/veld.slice/veld-main.slice/veld-main-ves.service',
     program: PROGRAM,
-    veld: (line, allow = false) => machine.ask(`veld ${line}`, { allow, timeout: PATIENCE }),
+    veld: (line, allow = false) => machine.ask(`veld ${line}`, { allow, timeout: COMMAND_PATIENCE }),
     json: async <T>(line: string): Promise<T> => JSON.parse(await host.veld(`--json ${line}`)) as T,
     api: {
       raw: async (...request) => (await door()).raw(...request),
