@@ -7,7 +7,8 @@ import { dirname } from 'node:path';
 import { readControl, writeControl } from '../kernel/cgroup.ts';
 
 /**
- * Not memory.low: multi-generational reclaim (mm/vmscan.c, shrink_one) passes over a group below that only once, and then takes from it all the same; tried on 6.12.
+ * Not memory.low: multi-generational reclaim (mm/vmscan.c, shrink_one) passes over a group below that once, and when it comes again takes from it. For the groups inside of a VE either counts only while
+ * cgroup2 has the option memory_recursiveprot (src/kernel/group-flags.ts).
  */
 const FILE = 'memory.min';
 
