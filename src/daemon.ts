@@ -16,6 +16,7 @@ import { createOomOrder } from './jobs/oom-order.ts';
 import { orderedVes, sampledVes } from './jobs/sampled-ves.ts';
 import { createSampler } from './jobs/sampler.ts';
 import { nameServersChanged } from './ve/name-servers.ts';
+import { findHierarchies } from './kernel/cgroup.ts';
 import { currentEngine, engineManifest } from './kernel/engine.ts';
 import { mendGroupFlags } from './kernel/group-flags.ts';
 import { raiseHostLimits, readHostLimits } from './kernel/host-limits.ts';
@@ -214,15 +215,16 @@ async function open(settings: Settings, log: Logger, closers: Closers, stopping:
     if (names.addresses().length > 0) troubles.delete('names');
     return lost;
   }], log.child({ part: 'network' })));
-  const groupFlags = keepGroupFlags(mendGroupFlags, log.child({ part: 'resources' }));
-  closers.push(() => groupFlags.close());
+  // Elsewhere the controllers are on v1, and there is nothing to keep.
+  const groupFlags = findHierarchies().mode === 'v2' ? keepGroupFlags(mendGroupFlags, log.child({ part: 'resources' })) : undefined;
+  closers.push(() => groupFlags?.close());
   closers.push(events.subscribe(({ type }) => {
     if (type !== 'operation.ended') return;
     names.sync();
-    void groupFlags.look();
+    void groupFlags?.look();
   }));
   names.sync(); // what recovery has done to records
-  void groupFlags.look();
+  void groupFlags?.look();
 
   closers.push(network.accounting.follow(log.child({ part: 'network' })));
 
