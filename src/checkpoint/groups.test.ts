@@ -56,6 +56,13 @@ test('a watch of what only the memory controller has lies on another file where 
     image(watcher('/sys/fs/cgroup/system.slice/a.service/cgroup.max.descendants', '/sys/fs/cgroup/user.slice/memory.events.local', ...others)));
 });
 
+test('a watch in a group that has no name is left out, and one of another file system stays', () => {
+  const watch = (type: number, ...path: Buffer[]): Buffer => message(5, number(1, 5), number(2, 77), number(3, 2), number(6, 1), message(7, number(1, 8), number(2, type), number(3, 99), ...path, number(5, 12)));
+  const file = (...watches: Buffer[]): Buffer => image(Buffer.concat([number(1, 8), number(2, 5), message(13, number(1, 5), ...watches)]));
+  const [named, ext4] = [watch(254, bytes(4, '/sys/fs/cgroup/a/cgroup.events')), watch(1)];
+  assert.deepEqual(fitWatches(file(named, watch(254), ext4), () => true), file(named, ext4));
+});
+
 test('any other image stays as it is, to the byte', () => {
   const text = fc.oneof(fc.string({ maxLength: 30 }), fc.uint8Array({ maxLength: 30 }));
   const field = fc.oneof(

@@ -7,7 +7,7 @@
 import { existsSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { changeImage } from './derive.ts';
-import { textsOf, type Changes } from './protobuf.ts';
+import { changeMessage, textsOf, type Changes } from './protobuf.ts';
 import type { StateFolder } from './types.ts';
 
 /** Name of cgroup2 in images, and in /proc/PID/cgroup. */
@@ -48,8 +48,18 @@ export function fitGroupImage(image: Buffer): Buffer {
 const STAND_INS = [['memory.events', 'cgroup.max.descendants'], ['memory.events.local', 'cgroup.max.depth']] as const;
 const WATCHED_GROUP = /^(?:\/sys\/fs\/cgroup)((?:\/[^/]+)+)\/([^/]+)$/;
 
+/** How a file of a kernfs (control groups, sysfs) is found again without a name: FILEID_KERNFS of linux/exportfs.h. */
+const KERNFS = 254;
+
+/** A watch in a group that is to be made anew can be set by a name only. criu has been seen to write one without (on 6.12, once), and then fails on it. @param watch inotify_wd_entry */
+function canBeSet(watch: Buffer): boolean {
+  let [kernfs, named] = [false, false];
+  changeMessage(watch, { 7: { message: { 2: { number: (type) => (kernfs ||= type === KERNFS, type) }, 4: { text: (path) => (named = true, path) } } } });
+  return named || !kernfs;
+}
+
 /**
- * Let watches of files that this host does not have lie on others, and put them back where it has them.
+ * Let watches of files that this host does not have lie on others, and put them back where it has them. What cannot be watched again at all is left out: whoever watched it hears no more of it.
  * @param hasMemory whether a group will have the files of the memory controller here
  * @throws VeldError `checkpoint.unusable`
  */
@@ -59,8 +69,8 @@ export function fitWatches(image: Buffer, hasMemory: (group: string) => boolean)
     const pair = STAND_INS.find((names) => names.some((name) => name === file));
     return group === undefined || !pair ? text : `/sys/fs/cgroup${group}/${pair[hasMemory(group) ? 0 : 1]}`;
   } };
-  // file_entry: ify = 13; inotify_file_entry: wd = 5; inotify_wd_entry: f_handle = 7; fh_entry: path = 4
-  return changeImage(image, { 13: { message: { 5: { message: { 7: { message: { 4: path } } } } } } }, 'files.img');
+  // file_entry: ify = 13; inotify_file_entry: wd = 5; inotify_wd_entry: f_handle = 7; fh_entry: type = 2, path = 4
+  return changeImage(image, { 13: { message: { 5: { message: { 7: { message: { 4: path } } }, keep: canBeSet } } } }, 'files.img');
 }
 
 /** Which groups will have the memory controller: those whose parent hands it down. @param lines that were saved; groups begin with a slash */
