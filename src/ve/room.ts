@@ -34,8 +34,9 @@ const granted = new WeakMap<OperationManager, Map<string, Promised>>();
  */
 export function askRoom(context: VeContext, ve: Asking, task: Task, before?: VeRecord['properties']): void {
   const wanted = promisedBy(ve);
+  if (isNothing(wanted)) return;
   const had = ve.uuid === undefined ? undefined : grantedBy(context).get(ve.uuid);
-  if (isNothing(wanted) || (had?.limit === wanted.limit && had.guarantee === wanted.guarantee)) return;
+  if (had?.limit === wanted.limit && had.guarantee === wanted.guarantee) return;
   warnOf(context, ve, judge(context, ve, before), task);
   grant(context, ve, wanted, task);
 }
