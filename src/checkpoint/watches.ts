@@ -6,16 +6,21 @@
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { openFiles } from '../kernel/open-files.ts';
 import { readProcessFile } from '../kernel/process.ts';
+import type { FileHandle } from '../kernel/syscalls.ts';
 import { varint } from './protobuf.ts';
 
 export interface FileWatch {
   /** Host's, of a process that has it. */
   pid: number;
+  /** Descriptor of the inotify or fanotify instance. */
+  fd: number;
+  /** Number of the watch, of inotify. */
+  wd?: number;
   /** Of the file system, as the kernel counts: major << 20 | minor. */
   device: number;
   inode: bigint;
-  /** Whether the kernel has a handle of it, which it has only while one of its names is in the kernel's memory. */
-  handle: boolean;
+  /** Which the kernel tells only while one of its names is in the kernel's memory. */
+  handle?: FileHandle;
 }
 
 /** Name of the image from which criu takes where watched files are. */
@@ -27,15 +32,29 @@ export async function watchesOf(pids: readonly number[]): Promise<FileWatch[]> {
   for (const pid of pids) {
     for (const { fd, link } of openFiles(pid)) {
       if (!/^anon_inode:\[?(inotify|fanotify)\]?$/.test(link)) continue;
-      // proc_pid_fdinfo(5): `inotify wd:1 ino:4d2 sdev:800005 mask:... fhandle-bytes:8 ...`, and of fanotify the same words; all in hexadecimal.
-      for (const line of readProcessFile(pid, `fdinfo/${fd}`)?.split('\n') ?? []) {
-        const [, inode, device] = /^(?:inotify|fanotify) .*?\bino:([0-9a-f]+) sdev:([0-9a-f]+)/.exec(line) ?? [];
-        if (inode !== undefined && device !== undefined) found.push({ pid, device: Number.parseInt(device, 16), inode: BigInt(`0x${inode}`), handle: line.includes('fhandle') });
-      }
+      found.push(...watchesIn(readProcessFile(pid, `fdinfo/${fd}`) ?? '').map((watch) => ({ pid, fd: Number(fd), ...watch })));
     }
     await nextTurn();
   }
   return found;
+}
+
+/**
+ * Watches that an fdinfo tells of. Format, proc_pid_fdinfo(5), all numbers in hexadecimal:
+ * `inotify wd:1 ino:4d2 sdev:800005 mask:... fhandle-bytes:8 fhandle-type:1 f_handle:BYTES`, and of fanotify the same words without `wd`.
+ */
+export function watchesIn(fdinfo: string): Omit<FileWatch, 'pid' | 'fd'>[] {
+  return fdinfo.split('\n').flatMap((line) => {
+    const [, inode, device] = /^(?:inotify|fanotify) .*?\bino:([0-9a-f]+) sdev:([0-9a-f]+)/.exec(line) ?? [];
+    if (inode === undefined || device === undefined) return [];
+    const [, wd] = /^inotify wd:([0-9a-f]+) /.exec(line) ?? [];
+    const [, type, bytes] = /\bfhandle-type:([0-9a-f]+) f_handle:([0-9a-f]+)/.exec(line) ?? [];
+    return [{
+      device: Number.parseInt(device, 16), inode: BigInt(`0x${inode}`),
+      ...wd !== undefined && { wd: Number.parseInt(wd, 16) },
+      ...type !== undefined && bytes !== undefined && { handle: { type: Number.parseInt(type, 16), bytes: Buffer.from(bytes, 'hex') } },
+    }];
+  });
 }
 
 /** As the kernel counts. @param device `major:minor` */

@@ -65,6 +65,8 @@ function declare(koffi: Koffi) {
     exit: lib.func('void _exit(int)'),
     poll: lib.func('int poll(void *, unsigned long, int)'),
     pipe2: lib.func('int pipe2(void *, int)'),
+    openByHandleAt: lib.func('int open_by_handle_at(int, void *, int)'),
+    inotifyRmWatch: lib.func('int inotify_rm_watch(int, int)'),
     mkdirat: lib.func('int mkdirat(int, str, uint32_t)'),
     renameat: lib.func('int renameat(int, str, int, str)'),
     unlinkat: lib.func('int unlinkat(int, str, int)'),

@@ -40,6 +40,37 @@ export function flockNow(fd: number): void {
   checked('flock', native().c.flock(fd, LOCK_EX | LOCK_NB));
 }
 
+/** How the kernel finds a file without a name: `fhandle-type` and `f_handle` in proc_pid_fdinfo(5), struct file_handle of open_by_handle_at(2). */
+export interface FileHandle {
+  type: number;
+  bytes: Uint8Array;
+}
+
+/** ESTALE of asm-generic/errno.h, for which libuv, and with it Node, has no name. */
+const ESTALE = -116;
+
+/** Whether a handle leads to a file still. @param fd of anything in its file system */
+export function isReachable(fd: number, { type, bytes }: FileHandle): boolean {
+  // Safe: two 32-bit words (length, type) and as many bytes as the first says, read only.
+  const handle = Buffer.alloc(8 + bytes.length);
+  handle.writeUInt32LE(bytes.length, 0);
+  handle.writeInt32LE(type, 4);
+  handle.set(bytes, 8);
+  try {
+    closeSync(checked('open_by_handle_at', native().c.openByHandleAt(fd, handle, O_PATH | O_CLOEXEC)));
+    return true;
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).errno === ESTALE) return false;
+    throw error;
+  }
+}
+
+/** End a watch of an inotify instance; whoever reads it is told so (IN_IGNORED). Throws EINVAL when it has no such watch. */
+export function endWatch(fd: number, watch: number): void {
+  // Safe: two integers.
+  checked('inotify_rm_watch', native().c.inotifyRmWatch(fd, watch));
+}
+
 /** Set O_NONBLOCK on an open file: for everybody who shares it. */
 export function setNonBlocking(fd: number): void {
   const F_GETFL = 3, F_SETFL = 4, O_NONBLOCK = 0o4000;

@@ -65,6 +65,11 @@ my $f = adopt(sys('inotify_init1', 2048)); my @paths = ('/etc/debian_version', '
 check { my $n = () = fdinfo($f) =~ /^inotify wd:/mg; same('watches', $n, scalar keys %wd); my $file = spew("/var/log/$NAME", ''); chmod 0600, $file; ok('of the folder', events_of($f) =~ m{\b$wd{'/var/log'}:4:$NAME}); unlink $file; events_of($f) };
 harm { close $f; $f = adopt(sys('inotify_init1', 2048)) };`,
 
+  'inotify on a group that has gone': String.raw`
+my $g = "/sys/fs/cgroup/gone$$"; mkdir $g or die "$g: $!\n"; my $f = adopt(sys('inotify_init1', 2048)); my ($gone, $other) = (sys('inotify_add_watch', fileno $f, "$g/cgroup.events", 2), sys('inotify_add_watch', fileno $f, "$T", 0x100)); rmdir $g or die "$g: $!\n";
+check { spew("$T/new$$", ''); ok('the other', events_of($f) =~ /\b$other:100:new$$/); unlink "$T/new$$" };
+harm { close $f; $f = adopt(sys('inotify_init1', 2048)) };`,
+
   'fanotify': String.raw`
 my $r = tries('fanotify_init', 0x200, 0); skip('fanotify: ' . ename($!+0)) if $r < 0; my $f = adopt($r); sys('fanotify_mark', $r, 1, 2, -100, $D);
 check { ok('marks', fdinfo($f) =~ /^fanotify ino:/m) };
