@@ -34,13 +34,18 @@ function shared({ state, group }: Shared): CriuOption[] {
   ];
 }
 
-/** @param pid of init @param everywhere look for watched files in all of the VE @param parent the state stands on an earlier one */
-export function dumpOptions(options: Shared & { pid: number; everywhere: boolean; parent: boolean }): CriuOption[] {
+/**
+ * @param pid of init @param everywhere look for watched files in all of the VE @param parent the state stands on an earlier one
+ * @param standing its processes go on when they have been written @param track and the kernel is to note what they change of their memory then
+ */
+export function dumpOptions(options: Shared & { pid: number; everywhere: boolean; parent: boolean; standing: boolean; track: boolean }): CriuOption[] {
   return [
     ...shared(options),
     ['tcp-established'],
+    ...options.standing ? [['leave-running']] satisfies CriuOption[] : [],
     ['tree', options.pid], ['log-file', 'dump.log'], ['ghost-limit', GHOST_LIMIT],
-    ...options.parent ? [['track-mem'], ['prev-images-dir', PARENT]] satisfies CriuOption[] : [],
+    ...options.parent || options.track ? [['track-mem']] satisfies CriuOption[] : [],
+    ...options.parent ? [['prev-images-dir', PARENT]] satisfies CriuOption[] : [],
     ...(options.everywhere ? WATCHED_ANYWHERE : WATCHED).map((path): CriuOption => ['irmap-scan-path', path]),
     ...options.mounts.map(({ inside, name }): CriuOption => ['external', `mnt[${inside}]:${name}`]),
   ];

@@ -65,8 +65,8 @@ export function createStates({ stateDir }: { stateDir: string }): States {
     isWholeSnapshot: (id) => isWholeAt(snapshot(id)),
     remove: (uuid) => drop(folder(uuid)),
     removeSnapshot: (id) => drop(snapshot(id)),
-    begin(uuid, manifest) {
-      const made = make(folder(uuid));
+    begin(to, manifest) {
+      const made = make(to);
       writeFileSync(join(made.dir, MANIFEST), JSON.stringify(manifest), { mode: 0o600, flush: true });
       return made;
     },

@@ -55,8 +55,8 @@ export interface StateFolder {
 
 export interface States {
   folder(uuid: string): StateFolder;
-  /** Make an empty folder for a dump; one that is there is thrown away. */
-  begin(uuid: string, manifest: Manifest): StateFolder;
+  /** Make an empty folder for a dump; one that is there is thrown away. @param to that of a VE, or of a snapshot */
+  begin(to: StateFolder, manifest: Manifest): StateFolder;
   /** The folder of a snapshot's state. */
   snapshot(id: string): StateFolder;
   /** Fill a folder with the same state; the files are the same, nothing is copied. One that is there is thrown away. */

@@ -4,7 +4,7 @@
  * A VE's root is an overlay: read-only layers (shared by all VEs, idmapped into the VE's uid range) below one upper that is
  * the VE's own. Owners in it are written in the VE's range, or, where the file system needs it, from 0, as in a template.
  * The life of an upper: `createVolume`, mounted by the runtime script in a mount namespace of its own while the VE runs, then
- * `freezeUpper` (becomes a layer, a new empty upper on top) or `destroyVolume`.
+ * `freezeUpper` (becomes a layer, a new empty upper on top) or `destroyVolume`. Of one that is in use a layer is made by a copy (`stageCopy`).
  */
 import type { LayerRecord, LayerRef } from '../store/types.ts';
 
@@ -20,6 +20,15 @@ export interface MountPlan {
   upper: string;
   /** Name in the volume. */
   work: string;
+}
+
+/** A copy of an upper that is to be made: by whoever has seen to it that nobody writes there. */
+export interface UpperCopy {
+  /** Of the layer that it will be. */
+  id: string;
+  from: string;
+  /** Is not there yet. */
+  to: string;
 }
 
 /** Names to hand to `destroyVolume`, `dropLayer` and `dropStaged`, and freezes to hand to `unfreezeUpper`. */
@@ -56,6 +65,14 @@ export interface Volumes {
    * @param layer id of the new layer, for callers that note it in the journal first; default: a new one
    */
   freezeUpper(uuid: string, uidBase: number, layer?: string): Promise<LayerRecord>;
+  /** What the upper is made of, counted now, up to a number of names (a scan). @returns undefined when it has more names than that */
+  upperSize(uuid: string, names: number): Promise<{ bytes: number } | undefined>;
+  /** Whether files of this storage can share blocks, so that a copy of one costs next to nothing however large it is (FICLONE of ioctl_ficlonerange(2)). */
+  sharesBlocks(): Promise<boolean>;
+  /** Prepare a copy of the upper of a VE that runs on. It ends by `commitCopy` or `dropStaged`. */
+  stageCopy(uuid: string): UpperCopy;
+  /** Make such a copy a layer, on the disk. @returns the record (not yet in the store); it says in which range the owners are written */
+  commitCopy(id: string, uuid: string, uidBase: number): Promise<LayerRecord>;
   /** Throw the upper of a stopped VE away, and make a new, empty one. */
   resetUpper(uuid: string): Promise<void>;
   /**

@@ -8,7 +8,7 @@
  */
 // oxlint-disable veld/guest-paths -- the uppers themselves are named here (their names are Veld's), never what is in them
 import { randomBytes } from 'node:crypto';
-import { existsSync, lstatSync, mkdirSync, readdirSync, readFileSync, renameSync, rmdirSync, writeFileSync } from 'node:fs';
+import { existsSync, lstatSync, mkdirSync, readdirSync, readFileSync, renameSync, rmdirSync, rmSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { openGuestRoot } from '../kernel/guest-tree.ts';
 import { VeldError } from '../lib/errors.ts';
@@ -61,6 +61,8 @@ export function createVolumes({ stateDir, ownersFromZero }: { stateDir: string; 
   };
   /** Range in which the owners of a VE's upper are written: its root folder tells (the VE's root can give it to any user of the VE, not out of the range). */
   const baseOf = (folder: string, uidBase: number): number => ((lstatIfThere(join(folder, 'upper'))?.uid ?? uidBase) < RANGE ? 0 : uidBase);
+  let shares: Promise<boolean> | undefined;
+
   /** Overlayfs makes work/work at the first mount, and seeding makes files: without both nobody has used the volume. */
   const unused = (folder: string): boolean => isEmpty(join(folder, 'upper')) && isEmpty(join(folder, 'work'));
 
@@ -169,6 +171,35 @@ export function createVolumes({ stateDir, ownersFromZero }: { stateDir: string; 
       return storing(`The upper of ${uuid} could not be frozen`, () => freeze(uuid, uidBase, id));
     },
 
+    async upperSize(uuid, names) {
+      // One line for each name: of a file with several its blocks count for each, which errs on the safe side.
+      const { stdout } = await run('/bin/sh', ['-c', 'find "$1" -xdev -printf "%b\\n" 2>/dev/null | head -n "$2"', 'sh', join(volume(uuid), 'upper'), String(names + 1)]);
+      const blocks = stdout.split('\n').slice(0, -1);
+      return blocks.length > names ? undefined : { bytes: blocks.reduce((sum, number) => sum + Number(number) * 512, 0) };
+    },
+
+    sharesBlocks: () => (shares ??= probeSharing(layers)),
+
+    stageCopy(uuid) {
+      const id = randomBytes(16).toString('hex');
+      return storing('A layer could not be made', () => {
+        makeOwned(staged(id), { uid: 0, gid: 0, mode: 0o700 });
+        return { id, from: join(volume(uuid), 'upper'), to: join(staged(id), 'fs') };
+      });
+    },
+
+    async commitCopy(id, uuid, uidBase) {
+      checkBase(uidBase);
+      const tree = join(staged(id), 'fs');
+      if (!lstatIfThere(tree)?.isDirectory()) throw new VeldError('storage.failed', `The copy ${id} is not a folder.`);
+      const base = baseOf(volume(uuid), uidBase);
+      const size = await measure(tree);
+      await run('/bin/sync', ['-f', '--', tree]);
+      faultPoint('copy.kept');
+      storing(`The layer ${id} could not be kept`, () => renameSync(staged(id), layer(id)));
+      return { id, uidBase: base, createdAt: new Date().toISOString(), size };
+    },
+
     async resetUpper(uuid) {
       const folder = volume(uuid);
       storing(`The upper of ${uuid} could not be made anew`, () => {
@@ -245,6 +276,18 @@ function checkBase(uidBase: number): void {
 /** Whether a folder has no entry; one that is missing counts as empty. */
 function isEmpty(path: string): boolean {
   return lstatIfThere(path) === undefined || readdirSync(path).length === 0;
+}
+
+/** Try it, with a file of a block. */
+async function probeSharing(folder: string): Promise<boolean> {
+  const probe = join(folder, trashName());
+  makeOwned(probe, { uid: 0, gid: 0, mode: 0o700 });
+  writeFileSync(join(probe, 'one'), Buffer.alloc(4096, 1));
+  try {
+    return (await run('/bin/cp', ['--reflink=always', '--', join(probe, 'one'), join(probe, 'two')], { allow: true })).code === 0;
+  } finally {
+    rmSync(probe, { recursive: true, force: true });
+  }
 }
 
 /** UUID of the VE whose upper the layer was. */

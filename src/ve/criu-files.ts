@@ -18,6 +18,7 @@ import { WATCHED_IMAGE, watchedImage } from '../checkpoint/watches.ts';
 import { VeldError } from '../lib/errors.ts';
 import type { Settings } from '../lib/settings.ts';
 import { resolveProperties } from '../spec/properties.ts';
+import type { UpperCopy } from '../storage/types.ts';
 import type { VeRecord } from '../store/types.ts';
 import { hybridMount } from './boot.ts';
 import { monitorOf } from './monitor.ts';
@@ -26,6 +27,15 @@ import { BEANCOUNTERS_MOUNT, INSIDE, insideFile, makeInsideFile } from './inside
 import type { VeContext } from './context.ts';
 import type { Watched } from './watched.ts';
 import { bootedBaseline, COMMAND_INIT_SOURCE, emptyFolder, fstabLine, mark, putFile, runFolder, runtimeId, shellVariables } from './run-folder.ts';
+
+/** How a VE is kept that is not taken away: it stands until it has been written. */
+export interface Standing {
+  /** Where its state goes. */
+  state: StateFolder;
+  copy: UpperCopy;
+  /** The kernel is to note from then on what is changed of its memory. */
+  track: boolean;
+}
 
 /** Mounts of a running VE. @throws VeldError `ve.not_running` when its init is ending just now */
 export function mountsOf(init: ProcessId): MountLine[] {
@@ -59,8 +69,9 @@ export function manifestOf({ settings, engine }: VeContext, ve: VeRecord, init: 
  * @param parent the state stands on an earlier one
  * @param brief the VE goes on at once: what is written need not be on the disk before its processes end
  * @param early nor need anybody wait for their end
+ * @param standing the VE goes on when it has been written: its upper is copied while it stands
  */
-export async function writeDumpFiles({ settings, resources }: VeContext, ve: VeRecord, init: ProcessId, state: StateFolder, { engine, mounts }: Manifest, { watched, everywhere, parent, brief, early }: { watched: Watched; everywhere: boolean; parent: boolean; brief: boolean; early: boolean }): Promise<void> {
+export async function writeDumpFiles({ settings, resources }: VeContext, ve: VeRecord, init: ProcessId, state: StateFolder, { engine, mounts }: Manifest, { watched, everywhere, parent, brief, early, standing }: { watched: Watched; everywhere: boolean; parent: boolean; brief: boolean; early: boolean; standing: Standing | undefined }): Promise<void> {
   const folder = runFolder(settings, ve.number);
   const used = engineByFingerprint(settings.stateDir, engine);
   copyFileSync(join(folder, 'config.json'), state.config);
@@ -69,8 +80,8 @@ export async function writeDumpFiles({ settings, resources }: VeContext, ve: VeR
   const hybrid = hybridMount();
   const monitor = monitorOf(settings, ve.number);
   putFile(folder, 'fstab.dump', [...(hybrid === null ? [] : [fstabLine(hybrid, '/sys/fs/cgroup', 'none', 'bind')]), await cacheLine(used, settings)].join(''));
-  putFile(folder, 'dump.conf', criuConfig(dumpOptions({ state, group: resources.groups(ve.number).path, mounts, pid: init.pid, everywhere, parent })));
-  putFile(folder, 'dump', variables(settings, used, state, { VELD_WALK: everywhere ? '1' : '', VELD_BRIEF: brief ? '1' : '', VELD_EARLY: early ? '1' : '', VELD_MEMORY: '', VELD_MONITOR: monitor ? `${monitor.pid} ${monitor.startTime}` : '' }));
+  putFile(folder, 'dump.conf', criuConfig(dumpOptions({ state, group: resources.groups(ve.number).path, mounts, pid: init.pid, everywhere, parent, standing: standing !== undefined, track: standing?.track ?? false })));
+  putFile(folder, 'dump', variables(settings, used, state, { VELD_COPY_FROM: standing?.copy.from ?? '', VELD_COPY_TO: standing?.copy.to ?? '', VELD_WALK: everywhere ? '1' : '', VELD_BRIEF: brief ? '1' : '', VELD_EARLY: early ? '1' : '', VELD_MEMORY: '', VELD_MONITOR: monitor ? `${monitor.pid} ${monitor.startTime}` : '' }));
 }
 
 /** Write what a copy of the memory of a running VE needs. @param images an empty folder for it @param parent it stands on an earlier one, which is there already */
@@ -80,7 +91,7 @@ export async function writeMemoryFiles({ settings, engine }: VeContext, ve: VeRe
   const hybrid = hybridMount();
   putFile(folder, 'fstab.dump', [...(hybrid === null ? [] : [fstabLine(hybrid, '/sys/fs/cgroup', 'none', 'bind')]), await cacheLine(used, settings)].join(''));
   putFile(folder, 'dump.conf', criuConfig(memoryOptions({ images, pid: init.pid, parent })));
-  putFile(folder, 'dump', shellVariables({ VELD_IMAGES: images, VELD_STATE: dir, VELD_CRIU: used.criu, VELD_TOOLS: prepareCriuTools(settings.runDir), VELD_GZIP: '', VELD_BRIEF: '', VELD_EARLY: '', VELD_MONITOR: '', VELD_MEMORY: '1' }));
+  putFile(folder, 'dump', shellVariables({ VELD_IMAGES: images, VELD_STATE: dir, VELD_CRIU: used.criu, VELD_TOOLS: prepareCriuTools(settings.runDir), VELD_GZIP: '', VELD_BRIEF: '', VELD_EARLY: '', VELD_MONITOR: '', VELD_COPY_FROM: '', VELD_COPY_TO: '', VELD_MEMORY: '1' }));
 }
 
 /**

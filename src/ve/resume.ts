@@ -108,7 +108,7 @@ export async function bringBack(context: VeContext, uuid: string, task: Task, { 
 }
 
 /** Have something done as soon as libexec/veld-criu-hook has said that the VE's network is open, and routes lead there. */
-function whenOpened(folder: string, work: () => void): FSWatcher {
+export function whenOpened(folder: string, work: () => void): FSWatcher {
   const watcher = watch(folder, (_event, name) => {
     if (name !== 'opened' || statSync(join(folder, 'opened'), { throwIfNoEntry: false })?.size === 0) return;
     watcher.close();

@@ -216,11 +216,11 @@ export function isConsoleLent(settings: Settings, number: number): boolean {
  * Since when the kernel notes what the processes of a running VE change of their memory. That is of one dump: it is forgotten when it has been told.
  * @returns the snapshot whose memory they had then, and hundredths of a second since the host's boot
  */
-export function takeTrackedSince(settings: Settings, number: number): { snapshot: string; since: number } | undefined {
+export function takeTrackedSince(settings: Settings, number: number): { snapshot: string; since?: number } | undefined {
   const file = join(runFolder(settings, number), 'tracked');
-  const [, snapshot, since] = /^([0-9a-f]{32}) (\d+\.\d\d)$/.exec((readIfExists(file) ?? '').trim()) ?? [];
+  const [, snapshot, since] = /^([0-9a-f]{32})(?: (\d+\.\d\d))?$/.exec((readIfExists(file) ?? '').trim()) ?? [];
   rmSync(file, { force: true });
-  return snapshot !== undefined && since !== undefined ? { snapshot, since: Math.round(Number(since) * 100) } : undefined;
+  return snapshot === undefined ? undefined : { snapshot, ...since !== undefined && { since: Math.round(Number(since) * 100) } };
 }
 
 /** Which limits of a running VE's own groups, with which it has come back, this host cannot hold, in words; undefined when there are none. */

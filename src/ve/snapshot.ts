@@ -1,6 +1,6 @@
 /**
  * Snapshots: a VE as it was at one instant. Its upper becomes a read-only layer by a rename, and gets a new, empty one on top: nothing is copied, however
- * large the disk is. Of a running VE the processes are kept, too: they are suspended for that moment.
+ * large the disk is. Of a running VE the processes are kept, too: they are suspended for that moment, unless that can be had for less (standing-snapshot.ts).
  */
 import { randomBytes } from 'node:crypto';
 import { VeldError } from '../lib/errors.ts';
@@ -13,6 +13,7 @@ import { dropUnusedLayers } from './layers.ts';
 import { bringBack } from './resume.ts';
 import { askRoom, keepRoom } from './room.ts';
 import { readRunState } from './run-folder.ts';
+import { canStand, snapshotStanding } from './standing-snapshot.ts';
 import { checkSuspendable, goOn, pause, paused } from './suspend.ts';
 
 /** Layers of a disk: their names are to fit into a page of mount options. */
@@ -59,6 +60,13 @@ export async function createSnapshot(context: VeContext, uuid: string, name: str
   checkSnapshotName(context, before, name);
   checkKeepable(context, before, live);
   const running = readRunState(context.settings, before.number).init !== undefined;
+  if (running && await canStand(context, before)) {
+    const made = await snapshotStanding(context, before, name, lasting, task);
+    if (made) {
+      context.events.emit('snapshot.created', { ve: uuid, data: { name, live } });
+      return made;
+    }
+  }
   const away = running ? await pause(context, before, task, `A snapshot of ${before.name} is being taken.`) : undefined;
   if (!away) {
     task.phase('keep');

@@ -25,12 +25,12 @@ import { cleanUpRun, settled } from './clean-up.ts';
 import { canKeepConsole, endKeepers, keepConsole } from './console-keeper.ts';
 import { reload, updateVe, type VeContext } from './context.ts';
 import { superviseCriu } from './criu-supervision.ts';
-import { manifestOf, mountsOf, writeDumpFiles } from './criu-files.ts';
+import { manifestOf, mountsOf, writeDumpFiles, type Standing } from './criu-files.ts';
 import { endVisitors, visitors } from './end-sessions.ts';
 import { monitorOf } from './monitor.ts';
 import { recallWatched } from './recall.ts';
 import { holdAgain, letThrough } from './program-limits.ts';
-import { bringBack } from './resume.ts';
+import { bringBack, whenOpened } from './resume.ts';
 import { findWatched, watchObstacles, type Watched } from './watched.ts';
 import { HOLD, putFile, readRunState, runFolder, takeTrackedSince } from './run-folder.ts';
 
@@ -161,8 +161,41 @@ export async function goOn(context: VeContext, uuid: string, task: Task, track?:
   }
 }
 
+/**
+ * Write the processes of a running VE, which stands for it, and goes on, whatever becomes of this. Its state is not brought to the disk yet.
+ * @param standing where to, and of what a copy is made meanwhile
+ */
+export async function writeStanding(context: VeContext, ve: VeRecord, task: Task, why: string, standing: Standing): Promise<void> {
+  const folder = runFolder(context.settings, ve.number);
+  for (const name of ['opened', UNCOPIED]) rmSync(join(folder, name), { force: true });
+  const opening = whenOpened(folder, () => context.network.release(ve));
+  try {
+    await dumpNow(context, ve, task, why, { brief: true, standing });
+  } finally {
+    opening.close();
+    context.network.release(ve); // whatever became of the watch
+    holdAgain(context, ve);
+    endKeepers(context, ve);
+  }
+}
+
+/** Whether it was the copy of its upper on which {@link writeStanding} failed. */
+export function isUncopied(context: VeContext, ve: VeRecord): boolean {
+  return existsSync(join(runFolder(context.settings, ve.number), UNCOPIED));
+}
+
+/** Left by libexec/veld-criu-hook. */
+const UNCOPIED = 'uncopied';
+
+interface DumpOptions {
+  brief?: boolean;
+  leaving?: Leaving;
+  byHost?: boolean;
+  standing?: Standing;
+}
+
 /** @returns what was its init, and since when it has stood */
-async function dumpNow(context: VeContext, ve: VeRecord, task: Task, why: string, { brief = false, leaving, byHost = false }: { brief?: boolean; leaving?: Leaving; byHost?: boolean }): Promise<{ init: ProcessId; since: number }> {
+async function dumpNow(context: VeContext, ve: VeRecord, task: Task, why: string, { brief = false, leaving, byHost = false, standing }: DumpOptions): Promise<{ init: ProcessId; since: number }> {
   const { uuid } = ve;
   const init = checkSuspendable(context, ve);
   task.progress(5, 'looking for what cannot be kept');
@@ -175,23 +208,23 @@ async function dumpNow(context: VeContext, ve: VeRecord, task: Task, why: string
   try {
     const [consoleKeeper, answering] = await Promise.all([keepConsole(context, ve), context.network.answering(ve, ANSWER)]);
     const manifest = { ...manifestOf(context, ve, init, consoleKeeper), answering, beancounters: pastOf(context, ve) };
-    const state = context.states.begin(uuid, manifest);
+    const state = context.states.begin(standing?.state ?? context.states.folder(uuid), manifest);
     // From here on criu alone decides: the processes end in the moment in which all of them are on the disk.
     task.phase('suspend', { byHost });
     task.commit();
     task.progress(20, 'writing its processes to the disk');
     if (brief) {
-      context.resources.expectMoves(1000); // in milliseconds: they come back soon
+      if (!standing) context.resources.expectMoves(1000); // in milliseconds: they come back soon
       putFile(runFolder(context.settings, ve.number), HOLD, await context.network.hold(ve));
     }
     since = performance.now();
     letThrough(context, ve);
-    await dump(context, ve, init, { state, manifest, watched, brief, leaving });
+    await dump(context, ve, init, { state, manifest, watched, brief, leaving, standing });
   } catch (error) {
     holdAgain(context, ve);
     context.network.release(ve);
     endKeepers(context, ve);
-    await context.states.remove(uuid);
+    if (!standing) await context.states.remove(uuid);
     context.store.clearJournal(task.id);
     throw error;
   }
@@ -212,13 +245,22 @@ async function noteSuspended({ store, states }: VeContext, uuid: string, { byHos
   updateVe(store, uuid, { desired: 'stopped', suspended: { at: createdAt, engine, ...byHost && { byHost } } });
 }
 
-async function dump(context: VeContext, ve: VeRecord, init: ProcessId, { state, manifest, watched, brief, leaving }: { state: StateFolder; manifest: Manifest; watched: Watched; brief: boolean; leaving: Leaving | undefined }): Promise<void> {
+interface Dump {
+  state: StateFolder;
+  manifest: Manifest;
+  watched: Watched;
+  brief: boolean;
+  leaving: Leaving | undefined;
+  standing: Standing | undefined;
+}
+
+async function dump(context: VeContext, ve: VeRecord, init: ProcessId, { state, manifest, watched, brief, leaving, standing }: Dump): Promise<void> {
   const end = performance.now() + RETRIES;
   for (let attempt = 0; ; attempt++) {
     const everywhere = attempt > 0;
     const parent = attempt === 0 && (leaving?.memory === undefined ? standOnEarlier(context, ve, state) : adoptParent(leaving.memory, state.images));
     if (attempt === 1) rmSync(join(state.images, PARENT), { recursive: true, force: true });
-    await writeDumpFiles(context, ve, init, state, manifest, { watched, everywhere, parent, brief, early: brief && !leaving && hasRoomForTwo(context, ve) });
+    await writeDumpFiles(context, ve, init, state, manifest, { watched, everywhere, parent, brief, standing, early: brief && !leaving && !standing && hasRoomForTwo(context, ve) });
     await leaving?.dumping?.();
     const watch = superviseCriu(context, ve);
     const { code, stderr } = await run(join(context.settings.libexecDir, 'veld-dump'), [runFolder(context.settings, ve.number)], { allow: true });
