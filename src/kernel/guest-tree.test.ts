@@ -2,7 +2,7 @@ import { test } from 'node:test';
 import type { TestContext } from 'node:test';
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
-import { lstatSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, symlinkSync, writeFileSync } from 'node:fs';
+import { linkSync, lstatSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { openGuestRoot } from './guest-tree.ts';
@@ -72,6 +72,18 @@ test('inodes are found by their numbers, and links lead nowhere', async (t) => {
   assert.equal((await root.findInodes('/host', [file!])).size, 0, 'out of the tree');
   assert.equal((await root.findInodes('/none', [file!])).size, 0);
   assert.equal((await root.findInodes('/etc', [])).size, 0);
+});
+
+test('names of a file are taken away in one folder, of this file only', async (t) => {
+  const { dir, root } = await tree(t);
+  writeFileSync(join(dir, 'etc/file'), '');
+  writeFileSync(join(dir, 'etc/link.2'), 'of another');
+  mkdirSync(join(dir, 'etc/below'));
+  for (const name of ['etc/link.1', 'etc/below/link.3', 'etc/other']) linkSync(join(dir, 'etc/file'), join(dir, name));
+  const inode = statSync(join(dir, 'etc/file'), { bigint: true }).ino;
+  assert.equal(await root.removeNames('/etc', 'link.*', inode), 1);
+  assert.equal(await root.removeNames('/none', 'link.*', inode), 0);
+  assert.deepEqual(readdirSync(join(dir, 'etc'), { recursive: true, encoding: 'utf8' }).toSorted(), ['below', 'below/link.3', 'file', 'link.2', 'other']);
 });
 
 test('the root of a process is opened only while it is that very process, and no descriptor leaks', async (t) => {

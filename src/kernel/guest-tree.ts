@@ -55,6 +55,8 @@ export interface GuestRoot {
    * @returns a path of each that was found; none when there is no such folder
    */
   findInodes(folder: string, inodes: readonly bigint[], mounted?: boolean): Promise<Map<bigint, string>>;
+  /** Take names of a file away that are in one folder. @param pattern of find(1)'s -name @returns how many; none when the folder is not there */
+  removeNames(folder: string, pattern: string, inode: bigint): Promise<number>;
   /** Open the root of a mount, when it is this very one that the path leads to. @param mount its id in mountinfo @returns a descriptor, with which nothing has been asked of the file system yet */
   openMount(path: string, mount: number): number | undefined;
   /** Make a folder and those above it; existing ones stay as they are. For trees that nobody uses yet. */
@@ -214,6 +216,22 @@ function guestRoot(root: number): GuestRoot {
           if (inode !== undefined && path !== undefined && !found.has(BigInt(inode))) found.set(BigInt(inode), `${folder === '/' ? '' : folder}${path === '' ? '' : `/${path}`}` || '/');
         }
         return found;
+      } finally {
+        closeSync(dir);
+      }
+    },
+    async removeNames(folder, pattern, inode) {
+      let dir: number;
+      try {
+        dir = open(root, folder, O_PATH | O_DIRECTORY);
+      } catch {
+        return 0;
+      }
+      try {
+        const { stdout } = await run('find', ['.', '-mindepth', '1', '-maxdepth', '1', '-type', 'f', '-name', pattern, '-inum', String(inode), '-printf', String.raw`%P\0`], { cwd: `/proc/${process.pid}/fd/${dir}`, allow: true, timeout: FIND_TIMEOUT });
+        const names = stdout.split('\0').filter(Boolean);
+        for (const name of names) unlinkat(dir, name);
+        return names.length;
       } finally {
         closeSync(dir);
       }

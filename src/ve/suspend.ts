@@ -27,6 +27,7 @@ import { reload, updateVe, type VeContext } from './context.ts';
 import { superviseCriu } from './criu-supervision.ts';
 import { manifestOf, mountsOf, writeDumpFiles, type Standing } from './criu-files.ts';
 import { endVisitors, visitors } from './end-sessions.ts';
+import { dropLinkRemaps } from './link-remaps.ts';
 import { monitorOf } from './monitor.ts';
 import { recallWatched } from './recall.ts';
 import { holdAgain, letThrough } from './program-limits.ts';
@@ -204,6 +205,8 @@ async function dumpNow(context: VeContext, ve: VeRecord, task: Task, why: string
 
   task.progress(10, 'ending commands from outside');
   await endVisitors(context, ve, init, why);
+  const left = await dropLinkRemaps(init, context.resources.pids(ve.number));
+  if (left > 0) context.log.info({ ve: ve.uuid, name: ve.name, left }, 'links that an earlier dump had left were taken away');
   let since: number;
   try {
     const [consoleKeeper, answering] = await Promise.all([keepConsole(context, ve), context.network.answering(ve, ANSWER)]);
