@@ -50,7 +50,11 @@ export async function snapshotStanding(context: VeContext, ve: VeRecord, name: s
   try {
     task.progress(90, 'bringing it to the disk');
     faultPoint('snapshot.state');
-    const [layer] = await Promise.all([volumes.commitCopy(copy.id, ve.uuid, ve.uidBase), states.secure(state)]);
+    // Neither is left alone when the other fails.
+    const [committed, secured] = await Promise.allSettled([volumes.commitCopy(copy.id, ve.uuid, ve.uidBase), states.secure(state)]);
+    if (committed.status === 'rejected') throw committed.reason;
+    if (secured.status === 'rejected') throw secured.reason;
+    const layer = committed.value;
     const layers = [...ve.layers, { id: layer.id, uidBase: layer.uidBase }];
     const snapshot: SnapshotRecord = { id, ve: ve.uuid, name, createdAt: new Date().toISOString(), layers, properties: ve.properties, engine: states.read(state).engine };
     store.transaction(() => {
