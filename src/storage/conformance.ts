@@ -115,6 +115,34 @@ export function storageConformance(driver: string, create: (stateDir: string) =>
     assert.equal(await inVe(t, volumes, two, BASE_B, three, 'cat etc/new; echo old/*; stat -c "%u:%g" etc/new'), 'first\nsecond\nold/*\n33:33', 'three layers of three ranges');
   });
 
+  void test(title('a copy of an upper is a layer, and the upper stays what it is'), async (t) => {
+    const volumes = create(stateFolder(t, parent));
+    const base = await template(volumes);
+    const [one, two] = [randomUUID(), randomUUID()];
+    await volumes.createVolume(one, BASE_A);
+    await inVe(t, volumes, one, BASE_A, [base], CHANGES);
+    const names = Number(execFileSync('/bin/sh', ['-c', 'find "$1" | wc -l', 'sh', join(volumes.mountPlan(one, BASE_A, [base]).volume, 'upper')], { encoding: 'utf8' }));
+    assert.ok((await volumes.upperSize(one, names))!.bytes > 0);
+    assert.equal(await volumes.upperSize(one, names - 1), undefined, 'one name too many');
+    assert.equal(typeof await volumes.sharesBlocks(), 'boolean');
+
+    const known = { volumes: new Set([one]), layers: new Set([base.id]) };
+    const { id, from, to } = volumes.stageCopy(one);
+    assert.equal(existsSync(to), false);
+    // As libexec/veld-criu-hook does.
+    execFileSync('/bin/cp', ['-a', '--reflink=auto', '-T', '--', from, to]);
+    assert.deepEqual(volumes.orphans(known), { ...NOTHING, staged: [id] }, 'nobody knows it yet');
+    const copy = await volumes.commitCopy(id, one, BASE_A);
+    assert.ok(copy.size > 0);
+    await inVe(t, volumes, one, BASE_A, [base], 'echo later > etc/new; rm old/c');
+
+    const stack = [base, { id: copy.id, uidBase: copy.uidBase }];
+    await volumes.createVolume(two, BASE_B);
+    assert.equal(await inVe(t, volumes, two, BASE_B, stack, SEEN), AS_SEEN, 'as it was then, in another range');
+    assert.equal(await inVe(t, volumes, one, BASE_A, [base], 'cat etc/new; echo old/*'), 'later\nold/*');
+    assert.deepEqual(volumes.orphans(known), { ...NOTHING, volumes: [two], layers: [id] });
+  });
+
   void test(title('ACLs name the same users and groups in a template, a VE, and VEs of other ranges that stand on it'), async (t) => {
     const volumes = create(stateFolder(t, parent));
     const { id, path } = volumes.stageLayer();

@@ -72,6 +72,15 @@ test('it stays the same VE, with the same connections, and loses nothing', async
   assert.deepEqual((await list()).map(({ name, layers }) => [name, layers.length]), [['one', 2]]);
 });
 
+/** Pid of the criu that works on this instance, once there is one. */
+const findCriu = (): Promise<number> => until('criu', () => readdirSync('/proc').filter((name) => /^\d+$/.test(name)).map(Number).find((one) => {
+  try {
+    return readlinkSync(`/proc/${one}/exe`).endsWith('/criu') && readFileSync(`/proc/${one}/cmdline`, 'utf8').includes(veld.name);
+  } catch {
+    return false; // it has ended
+  }
+}), 20_000, 1);
+
 test('criu is killed while the disk is copied: it runs on as before, and nothing is left', async (t) => {
   // (Earlier it may have a process run what is criu's own, and that nobody survives: see checkpoint-faults.test.ts.)
   const layers = join(veld.settings.stateDir, 'layers');
@@ -79,13 +88,7 @@ test('criu is killed while the disk is copied: it runs on as before, and nothing
   for (let i = 0; i < 6; i++) {
     const before = new Set(readdirSync(layers));
     const ended = snapshot('never').then(() => true, () => false);
-    const criu = await until('criu', () => readdirSync('/proc').filter((name) => /^\d+$/.test(name)).map(Number).find((one) => {
-      try {
-        return readlinkSync(`/proc/${one}/exe`).endsWith('/criu') && readFileSync(`/proc/${one}/cmdline`, 'utf8').includes(veld.name);
-      } catch {
-        return false; // it has ended
-      }
-    }), 20_000, 1);
+    const criu = await findCriu();
     await until('the copy', () => readdirSync(layers).some((name) => !before.has(name) && existsSync(join(layers, name, 'fs'))), 60_000, 1);
     await sleep(Math.floor(random() * 15));
     try {
@@ -114,6 +117,20 @@ test('the daemon is killed when it has been written: it runs on, and nothing is 
     await until(`what ${point} left to be gone`, () => kept().length === running.filter((name) => /^(layers|snapshots|states)\//.test(name)).length);
   }
   assertSame([...veld.outline(), ...kept()], running, 'traces');
+  // In the middle of the dump: nobody waits for it any more.
+  for (const delay of [0, 100, 250]) {
+    const ended = snapshot('unfinished').then(() => true, () => false);
+    await findCriu();
+    await sleep(delay);
+    await veld.kill9();
+    await veld.start();
+    const done = await ended;
+    assert.equal((await veld.show('web')).pid, pid, `killed after ${delay} ms`);
+    await ask();
+    for (const { name } of await list()) await veld.api.operate('DELETE', `/v1/ves/web/snapshots/${name}`);
+    await until(`what was left after ${delay} ms to be gone`, () => done || kept().length === running.filter((name) => /^(layers|snapshots|states)\//.test(name)).length);
+    assert.equal(await said('web', 'ls /root'), 'second');
+  }
   await veld.restart({ VELD_FAULT: 'fail:copy.kept' });
   await assert.rejects(snapshot('failed'), /injected/);
   assertSame([...veld.outline(), ...kept()], running, 'traces of one that failed');
