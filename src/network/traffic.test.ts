@@ -151,12 +151,14 @@ function inNamespace(): void {
     await e.ask('hear', 7000);
     await d.ask('connect', '192.0.2.7', 80); // they know each other by ARP
     const port = await growth(lab, () => d.ask('send', '192.0.2.6', '192.0.2.7', 7000, texts(9, 300)));
-    assert.deepEqual(port[106], { inside: sent(9, 300 + UDP4), outside: NONE });
+    assert.deepEqual(port[106]!.inside, sent(9, 300 + UDP4));
+    assert.equal(port[106]!.outside!.txPackets, 0);
     assert.deepEqual(port[107]!.inside, received(9, 300 + UDP4));
     const routed = await growth(lab, () => e.ask('send', '10.187.0.42', A4, 7000, texts(4, 300)));
     assert.deepEqual(routed[107]!.inside, sent(4, 300 + UDP4));
     const world = await growth(lab, () => d.ask('send', '192.0.2.6', WORLD4, 7000, texts(4, 300)));
-    assert.deepEqual(world[106]!.outside, sent(4, 300 + UDP4), 'by the host, which is its router');
+    // (On a bridge its neighbours' multicast comes, too, whenever they like.)
+    assert.deepEqual({ ...world[106]!.outside, rxBytes: 0, rxPackets: 0 }, sent(4, 300 + UDP4), 'by the host, which is its router');
     // Sums of both tables come back.
     const before = (await all(lab)).get(107);
     await lab.network.accounting.follow({ error: assert.fail })();
