@@ -4,7 +4,7 @@
  *
  * Written here: `env` (shell variables), `config.template` and `config.plain` (with and without lxcfs), `fstab` and `fstab.root` (the VE's mounts, see fstab(5)), `links.batch`, `host.batch`,
  * `guest.batch`, `guest6.batch`, `guest.sysctls` (see NetworkPlan), `hold` (create, but let the daemon start), `stopping` (a reboot is not wanted).
- * Left by the scripts: `init` (`PID STARTTIME`), `tracked` (of a VE that goes on after a live snapshot: `ID SECONDS`, see {@link takeTrackedSince}), `unheld` (see {@link unheldIn}), `old-init` (of one that goes on at once: what was its init, which may be dying still), `exited` (`CODE EPOCHSECONDS`), `config.json` (of this boot).
+ * Left by the scripts: `init` (`PID STARTTIME`), `tracked` (of a VE that goes on after a live snapshot: `ID SECONDS`, or `ID` of one that stood for it, see {@link takeTrackedSince}), `unheld` (see {@link unheldIn}), `old-init` (of one that goes on at once: what was its init, which may be dying still), `exited` (`CODE EPOCHSECONDS`), `config.json` (of this boot).
  */
 import { chmodSync, closeSync, existsSync, linkSync, mkdirSync, openSync, readFileSync, readdirSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -214,7 +214,7 @@ export function isConsoleLent(settings: Settings, number: number): boolean {
 
 /**
  * Since when the kernel notes what the processes of a running VE change of their memory. That is of one dump: it is forgotten when it has been told.
- * @returns the snapshot whose memory they had then, and hundredths of a second since the host's boot
+ * @returns the snapshot whose memory they had then, and hundredths of a second since the host's boot; without these of a VE that was not taken away
  */
 export function takeTrackedSince(settings: Settings, number: number): { snapshot: string; since?: number } | undefined {
   const file = join(runFolder(settings, number), 'tracked');
