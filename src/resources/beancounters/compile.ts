@@ -1,11 +1,9 @@
 /** BPF programs on their way from source to object: compiled with clang where that has not been done, with the bundle or by the daemon. */
-import { createHash } from 'node:crypto';
-import { existsSync, mkdirSync, readFileSync, renameSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { COMPILE_TIMEOUT, compileOnce, sourceVersion } from '../../kernel/compile-once.ts';
 import { installRoot } from '../../kernel/install-root.ts';
 import { toVeldError, VeldError } from '../../lib/errors.ts';
-import { run } from '../../lib/run.ts';
 
 /** What they count, which is a source file's name, in words. */
 export const SOURCES = { sockets: 'sockets', files: 'open files', locks: 'file locks' } as const;
@@ -19,13 +17,11 @@ const HEADERS: Readonly<Record<Source, readonly string[]>> = { sockets: ['common
  */
 const FLAGS = ['-target', 'bpf', '-mcpu=v3', '-O2', '-g', '-Wall'];
 /** Longest that a program may take which is run here, in milliseconds. */
-export const TIMEOUT = 60_000;
+export const TIMEOUT = COMPILE_TIMEOUT;
 
 /** By what a version is known. */
 export function versionOf(source: Source): string {
-  const hash = createHash('sha256').update(FLAGS.join(' '));
-  for (const name of [`${source}.bpf.c`, ...HEADERS[source]]) hash.update(readFileSync(file(name)));
-  return hash.digest('hex').slice(0, 16);
+  return sourceVersion(FLAGS, [`${source}.bpf.c`, ...HEADERS[source]].map(file));
 }
 
 /** Where the object of this version's source is, or will be: beside the bundles. */
@@ -39,16 +35,9 @@ function file(name: string): string {
 
 /** Compile, unless that has been done. @returns the object @throws VeldError `property.unsupported` without clang */
 export async function compilePrograms(source: Source, object = objectFile(source)): Promise<string> {
-  if (existsSync(object)) return object;
-  mkdirSync(join(object, '..'), { recursive: true });
-  const temporary = `${object}.${process.pid}`;
-  try {
-    await run('clang', [...FLAGS, '-c', file(`${source}.bpf.c`), '-o', temporary], { timeout: TIMEOUT });
-    renameSync(temporary, object);
-  } catch (error) {
-    rmSync(temporary, { force: true });
+  await compileOnce([...FLAGS, '-c'], file(`${source}.bpf.c`), object).catch((error: unknown) => {
     throw unsupported(`the BPF programs that count ${SOURCES[source]} could not be compiled (package clang)`, error);
-  }
+  });
   return object;
 }
 

@@ -1,0 +1,109 @@
+/*
+ * A user namespace belongs to who made it, and what the kernel counts by user counts for that one, too: queued signals and timers, message
+ * queues, locked memory, inotify, namespaces of each kind. criu makes that of a VE as root of the host; so one VE could use up what all others
+ * and the host's root have. This is loaded into criu (LD_PRELOAD) before its C library, and makes that one call as the VE's own root.
+ *
+ * Whoever owns a namespace has all capabilities over it, and a root of the host who lacks CAP_SYS_RESOURCE has lost that one with the ownership:
+ * he is told no limits of the VE's processes (check_prlimit_permission, kernel/sys.c), which criu has to write down. That call, when it is refused, is made
+ * again as the VE's root, too.
+ *
+ * All that is needed for both is the effective user id at that moment (create_user_ns, kernel/user_namespace.c; cap_capable, security/commoncap.c). The
+ * capabilities are kept meanwhile (SECBIT_NO_SETUID_FIXUP, capabilities(7)): the processes of the VE get pids by choice, which takes one. Nobody can
+ * send criu a signal by that id, nor trace it: real and saved id stay root's. When anything of it fails the call is made as it would have been.
+ *
+ * No header and no library is needed to build this, and it needs nothing but the C library into whose process it comes.
+ */
+
+#define CLONE_NEWUSER 0x10000000ULL
+#define SECBIT_NO_SETUID_FIXUP 4L
+#define PR_GET_DUMPABLE 3L
+#define PR_SET_DUMPABLE 4L
+#define PR_GET_SECUREBITS 27L
+#define PR_SET_SECUREBITS 28L
+#define KEEP (-1L)
+#define EPERM 1L
+
+#if defined(__x86_64__)
+enum { NR_GETEUID = 107, NR_SETRESUID = 117, NR_PRCTL = 157, NR_PRLIMIT64 = 302, NR_CLONE3 = 435 };
+
+static long kernel(long number, long a, long b, long c, long d, long e, long f)
+{
+	register long r10 __asm__("r10") = d;
+	register long r8 __asm__("r8") = e;
+	register long r9 __asm__("r9") = f;
+	long result;
+	__asm__ volatile("syscall" : "=a"(result) : "a"(number), "D"(a), "S"(b), "d"(c), "r"(r10), "r"(r8), "r"(r9) : "rcx", "r11", "memory");
+	return result;
+}
+#elif defined(__aarch64__)
+enum { NR_GETEUID = 175, NR_SETRESUID = 147, NR_PRCTL = 167, NR_PRLIMIT64 = 261, NR_CLONE3 = 435 };
+
+static long kernel(long number, long a, long b, long c, long d, long e, long f)
+{
+	register long x8 __asm__("x8") = number;
+	register long x0 __asm__("x0") = a;
+	register long x1 __asm__("x1") = b;
+	register long x2 __asm__("x2") = c;
+	register long x3 __asm__("x3") = d;
+	register long x4 __asm__("x4") = e;
+	register long x5 __asm__("x5") = f;
+	__asm__ volatile("svc 0" : "+r"(x0) : "r"(x8), "r"(x1), "r"(x2), "r"(x3), "r"(x4), "r"(x5) : "memory");
+	return x0;
+}
+#else
+#error "another processor"
+#endif
+
+extern int *__errno_location(void);
+extern char *getenv(const char *name);
+extern int unsetenv(const char *name);
+
+/* The user id on the host; 0: none. */
+static long owner;
+
+__attribute__((constructor)) static void begin(void)
+{
+	const char *digit = getenv("VELD_NAMESPACE_OWNER");
+
+	while (digit && *digit >= '0' && *digit <= '9' && owner < 0xffffffffL)
+		owner = owner * 10 + (*digit++ - '0');
+	/* What criu starts is none of this library's business. */
+	unsetenv("LD_PRELOAD");
+	unsetenv("VELD_NAMESPACE_OWNER");
+}
+
+static long as_owner(long number, long a, long b, long c, long d)
+{
+	long bits = kernel(NR_PRCTL, PR_GET_SECUREBITS, 0, 0, 0, 0, 0);
+	long dumpable = kernel(NR_PRCTL, PR_GET_DUMPABLE, 0, 0, 0, 0, 0);
+	int changed = bits >= 0 && kernel(NR_PRCTL, PR_SET_SECUREBITS, bits | SECBIT_NO_SETUID_FIXUP, 0, 0, 0, 0) == 0;
+	int other = changed && kernel(NR_SETRESUID, KEEP, owner, KEEP, 0, 0, 0) == 0;
+	long result = kernel(number, a, b, c, d, 0, 0);
+	/* It begins in the new namespace, as everything there, with nothing of these bits. */
+	int child = number == NR_CLONE3 && result == 0;
+
+	if (!child && other)
+		kernel(NR_SETRESUID, KEEP, 0, KEEP, 0, 0, 0);
+	if (!child && changed)
+		kernel(NR_PRCTL, PR_SET_SECUREBITS, bits, 0, 0, 0, 0);
+	/* Another id takes /proc/self from a process. */
+	if (other && dumpable == 1)
+		kernel(NR_PRCTL, PR_SET_DUMPABLE, 1, 0, 0, 0, 0);
+	return result;
+}
+
+/* In place of the C library's (syscall(2)), by which criu makes processes and asks for their limits. */
+long syscall(long number, long a, long b, long c, long d, long e, long f)
+{
+	int can = owner > 0 && (number == NR_CLONE3 || number == NR_PRLIMIT64) && kernel(NR_GETEUID, 0, 0, 0, 0, 0, 0) == 0;
+	int makes = can && number == NR_CLONE3 && a && (*(const unsigned long long *)a & CLONE_NEWUSER);
+	long result = makes ? as_owner(number, a, b, c, d) : kernel(number, a, b, c, d, e, f);
+
+	if (can && number == NR_PRLIMIT64 && result == -EPERM)
+		result = as_owner(number, a, b, c, d);
+	if (result < 0 && result > -4096) {
+		*__errno_location() = (int)-result;
+		return -1;
+	}
+	return result;
+}
