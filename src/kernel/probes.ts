@@ -8,6 +8,7 @@ import { join } from 'node:path';
 import { gunzipSync } from 'node:zlib';
 import { readIfExists, writeFileAtomic } from '../lib/files.ts';
 import { run } from '../lib/run.ts';
+import { hasCapability } from './capability.ts';
 import { findHierarchies } from './cgroup.ts';
 import { hasSoftDirty } from './memory-tracking.ts';
 import { askBpfLsm, askIoUring, askPagemapScan, askQuotactl, askSecurityModules, askUserfaultfd } from './probe-calls.ts';
@@ -82,8 +83,7 @@ const ROWS: readonly Row[] = [
   {
     id: 'cap.sys_resource', title: 'CAP_SYS_RESOURCE', required: false, consequence: 'Limits of processes cannot be raised above those of the daemon.',
     find: () => {
-      const bits = BigInt(`0x${/^CapEff:\s*([0-9a-f]+)/m.exec(readFileSync('/proc/self/status', 'utf8'))?.[1] ?? '0'}`);
-      const ok = (bits >> 24n & 1n) === 1n;
+      const ok = hasCapability('sys_resource');
       return { ok, message: ok ? 'The daemon has it.' : 'The daemon does not have it.' };
     },
   },
