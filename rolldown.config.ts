@@ -70,10 +70,12 @@ const warmUp: Plugin = {
   },
 };
 
-/** What counts sockets, files and locks of VEs is compiled with the bundle, so that no host needs clang. Where there is none here, the daemon will try. */
-const compileBpf: Plugin = {
-  name: 'compile-bpf',
+/** What is written in C (what counts sockets, files and locks of VEs, and what criu loads) is compiled with the bundle, so that no host needs clang. Where there is none here, the daemon will try. */
+const compileC: Plugin = {
+  name: 'compile-c',
   async closeBundle() {
+    const { compileOwnerLibrary } = await import('./src/kernel/namespace-owner.ts');
+    await compileOwnerLibrary(root).catch((error: unknown) => { console.warn(String(error)); });
     const { compilePrograms, objectFile, SOURCES } = await import('./src/resources/beancounters/compile.ts');
     for (const source of Object.keys(SOURCES) as (keyof typeof SOURCES)[]) {
       await compilePrograms(source, objectFile(source, root)).catch((error: unknown) => { console.warn(String(error)); });
@@ -86,7 +88,7 @@ function bundle(name: string, input: string): RolldownOptions {
     input: join(root, input),
     platform: 'node',
     external: [/^node:/, 'koffi'],
-    plugins: name === 'veld' ? [keepPlaces, quickCommander, loadWhenUsed, warmUp] : name === 'veldd' ? [keepPlaces, compileBpf] : [keepPlaces],
+    plugins: name === 'veld' ? [keepPlaces, quickCommander, loadWhenUsed, warmUp] : name === 'veldd' ? [keepPlaces, compileC] : [keepPlaces],
     output: {
       file: join(dist, `${name}.cjs`),
       format: 'cjs',

@@ -85,6 +85,8 @@ export interface DoctorDeps {
   promises?: () => { ratio: number; most: number; unlimited: number };
   /** Other nodes, each asked how it is. */
   nodes?: () => Promise<readonly NodeHealth[]>;
+  /** Names of running VEs whose user namespaces belong to another user than their own root; why, where that will not change with their next start. */
+  namespaceOwners?: () => { others: readonly string[]; missing: string | null };
   /** VEs that should run, and do not. */
   failedVes?: () => readonly { name: string; reason: string }[];
   /** Replaced in tests. */
@@ -110,6 +112,7 @@ export async function runDoctor(deps: DoctorDeps): Promise<{ checks: DoctorCheck
     ['network', 'Network', async () => network(await deps.networkWarnings())],
     ['names', 'Names of VEs', async () => (deps.names ? [names(await deps.names())] : [])],
     ['promises', 'Memory promised to VEs', () => (deps.promises ? [promises(deps.promises())] : [])],
+    ['owners', 'Owners of VEs', () => (deps.namespaceOwners ? [namespaceOwners(deps.namespaceOwners())] : [])],
     ['disk', 'Disk space', () => [disk(deps)]],
     ['clock', 'Clock', () => [clock(deps)]],
     ['nodes', 'Other nodes', async () => nodes(await deps.nodes?.() ?? [])],
@@ -315,6 +318,15 @@ function nodes(found: readonly NodeHealth[]): DoctorCheck[] {
     if (uidsOverlap) return { ...row, status: 'info', message: 'It answers. It uses uids that this node uses, too.', consequence: 'A VE that moves between them gets other uids.' };
     return { ...row, status: 'ok', message: state === 'silent' ? 'It does not listen: only it can ask.' : 'It answers.' };
   });
+}
+
+/** Of what the kernel counts by user, see kernel/namespace-owner.ts. */
+function namespaceOwners({ others, missing }: { others: readonly string[]; missing: string | null }): DoctorCheck {
+  const row = { id: 'owners', title: 'Owners of VEs' };
+  if (others.length === 0 && missing === null) return { ...row, status: 'ok', message: 'The user namespace of each VE belongs to its own root.' };
+  const consequence = 'Queued signals, timers, message queues, locked memory and inotify of such VEs count for the host\'s root as well, and one can use up what all of them have.';
+  if (others.length === 0) return { ...row, status: 'info', message: `VEs that are resumed or cloned will not own their user namespaces: ${missing}.`, consequence, remedy: 'Install clang, then start the daemon again.' };
+  return { ...row, status: 'warn', message: `These VEs do not own their user namespaces${missing === null ? '' : ` (${missing})`}: ${others.join(', ')}.`, consequence, remedy: `${missing === null ? '' : 'Install clang and start the daemon again. '}\`veld restart\` mends a VE.` };
 }
 
 function ves(failed: readonly { name: string; reason: string }[]): DoctorCheck[] {

@@ -26,8 +26,8 @@ const PID_MAX_LIMIT = 4_194_304;
  * and fs.mount-max, which each mount namespace has.
  */
 const ROWS: readonly LimitRow[] = [
-  // inotify is charged to whoever made the user namespace as well, that is to host root, for all VEs together. systemd and its
-  // services take 9 to 15 instances, a desktop or CI machine more.
+  // inotify is charged to the owner of the user namespace as well: the VE's root, or host root for all VEs together (see
+  // namespace-owner.ts). systemd and its services take 9 to 15 instances, a desktop or CI machine more.
   { name: 'fs.inotify.max_user_instances', need: (ves) => ves * 64, consequence: 'systemd in the next VE dies at boot' },
   { name: 'fs.inotify.max_user_watches', need: (ves) => Math.max(524_288, ves * 4096), consequence: 'programs in VEs cannot watch files (ENOSPC)' },
   { name: 'fs.inotify.max_queued_events', need: () => 16_384, consequence: 'programs in VEs lose file events' },

@@ -81,7 +81,7 @@ export function ociConfig({ ve, properties, rootfs, empty, lxcfs, cgroupPath, ti
     linux: {
       namespaces: [
         ...['pid', 'ipc', 'uts', 'mount', 'cgroup', 'network'].map((type) => ({ type })),
-        ...(timeNamespace ? [{ type: 'user', path: '/proc/self/fd/7' }, { type: 'time', path: '/proc/self/fd/8' }] : [{ type: 'user' }]), // see libexec/veld-runtime
+        { type: 'user', path: '/proc/self/fd/7' }, ...(timeNamespace ? [{ type: 'time', path: '/proc/self/fd/8' }] : []), // see libexec/veld-runtime
       ],
       uidMappings: map,
       gidMappings: map,

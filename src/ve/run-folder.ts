@@ -12,6 +12,7 @@ import { readIfExists } from '../lib/files.ts';
 import type { Settings } from '../lib/settings.ts';
 import { unheldLimits } from '../checkpoint/groups.ts';
 import type { Engine } from '../kernel/engine.ts';
+import { canOwnNamespaces, ownerLibrary } from '../kernel/namespace-owner.ts';
 import { isAlive, type ProcessId } from '../kernel/process.ts';
 import type { VeRecord } from '../store/types.ts';
 import type { NetworkPlan } from '../network/types.ts';
@@ -127,7 +128,9 @@ export function writeRunFolder(settings: Settings, plan: BootPlan): string {
     VELD_CONSOLE_LOG: plan.consoleLog,
     VELD_LXCFS: plan.lxcfs ?? '',
     VELD_UID_BASE: String(plan.ve.uidBase),
-    // The user and the time namespace are made before crun, which finds them by NAMESPACE_PATHS.
+    VELD_OWNER: canOwnNamespaces() ? String(plan.ve.uidBase) : '',
+    VELD_OWNER_LIBRARY: ownerLibrary() ?? '',
+    // The time namespace is made before crun, with the user namespace.
     VELD_TIME: plan.timeNamespace ? '1' : '',
     VELD_STOP_TIMEOUT: String(resolveProperties(plan.ve.properties)['stop.timeout']),
   }));

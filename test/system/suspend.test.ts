@@ -13,6 +13,7 @@ import { askUntil, serveGreeting } from '../lib/tcp.ts';
 import { until } from '../lib/wait.ts';
 import { stateHasDroppable } from '../../src/checkpoint/droppable.ts';
 import { hasDroppable, MAP_DROPPABLE } from '../../src/kernel/droppable.ts';
+import { namespaceOwner } from '../../src/kernel/namespace-owner.ts';
 import type { Obstacle } from '../../src/checkpoint/types.ts';
 
 const veld = await fileInstance();
@@ -119,6 +120,11 @@ describe('a VE with systemd', () => {
     assert.deepEqual(states(), []);
   });
 
+  test('counts for itself: its user namespace belongs to its own root, as when it was booted', async () => {
+    const { pid, uidBase } = await veld.show('web');
+    assert.equal(namespaceOwner(pid as number), uidBase);
+  });
+
   test('has been up for as long as it ran', async () => {
     const now = await uptime();
     const passed = now.at - up.at;
@@ -156,7 +162,11 @@ describe('a VE with systemd', () => {
   test('reboots itself like any other, and can be suspended after that', async () => {
     const { pid } = await veld.show('web');
     await veld.exec('web', 'systemctl', 'reboot');
-    await until('another init', async () => ![pid, null].includes((await veld.show('web')).pid));
+    const again = await until('another init', async () => {
+      const shown = await veld.show('web');
+      return [pid, null].includes(shown.pid) ? undefined : shown;
+    });
+    assert.equal(namespaceOwner(again.pid as number), again.uidBase);
     await veld.booted('web');
     await suspend('web');
     await resume('web');

@@ -2,7 +2,7 @@
 import { existsSync, readFileSync } from 'node:fs';
 import { createServer } from 'node:net';
 import type { Attack, Outcome } from './attack.ts';
-import { inVe, onHost, scripted } from './attack.ts';
+import { inVe, onHost, outcome, scripted } from './attack.ts';
 import type { Lab } from './lab.ts';
 
 const hybrid = existsSync('/sys/fs/cgroup/unified/cgroup.procs');
@@ -47,6 +47,30 @@ while ($n < $most && @kids < 40) {
 close $w; waitpid($_, 0) for @kids; reached("$n instances") if $n >= $most; refused("$why after $n");
 `;
 
+/** Timers, each of which has a place in the queue of signals, kept for 20 s by a process that outlives the script. */
+const TIMERS = String.raw`
+my ($most) = @ARGV; pipe(my $r, my $w); my $p = fork // die;
+if (!$p) { close $r; POSIX::setsid(); open STDOUT, '>', '/dev/null'; open STDERR, '>', '/dev/null';
+  my ($n, $b) = (0, "\0" x 8); while ($n < $most) { last if call('timer_create', 1, 0, $b) < 0; $n++ } syswrite($w, "$$ $n\n"); close $w; sleep 20; POSIX::_exit(0) }
+close $w; my ($pid, $n) = split ' ', <$r>; $n == $most ? reached("$pid") : refused("after $n");
+`;
+
+/** Signals that are queued for the host's root, or count for it. */
+function queuedOfRoot(): number {
+  return Number(/^SigQ:\s*(\d+)/m.exec(readFileSync('/proc/self/status', 'utf8'))?.[1]);
+}
+
+/** Whether timers that somebody makes count for the host's root. */
+async function countedForRoot(make: () => Promise<Outcome>): Promise<Outcome> {
+  const before = queuedOfRoot();
+  const made = await make();
+  if (made.state !== 'reached') throw new Error(`No timers: ${made.said}`);
+  const more = queuedOfRoot() - before;
+  return outcome(more >= TIMERS_MADE / 2, `${more >= TIMERS_MADE / 2 ? '' : 'not '}counted for the host's root`);
+}
+
+const TIMERS_MADE = 2000;
+
 export const groupAttacks: Attack[] = [
   {
     name: 'raise the own memory limit', guard: 'delegation of four files only, and none of a v1 group', refusal: /EACCES|EPERM/,
@@ -89,6 +113,11 @@ my @found = grep { -d } map { glob "/tmp" . ('/*' x $_) . "/$number" } 0 .. 4; r
     name: 'use up the inotify instances of the host\'s root, which all VEs share', guard: 'user.max_inotify_instances of its user namespace', refusal: /EMFILE after/,
     inside: (lab) => inVe(lab, 'attacker', INOTIFY, [inotifyShare()]),
     off: () => onHost(INOTIFY, [inotifyShare()]),
+  },
+  {
+    name: 'use up the queued signals, and with them timers, of the host\'s root and of all VEs', guard: 'its user namespace belongs to its own root', refusal: /not counted/,
+    inside: (lab) => countedForRoot(() => inVe(lab, 'attacker', TIMERS, [TIMERS_MADE])),
+    off: () => countedForRoot(() => onHost(TIMERS, [TIMERS_MADE], { unshare: ['--user', '--map-root-user'] })),
   },
   {
     name: 'raise the limits of its own user namespace', guard: 'no CAP_SYS_RESOURCE', refusal: /EACCES|EPERM/,

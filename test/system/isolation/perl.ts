@@ -2,7 +2,7 @@
 
 /** System call numbers of the two machines (asm/unistd_64.h; asm-generic/unistd.h). 0: the machine does not have it. */
 const NUMBERS: Record<string, [x64: number, arm64: number]> = {
-  shmget: [29, 194], clone: [56, 220], ptrace: [101, 117], syslog: [103, 116], adjtimex: [159, 171], acct: [163, 89], settimeofday: [164, 170],
+  shmget: [29, 194], clone: [56, 220], ptrace: [101, 117], syslog: [103, 116], adjtimex: [159, 171], acct: [163, 89], timer_create: [222, 107], settimeofday: [164, 170],
   mount: [165, 40], umount2: [166, 39], swapon: [167, 224], reboot: [169, 142], sethostname: [170, 161], iopl: [172, 0], ioperm: [173, 0],
   init_module: [175, 105], delete_module: [176, 106], clock_settime: [227, 112], clock_gettime: [228, 113], mq_open: [240, 180], mq_unlink: [241, 181], kexec_load: [246, 104],
   add_key: [248, 217], keyctl: [250, 219], mknodat: [259, 33], unshare: [272, 97], inotify_init1: [294, 26], perf_event_open: [298, 241], fanotify_init: [300, 262],
