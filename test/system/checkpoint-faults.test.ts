@@ -1,10 +1,11 @@
 /** What goes wrong around a dump and a restore: the VE runs on, or stays suspended with its state, and whoever asked is told why. */
 import assert from 'node:assert/strict';
 import { execFileSync, spawn } from 'node:child_process';
-import { appendFileSync, mkdirSync, readFileSync, readdirSync, readlinkSync, renameSync, writeFileSync } from 'node:fs';
+import { appendFileSync, mkdirSync, readFileSync, readdirSync, renameSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { after, test, type TestContext } from 'node:test';
+import { criuAtWork } from '../lib/criu.ts';
 import { fileInstance } from '../lib/instance.ts';
 import { SEED, randomFrom } from '../lib/random.ts';
 import { assertSame } from '../lib/same.ts';
@@ -105,13 +106,7 @@ test('the disk is full in the middle of a dump: said so, and the VE runs on', as
 });
 
 /** Pid of the criu that works on this instance, once there is one. */
-const findCriu = (): Promise<number> => until('criu', () => readdirSync('/proc').filter((name) => /^\d+$/.test(name)).map(Number).find((pid) => {
-  try {
-    return readlinkSync(`/proc/${pid}/exe`).endsWith('/criu') && readFileSync(`/proc/${pid}/cmdline`, 'utf8').includes(veld.name);
-  } catch {
-    return false; // it has ended
-  }
-}), 20_000, 1);
+const findCriu = (): Promise<number> => criuAtWork(veld.name);
 
 /** Begin an operation, and kill criu in the middle of it. @returns whether that was before it had ended */
 async function killedIn(verb: string, delay: number, t: TestContext): Promise<boolean> {

@@ -1,11 +1,12 @@
 /** Live snapshots for which a VE stands and is not taken away: what it has stays its own whatever happens, and what was kept is of one instant. */
 import assert from 'node:assert/strict';
-import { existsSync, readdirSync, readFileSync, readlinkSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { createSocket } from 'node:dgram';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { after, test } from 'node:test';
 import type { SnapshotRecord } from '../../src/store/types.ts';
+import { criuAtWork } from '../lib/criu.ts';
 import { fileInstance } from '../lib/instance.ts';
 import { SEED, randomFrom } from '../lib/random.ts';
 import { assertSame } from '../lib/same.ts';
@@ -73,13 +74,7 @@ test('it stays the same VE, with the same connections, and loses nothing', async
 });
 
 /** Pid of the criu that works on this instance, once there is one. */
-const findCriu = (): Promise<number> => until('criu', () => readdirSync('/proc').filter((name) => /^\d+$/.test(name)).map(Number).find((one) => {
-  try {
-    return readlinkSync(`/proc/${one}/exe`).endsWith('/criu') && readFileSync(`/proc/${one}/cmdline`, 'utf8').includes(veld.name);
-  } catch {
-    return false; // it has ended
-  }
-}), 20_000, 1);
+const findCriu = (): Promise<number> => criuAtWork(veld.name);
 
 test('criu is killed while the disk is copied: it runs on as before, and nothing is left', async (t) => {
   // (Earlier it may have a process run what is criu's own, and that nobody survives: see checkpoint-faults.test.ts.)
