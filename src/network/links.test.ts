@@ -65,7 +65,7 @@ function inNamespace(): void {
     await ipBatch([
       `link add up0 type veth peer name eth0 netns ${world.pid}`, 'link set up0 up', 'addr add 198.51.100.1/24 dev up0', 'addr add 2001:db8:1::1/64 dev up0 nodad',
       'link add brA type bridge', 'link set brA mtu 1500 up', 'addr add 192.0.2.1/24 dev brA', 'addr add 2001:db8:a::1/64 dev brA nodad',
-      `link add lan0 type veth peer name eth0 address ${LAN_MAC} netns ${lan.pid}`, 'link set lan0 master brA up',
+      `link add lan0 address 02:00:00:00:00:01 type veth peer name eth0 address ${LAN_MAC} netns ${lan.pid}`, 'link set lan0 master brA up',
     ]);
     world.ip('link set lo up', 'link set eth0 up', 'addr add 198.51.100.2/24 dev eth0', 'addr add 2001:db8:1::2/64 dev eth0 nodad', 'route add default via 198.51.100.1', 'route add default via 2001:db8:1::1');
     lan.ip('link set lo up', 'link set eth0 up', 'addr add 192.0.2.9/24 dev eth0', 'addr add 2001:db8:a::9/64 dev eth0 nodad', 'addr add 203.0.113.9/32 dev lo', 'addr add 2001:db8:c::9/128 dev lo',
