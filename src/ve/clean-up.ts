@@ -35,8 +35,8 @@ export async function cleanUpRun(context: VeContext, ve: VeRecord): Promise<void
  */
 export async function cleanUpTorso(context: VeContext, ve: VeRecord): Promise<ProcessId | undefined> {
   const folder = runFolder(context.settings, ve.number);
-  // From here on libexec/veld-criu-hook (post-resume) does not let it come back any more; or it has.
-  if (existsSync(folder)) await run('flock', [join(folder, 'saving'), 'touch', join(folder, 'given-up')], { allow: true });
+  // From here on libexec/veld-criu-hook does not let it come back any more; or it has.
+  if (existsSync(folder)) await run(join(context.settings.libexecDir, 'veld-torso'), [folder], { allow: true });
   const { init } = readRunState(context.settings, ve.number);
   if (init && !existsSync(join(folder, 'restore'))) return init;
   const links = context.network.plan(ve).links.map(({ link }) => `link del ${link}\n`).join('');

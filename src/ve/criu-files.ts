@@ -123,7 +123,7 @@ export async function writeRestoreFiles({ settings, resources, lxcfs }: VeContex
   putFile(folder, 'restore.conf', criuConfig(restoreOptions({
     state, group: groups.path, mounts, work: folder, closeTcp: derived?.closeTcp ?? false, sources: { lxcfs: lxcfs(), empty: emptyFolder(settings), init, beancounters: insideFile(folder) },
   })));
-  for (const name of ['given-up', 'keeper'] as const) mark(settings, ve.number, name, false);
+  for (const name of ['given-up', 'restored', 'keeper'] as const) mark(settings, ve.number, name, false);
   mark(settings, ve.number, 'console-lent', consoleKeeper !== undefined);
   putFile(folder, 'restore', variables(settings, used, state, {
     VELD_TRACK: track,

@@ -1,11 +1,11 @@
 /** What goes wrong around a dump and a restore: the VE runs on, or stays suspended with its state, and whoever asked is told why. */
 import assert from 'node:assert/strict';
-import { execFileSync, spawn } from 'node:child_process';
+import { execFileSync } from 'node:child_process';
 import { appendFileSync, mkdirSync, readFileSync, readdirSync, renameSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { after, test, type TestContext } from 'node:test';
-import { criuAtWork } from '../lib/criu.ts';
+import { criuAtWork, keepUnsaid } from '../lib/criu.ts';
 import { fileInstance } from '../lib/instance.ts';
 import { SEED, randomFrom } from '../lib/random.ts';
 import { assertSame } from '../lib/same.ts';
@@ -182,7 +182,7 @@ test('criu is killed when the VE runs already, and that is not written down yet:
   // The script that writes it down waits for this lock.
   const ended = veld.api.operate('POST', '/v1/ves/web/resume').then(() => true, () => false);
   const criu = await findCriu();
-  const lock = spawn('flock', [join(folder, 'saving'), 'cat'], { stdio: ['pipe', 'ignore', 'inherit'] });
+  const giveBack = await keepUnsaid(folder);
   const script = await until('the last script', () => readdirSync('/proc').filter((name) => /^\d+$/.test(name)).map(Number).find((pid) => {
     try {
       const environment = readFileSync(`/proc/${pid}/environ`, 'utf8');
@@ -194,7 +194,7 @@ test('criu is killed when the VE runs already, and that is not written down yet:
   assert.ok(script > 0);
   process.kill(criu, 'SIGKILL');
   await sleep(300); // others find out
-  lock.stdin.end();
+  giveBack();
   assert.equal(await ended, true);
   await assertRuns();
   assertSame(veld.outline(), running, 'traces');
