@@ -25,7 +25,7 @@ import { currentLxcfs } from './kernel/lxcfs-build.ts';
 import { peerCredentials } from './kernel/peer-credentials.ts';
 import { runProbes } from './kernel/probes.ts';
 import { bootId, readProcess } from './kernel/process.ts';
-import { compileOwnerLibrary, ownedByAnother, ownerLibrary } from './kernel/namespace-owner.ts';
+import { compileOwnerLibrary, findOwnerLibrary, ownedByAnother } from './kernel/namespace-owner.ts';
 import { exitNow } from './kernel/syscalls.ts';
 import { VeldError, toVeldError } from './lib/errors.ts';
 import { readIfExists, writeFileAtomic } from './lib/files.ts';
@@ -186,7 +186,7 @@ async function open(settings: Settings, log: Logger, closers: Closers, stopping:
   });
   await prepare('resources', () => resources.setup());
   await prepare('programs', () => resources.loadPrograms());
-  await compileOwnerLibrary().catch((error: unknown) => log.warn({ err: error }, 'VEs that are resumed will not own their user namespaces'));
+  await compileOwnerLibrary().catch((error: unknown) => log.warn({ err: error }, 'VEs will not own their user namespaces'));
   const soon = 'It is tried again every few seconds.';
   await prepare('network', () => network.setup(), soon);
   // Once a boot of the host, so that the first suspend need not wait for it. Without an engine there is nothing to learn.
@@ -269,7 +269,7 @@ async function open(settings: Settings, log: Logger, closers: Closers, stopping:
           const { ratio, unlimited } = viewCapacity(context, sampler).memory;
           return { ratio, unlimited, most: settings.overcommit.memory.action === 'allow' ? Infinity : settings.overcommit.memory.ratio };
         },
-        namespaceOwners: () => ({ others: manager.list().filter(({ pid, uidBase }) => pid !== null && ownedByAnother(pid, uidBase)).map(({ name }) => name), missing: ownerLibrary() === undefined ? 'the library for criu is not there' : null }),
+        namespaceOwners: () => ({ others: manager.list().filter(({ pid, uidBase }) => pid !== null && ownedByAnother(pid, uidBase)).map(({ name }) => name), library: findOwnerLibrary() }),
         nodes: () => nodes.list(true),
         failedVes: () => manager.list().filter(({ status }) => status === 'failed').map(({ name, lastExit, notStarted }) => ({ name, reason: notStarted?.reason ?? lastExit?.reason ?? 'unknown' })),
       });

@@ -85,8 +85,8 @@ export interface DoctorDeps {
   promises?: () => { ratio: number; most: number; unlimited: number };
   /** Other nodes, each asked how it is. */
   nodes?: () => Promise<readonly NodeHealth[]>;
-  /** Names of running VEs whose user namespaces belong to another user than their own root; why, where that will not change with their next start. */
-  namespaceOwners?: () => { others: readonly string[]; missing: string | null };
+  /** Names of running VEs whose user namespaces belong to another user than their own root; what makes that otherwise, or why there is none. */
+  namespaceOwners?: () => { others: readonly string[]; library: { path: string } | { missing: string; remedy: string } };
   /** VEs that should run, and do not. */
   failedVes?: () => readonly { name: string; reason: string }[];
   /** Replaced in tests. */
@@ -321,12 +321,14 @@ function nodes(found: readonly NodeHealth[]): DoctorCheck[] {
 }
 
 /** Of what the kernel counts by user, see kernel/namespace-owner.ts. */
-function namespaceOwners({ others, missing }: { others: readonly string[]; missing: string | null }): DoctorCheck {
+function namespaceOwners({ others, library }: ReturnType<NonNullable<DoctorDeps['namespaceOwners']>>): DoctorCheck {
   const row = { id: 'owners', title: 'Owners of VEs' };
-  if (others.length === 0 && missing === null) return { ...row, status: 'ok', message: 'The user namespace of each VE belongs to its own root.' };
   const consequence = 'Queued signals, timers, message queues, locked memory and inotify of such VEs count for the host\'s root as well, and one can use up what all of them have.';
-  if (others.length === 0) return { ...row, status: 'info', message: `VEs that are resumed or cloned will not own their user namespaces: ${missing}.`, consequence, remedy: 'Install clang, then start the daemon again.' };
-  return { ...row, status: 'warn', message: `These VEs do not own their user namespaces${missing === null ? '' : ` (${missing})`}: ${others.join(', ')}.`, consequence, remedy: `${missing === null ? '' : 'Install clang and start the daemon again. '}\`veld restart\` mends a VE.` };
+  if ('missing' in library) {
+    return { ...row, status: 'warn', message: `VEs do not own their user namespaces, or cannot be suspended: ${library.missing}.`, consequence, remedy: library.remedy };
+  }
+  if (others.length === 0) return { ...row, status: 'ok', message: 'The user namespace of each VE belongs to its own root.' };
+  return { ...row, status: 'info', message: `These VEs have run since before that, and do not own their user namespaces: ${others.join(', ')}.`, consequence, remedy: '`veld restart` mends a VE.' };
 }
 
 function ves(failed: readonly { name: string; reason: string }[]): DoctorCheck[] {

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
-import { cpSync, existsSync, mkdirSync, mkdtempSync, rmSync } from 'node:fs';
+import { cpSync, existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, test } from 'node:test';
@@ -46,6 +46,24 @@ test('a user namespace belongs to whom it says, and nothing else of who makes it
   const { owner, said } = await made('10000000', { LD_PRELOAD: ownerLibrary(root), VELD_NAMESPACE_OWNER: String(OWNER) });
   assert.equal(owner, OWNER);
   assert.deepEqual(said.slice(1), [...plain.said.slice(1, 4), '']);
+});
+
+/** Each of three users makes 25 processes, and says how many there were. */
+const CROWD = `$| = 1; $( = $) = 0; $< = $> = 0;
+for my $uid (5, 6, 7) { my $p = fork // die "fork: $!"; next if $p;
+  $< = $> = $uid; $> == $uid or die "setuid: $!"; my $n = 0; for (1 .. 25) { my $k = fork // last; if (!$k) { sleep 2; exit } $n++ } print "$n\\n"; exit } 1 while wait > 0`;
+
+test('so it does by unshare(2), and the most processes of a user are not the most of all together', async () => {
+  await compileOwnerLibrary(root);
+  const child = spawn('prlimit', ['--nproc=40:40', 'env', `LD_PRELOAD=${ownerLibrary(root)}`, `VELD_NAMESPACE_OWNER=${OWNER}`, 'unshare', '--user', 'sh', '-c', 'echo up; read -r go; exec perl -e "$0"', CROWD], { stdio: ['pipe', 'pipe', 'inherit'] });
+  let said = '';
+  child.stdout.setEncoding('utf8').on('data', (text: string) => { said += text; });
+  await once(child.stdout, 'data');
+  assert.equal(namespaceOwner(child.pid as number), OWNER);
+  for (const map of ['uid_map', 'gid_map']) writeFileSync(`/proc/${child.pid}/${map}`, `0 ${OWNER} 65536`);
+  child.stdin.end('go\n');
+  await once(child, 'close');
+  assert.deepEqual(said.trim().split('\n'), ['up', '25', '25', '25']);
 });
 
 test('leaves all other calls as they are', async () => {

@@ -12,7 +12,7 @@ import { readIfExists } from '../lib/files.ts';
 import type { Settings } from '../lib/settings.ts';
 import { unheldLimits } from '../checkpoint/groups.ts';
 import type { Engine } from '../kernel/engine.ts';
-import { canOwnNamespaces, ownerLibrary } from '../kernel/namespace-owner.ts';
+import { ownerLibrary } from '../kernel/namespace-owner.ts';
 import { isAlive, type ProcessId } from '../kernel/process.ts';
 import type { VeRecord } from '../store/types.ts';
 import type { NetworkPlan } from '../network/types.ts';
@@ -128,7 +128,6 @@ export function writeRunFolder(settings: Settings, plan: BootPlan): string {
     VELD_CONSOLE_LOG: plan.consoleLog,
     VELD_LXCFS: plan.lxcfs ?? '',
     VELD_UID_BASE: String(plan.ve.uidBase),
-    VELD_OWNER: canOwnNamespaces() ? String(plan.ve.uidBase) : '',
     VELD_OWNER_LIBRARY: ownerLibrary() ?? '',
     // The time namespace is made before crun, with the user namespace.
     VELD_TIME: plan.timeNamespace ? '1' : '',
@@ -232,7 +231,7 @@ export function unheldIn(settings: Settings, number: number): string | undefined
 }
 
 /** Set or clear a marker file. `given-up` and `keeper`, of an attempt to bring the VE back, are set by the scripts. */
-export function mark(settings: Settings, number: number, name: 'hold' | 'stopping' | 'console-lent' | 'given-up' | 'keeper' | 'gate' | 'at-gate' | 'go', on: boolean): void {
+export function mark(settings: Settings, number: number, name: 'hold' | 'stopping' | 'console-lent' | 'given-up' | 'restored' | 'keeper' | 'gate' | 'at-gate' | 'go', on: boolean): void {
   const file = join(runFolder(settings, number), name);
   if (on) writeFileSync(file, '', { mode: 0o600 });
   else rmSync(file, { force: true });

@@ -1,6 +1,6 @@
 /** Live snapshots for which a VE stands and is not taken away: what it has stays its own whatever happens, and what was kept is of one instant. */
 import assert from 'node:assert/strict';
-import { existsSync, readdirSync, readFileSync } from 'node:fs';
+import { existsSync, readdirSync } from 'node:fs';
 import { createSocket } from 'node:dgram';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
