@@ -16,15 +16,15 @@ export function sourceVersion(flags: readonly string[], files: readonly string[]
 
 /**
  * Compile, unless that has been done; whole or not at all.
- * @param flags options of clang @param source path @param result path of what comes of it
+ * @param flags options of clang @param sources their paths @param result path of what comes of it
  * @throws what {@link run} throws, when there is no clang or it does not like the source
  */
-export async function compileOnce(flags: readonly string[], source: string, result: string): Promise<void> {
+export async function compileOnce(flags: readonly string[], sources: readonly string[], result: string): Promise<void> {
   if (existsSync(result)) return;
   mkdirSync(dirname(result), { recursive: true });
   const temporary = `${result}.${process.pid}`;
   try {
-    await run('clang', [...flags, source, '-o', temporary], { timeout: COMPILE_TIMEOUT });
+    await run('clang', [...flags, ...sources, '-o', temporary], { timeout: COMPILE_TIMEOUT });
     renameSync(temporary, result);
   } catch (error) {
     rmSync(temporary, { force: true });

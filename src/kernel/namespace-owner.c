@@ -14,8 +14,10 @@
  * such a namespace. Nobody can send a signal by that id, nor trace: real and saved id stay root's. When anything of it fails the call is made as it would
  * have been.
  *
- * No header and no library is needed to build this, and it needs nothing but the C library into whose process it comes.
+ * No header of the system and no library is needed to build this, and it needs nothing but the C library into whose process it comes.
  */
+
+#include "system-call.h"
 
 #define CLONE_NEWUSER 0x10000000ULL
 #define SECBIT_NO_SETUID_FIXUP 4L
@@ -28,36 +30,10 @@
 
 #if defined(__x86_64__)
 enum { NR_GETEUID = 107, NR_SETRESUID = 117, NR_PRCTL = 157, NR_UNSHARE = 272, NR_PRLIMIT64 = 302, NR_CLONE3 = 435 };
-
-static long kernel(long number, long a, long b, long c, long d, long e, long f)
-{
-	register long r10 __asm__("r10") = d;
-	register long r8 __asm__("r8") = e;
-	register long r9 __asm__("r9") = f;
-	long result;
-	__asm__ volatile("syscall" : "=a"(result) : "a"(number), "D"(a), "S"(b), "d"(c), "r"(r10), "r"(r8), "r"(r9) : "rcx", "r11", "memory");
-	return result;
-}
-#elif defined(__aarch64__)
-enum { NR_GETEUID = 175, NR_SETRESUID = 147, NR_PRCTL = 167, NR_UNSHARE = 97, NR_PRLIMIT64 = 261, NR_CLONE3 = 435 };
-
-static long kernel(long number, long a, long b, long c, long d, long e, long f)
-{
-	register long x8 __asm__("x8") = number;
-	register long x0 __asm__("x0") = a;
-	register long x1 __asm__("x1") = b;
-	register long x2 __asm__("x2") = c;
-	register long x3 __asm__("x3") = d;
-	register long x4 __asm__("x4") = e;
-	register long x5 __asm__("x5") = f;
-	__asm__ volatile("svc 0" : "+r"(x0) : "r"(x8), "r"(x1), "r"(x2), "r"(x3), "r"(x4), "r"(x5) : "memory");
-	return x0;
-}
 #else
-#error "another processor"
+enum { NR_GETEUID = 175, NR_SETRESUID = 147, NR_PRCTL = 167, NR_UNSHARE = 97, NR_PRLIMIT64 = 261, NR_CLONE3 = 435 };
 #endif
 
-extern int *__errno_location(void);
 extern char *getenv(const char *name);
 extern int unsetenv(const char *name);
 
@@ -99,14 +75,6 @@ static long as_owner(long number, long a, long b, long c, long d)
 static int is_root(void)
 {
 	return owner > 0 && kernel(NR_GETEUID, 0, 0, 0, 0, 0, 0) == 0;
-}
-
-static long answer(long result)
-{
-	if (result >= 0 || result <= -4096)
-		return result;
-	*__errno_location() = (int)-result;
-	return -1;
 }
 
 /* In place of the C library's (syscall(2)), by which criu makes processes and asks for their limits. */

@@ -19,13 +19,15 @@ const NS_GET_OWNER_UID = 0xb704;
 /** What root of the host has of a VE that it does not own only by really having it: without these it could not even boot one. */
 const NEEDED = ['kill', 'net_admin', 'setgid', 'setpcap', 'setuid', 'sys_admin', 'sys_ptrace'] as const;
 
-const source = fileURLToPath(new URL('./namespace-owner.c', import.meta.url));
-/** Of the source as it was when this process began; undefined where there is none. */
+const file = (name: string): string => fileURLToPath(new URL(`./${name}`, import.meta.url));
+/** The second is what else criu does otherwise than it would. */
+const SOURCES = ['namespace-owner.c', 'write-only-ttys.c'].map(file);
+/** Of the sources as they were when this process began; undefined where there are none. */
 let version: string | undefined;
 
-/** Path of the library. It is machine code. @throws the system error as it is, without its source */
+/** Path of the library. It is machine code. @throws the system error as it is, without its sources */
 function library(root: string): string {
-  version ??= sourceVersion(FLAGS, [source]);
+  version ??= sourceVersion(FLAGS, [...SOURCES, file('system-call.h')]);
   return join(root, 'dist', `${PREFIX}${version}.so`);
 }
 
@@ -55,7 +57,7 @@ export function ownerLibrary(root = installRoot()): string | undefined {
 
 /** Compile it, unless that has been done. @throws VeldError without clang */
 export async function compileOwnerLibrary(root = installRoot()): Promise<void> {
-  await compileOnce(FLAGS, source, library(root));
+  await compileOnce(FLAGS, SOURCES, library(root));
 }
 
 /** User id, on the host, of the owner of a process's user namespace. @throws the system error as it is, ENOENT when the process has ended */

@@ -35,7 +35,7 @@ function file(name: string): string {
 
 /** Compile, unless that has been done. @returns the object @throws VeldError `property.unsupported` without clang */
 export async function compilePrograms(source: Source, object = objectFile(source)): Promise<string> {
-  await compileOnce([...FLAGS, '-c'], file(`${source}.bpf.c`), object).catch((error: unknown) => {
+  await compileOnce([...FLAGS, '-c'], [file(`${source}.bpf.c`)], object).catch((error: unknown) => {
     throw unsupported(`the BPF programs that count ${SOURCES[source]} could not be compiled (package clang)`, error);
   });
   return object;

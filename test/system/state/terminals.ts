@@ -22,6 +22,11 @@ my ($m, $s) = pty(); raw($s); my $send = sub { give($m, 'typed'); give($s, 'show
 check { same('typed', get($s), 'typed'); same('shown', get($m), 'shown'); $send->() };
 harm { get($s) };`,
 
+  'pty whose inner end is open for writing only': String.raw`
+my ($m, $s, $path) = pty(); raw($s); my $o = opened($path, O_WRONLY|O_NOCTTY); close $s; my $send = sub { give($m, 'typed'); give($o, 'shown'); pause(0.1) }; $send->();
+check { same('mode', fcntl($o, F_GETFL, 0) & 3, O_WRONLY); my $i = opened($path, O_RDWR|O_NOCTTY); same('typed', get($i), 'typed'); close $i; same('shown', get($m), 'shown'); $send->() };
+harm { my $i = opened($path, O_RDWR|O_NOCTTY); get($i) };`,
+
   'size of a window': String.raw`
 my ($m, $s) = pty(); ioctl($m, 0x5414, my $size = pack('S4', 43, 132, 700, 900)) or die;
 check { same('master', size($m), '43 132 700 900'); same('slave', size($s), '43 132 700 900') };
