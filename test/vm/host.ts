@@ -49,8 +49,10 @@ export interface Host {
   init(ve: VeDetail): Promise<string>;
   /** Wait until the daemon answers. */
   answers(): Promise<void>;
-  /** Wait until systemd in a VE has booted. @throws when a unit failed */
+  /** Wait until systemd in a VE has booted. @throws as {@link healthy} does */
   booted(ve: string): Promise<void>;
+  /** See that nothing in a VE has failed. @throws with what its failed units and their journal say */
+  healthy(ve: string): Promise<void>;
 }
 
 /** Give a machine Veld's disks, and know it as a host. */
@@ -100,8 +102,13 @@ export function hostOf(machine: Machine, { suite, hybrid = false }: { suite: Sui
         const word = await host.said(ve, 'systemctl', 'is-system-running');
         return ['running', 'degraded', 'maintenance'].includes(word);
       }, PATIENCE, 250);
-      const failed = await host.said(ve, 'systemctl', '--failed', '--no-legend', '--plain');
-      if (failed !== '') throw new Error(`${ve} is up, and has failed units:\n${failed}`);
+      await host.healthy(ve);
+    },
+    async healthy(ve) {
+      const word = await host.said(ve, 'systemctl', 'is-system-running');
+      if (word === 'running') return;
+      const failed = await host.said(ve, 'sh', '-c', 'for unit in $(systemctl --failed --no-legend --plain | cut -d " " -f 1); do systemctl status --no-pager --full --lines=20 "$unit"; done');
+      throw new Error(`${ve} is ${word}:\n${failed}`);
     },
   };
   return host;
