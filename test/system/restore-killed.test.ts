@@ -25,6 +25,19 @@ let running = veld.outline();
 const suspend = async (): Promise<void> => { await veld.api.operate('POST', '/v1/ves/web/suspend'); };
 /** Begin a resume. @returns what it says in the end: empty when it is done */
 const resume = (): Promise<string> => veld.api.operate('POST', '/v1/ves/web/resume').then(() => '', (error: Error) => error.message);
+/**
+ * Suspend, and begin a resume until criu waits for its last script: it cannot go on when that has ended.
+ * @returns the last number from before, what {@link resume} gives, and the pid of criu
+ */
+async function resumeToLastScript(): Promise<{ last: number; ended: Promise<string>; criu: number }> {
+  await suspend();
+  const last = sequence.last();
+  const ended = resume();
+  const criu = await criuAtWork(veld.name);
+  await until('its last script', () => existsSync(join(folder, 'init')), 20_000, 1);
+  return { last, ended, criu };
+}
+
 const restored = (): boolean => existsSync(join(folder, 'restored'));
 const initStatus = (): string => readFileSync(`/proc/${readFileSync(join(folder, 'init'), 'utf8').split(' ')[0]}/status`, 'utf8');
 
@@ -32,12 +45,7 @@ const childrenOf = (pid: number, name: string): number[] => readFileSync(`/proc/
 
 test('when all of it is there and nothing runs: it stays suspended, and comes back from the same state', async () => {
   for (let i = 0; i < 3; i++) {
-    await suspend();
-    const last = sequence.last();
-    const ended = resume();
-    const criu = await criuAtWork(veld.name);
-    // It waits for its script then, and cannot go on when that has ended.
-    await until('its last script', () => existsSync(join(folder, 'init')), 20_000, 1);
+    const { last, ended, criu } = await resumeToLastScript();
     process.kill(criu, 'SIGSTOP');
     await until('all of it to be there', restored, 20_000, 1);
     assert.match(initStatus(), /^SigBlk:\tfffffffffffbfeff$/m);
@@ -53,11 +61,7 @@ test('when all of it is there and nothing runs: it stays suspended, and comes ba
 
 test('when it runs, and nobody has said so yet: it runs on', async () => {
   for (let i = 0; i < 3; i++) {
-    await suspend();
-    const last = sequence.last();
-    const ended = resume();
-    const criu = await criuAtWork(veld.name);
-    await until('its last script', () => existsSync(join(folder, 'init')), 20_000, 1);
+    const { last, ended, criu } = await resumeToLastScript();
     const giveBack = await keepUnsaid(folder);
     try {
       await until('it to run', () => sequence.last() > last, 20_000, 1);

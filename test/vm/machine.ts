@@ -180,7 +180,7 @@ function makeMachine(options: MachineOptions, qemu: Qemu, image: Image, port: nu
   ];
   const control = join(folder, 'ssh');
   const ssh = ['-p', String(port), '-i', image.key, '-o', 'StrictHostKeyChecking=no', '-o', 'UserKnownHostsFile=/dev/null', '-o', 'LogLevel=ERROR', '-o', 'BatchMode=yes',
-    '-o', 'ConnectTimeout=60', '-o', 'ControlMaster=auto', '-o', `ControlPath=${control}`, '-o', 'ControlPersist=600', '-o', 'IdentitiesOnly=yes', '-F', '/dev/null'];
+    '-o', 'ConnectTimeout=60', '-o', 'ControlMaster=auto', '-o', `ControlPath=${control}`, '-o', 'ControlPersist=7200', '-o', 'IdentitiesOnly=yes', '-F', '/dev/null'];
 
   let qemuProcess: ChildProcess | undefined;
   let ended: Promise<void> = Promise.resolve();
