@@ -48,14 +48,14 @@ const VERBS: Record<string, Verb> = {
   destroy: { from: 'running', to: ['absent', 'running', 'stopped'], request: ['DELETE', `/v1/ves/${NAME}?force=true`] },
 };
 
-/** In `./check full` all points. Else, of a command that runs many times in one operation (waiting, mostly), the first two times and the last; and of these a third: which, the seed says. */
+/** In `./check full` all points. Else, of a command that runs many times in one operation (waiting, mostly), the first two times and the last; and of these one of six: which, the seed says. */
 function thinned(points: readonly FaultPoint[]): FaultPoint[] {
   if (FULL) return [...points];
   const some = points.filter((point) => {
     const same = points.filter((other) => other.name === point.name);
     return same.length <= 3 || same.indexOf(point) < 2 || point === same.at(-1);
   });
-  return some.length < 3 ? some : some.filter((_, i) => i % 3 === SEED % 3);
+  return some.length < 6 ? some : some.filter((_, i) => i % 6 === SEED % 6);
 }
 
 /** Volumes on disk: whole or half, a VE that is gone has none. */

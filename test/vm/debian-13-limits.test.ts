@@ -1,8 +1,9 @@
 /** Limits on Debian 13: kernel 6.12, cgroup v2. */
 import { test } from 'node:test';
 import { bootHost, quickstart } from './host.ts';
-import { fillTests } from './limits-suite.ts';
+import { fillTests, swapTest } from './limits-suite.ts';
 
 const host = await bootHost({ suite: 'trixie' });
 test('quickstart ends with a running VE', async () => void await quickstart(host));
 fillTests(host);
+swapTest(host);
