@@ -4,10 +4,11 @@ import { until } from '../../lib/wait.ts';
 import { SERVICES } from './services.ts';
 import type { Workload } from './types.ts';
 
+/** Services write down when their timer elapsed (systemd.exec(5), of 252 and later): on a busy machine they themselves may come in the next one's time. */
 const UNITS = `
-printf '[Service]\\nType=oneshot\\nExecStart=/bin/sh -c "date +%%%%s >>/root/calendar"\\n' >/etc/systemd/system/calendar.service
+printf '[Service]\\nType=oneshot\\nExecStart=/bin/sh -c "echo $$((TRIGGER_TIMER_REALTIME_USEC / 1000000)) >>/root/calendar"\\n' >/etc/systemd/system/calendar.service
 printf '[Timer]\\nOnCalendar=*:*:0/5\\nAccuracySec=100ms\\n' >/etc/systemd/system/calendar.timer
-printf '[Service]\\nType=oneshot\\nExecStart=/bin/sh -c "date +%%%%s >>/root/monotonic"\\n' >/etc/systemd/system/monotonic.service
+printf '[Service]\\nType=oneshot\\nExecStart=/bin/sh -c "echo $$((TRIGGER_TIMER_REALTIME_USEC / 1000000)) >>/root/monotonic"\\n' >/etc/systemd/system/monotonic.service
 printf '[Timer]\\nOnActiveSec=3\\nOnUnitActiveSec=3\\nAccuracySec=100ms\\n' >/etc/systemd/system/monotonic.timer
 echo '* * * * * root date +\\%s >>/root/cron' >/etc/cron.d/work
 systemctl daemon-reload && systemctl start calendar.timer monotonic.timer && systemctl is-active cron`;
