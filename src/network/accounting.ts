@@ -82,6 +82,8 @@ export function createAccounting(context: PlanContext, texts: readonly string[],
         const write = async (): Promise<void> => {
           try {
             await look();
+            // Somebody may have looked while a VE went, and so have told of it once more.
+            files.prune(new Set(records().map(({ uuid }) => uuid)));
             files.write();
             failing = false;
           } catch (error) {

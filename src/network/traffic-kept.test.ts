@@ -108,6 +108,17 @@ function inNamespace(): void {
     await lab.network.accounting.forget(lab.record(101)); // again
   });
 
+  test('who looks while a VE goes brings nothing of it back', async () => {
+    await lab.add(108, ['10.187.0.108']);
+    await lab.agents.get(108)!.ask('send', '10.187.0.108', B4, 7000, texts(2, 100));
+    const ve = lab.record(108);
+    await lab.network.revoke(ve);
+    await Promise.all([lab.network.accounting.forget(ve), lab.network.accounting.read()]);
+    lab.ves.splice(lab.ves.indexOf(ve), 1);
+    await lab.network.accounting.follow({ error: assert.fail })();
+    assert.ok(!existsSync(join(lab.settings.stateDir, 'traffic', ve.uuid)));
+  });
+
   test('how long a look takes with 200 VEs', async (t) => {
     const many = Array.from({ length: 200 }, (_, i) => ({ ...lab.record(102), uuid: `many-${i}`, number: 1000 + i, name: `many${i}`, addresses: [`10.187.9.${i}`] }));
     lab.ves.push(...many);

@@ -16,7 +16,7 @@ export interface SumFiles {
   write(): void;
   /** A VE is gone. */
   forget(uuid: string): void;
-  /** Remove files of all others. */
+  /** Forget all others. @throws the system error as it is */
   prune(uuids: ReadonlySet<string>): void;
 }
 
@@ -60,6 +60,11 @@ export function sumFiles(folder: string): SumFiles {
       for (const name of [uuid, `.${uuid}`]) rmSync(join(folder, name), { force: true });
     },
     prune(uuids) {
+      for (const uuid of known.keys()) {
+        if (uuids.has(uuid)) continue;
+        known.delete(uuid);
+        written.delete(uuid);
+      }
       let names: string[] = [];
       try {
         names = readdirSync(folder);
