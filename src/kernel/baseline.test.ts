@@ -39,6 +39,12 @@ test('all is named that is not in it, also what this processor has not', () => {
   assert.ok(second >> 5n & 1n); // avx2
 });
 
+test('who saves registers by XSAVE looks up all functions when it begins', () => {
+  assert.equal(baselineEnvironment(V2).LD_BIND_NOW, '1');
+  assert.equal(baselineEnvironment([...V2, 'xsavec']).LD_BIND_NOW, undefined);
+  assert.equal(withBaseline({}, null).LD_BIND_NOW, undefined);
+});
+
 test('tunables that somebody else has set hold beside it', () => {
   const { GLIBC_TUNABLES, A } = withBaseline({ A: '1', GLIBC_TUNABLES: 'glibc.malloc.check=3' }, V2) as { GLIBC_TUNABLES: string; A: string };
   assert.match(GLIBC_TUNABLES, /^glibc\.malloc\.check=3:glibc\.cpu\.hwcaps=-/);

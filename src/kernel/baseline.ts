@@ -62,6 +62,8 @@ export function baselineEnvironment(baseline: readonly string[] | null): Record<
   const vectors = OPENSSL.map((bits) => Object.entries(bits).reduce((sum, [name, bit]) => (has.has(name) ? sum : sum | 1n << BigInt(bit)), 0n));
   return {
     ...hidden.length > 0 && { GLIBC_TUNABLES: `glibc.cpu.hwcaps=${hidden.map((name) => `-${name}`).join(',')}` },
+    // With XSAVE alone each first call of a function overwrites the program where the processor has more registers (`outgrown`): so all are looked up when it begins (ld.so(8)).
+    ...!has.has('xsavec') && { LD_BIND_NOW: '1' },
     ...vectors.some((vector) => vector > 0n) && { OPENSSL_ia32cap: vectors.map((vector) => `~0x${vector.toString(16)}`).join(':') },
   };
 }

@@ -5,7 +5,7 @@ import { stateHasDroppable } from '../checkpoint/droppable.ts';
 import { findHierarchies } from '../kernel/cgroup.ts';
 import { hasDroppable, haveDroppable } from '../kernel/droppable.ts';
 import { engineByFingerprint } from '../kernel/engine.ts';
-import { processorExtensions } from '../kernel/processor.ts';
+import { outgrown, processorExtensions } from '../kernel/processor.ts';
 import { VeldError } from '../lib/errors.ts';
 import { resolveProperties } from '../spec/properties.ts';
 import type { VeRecord } from '../store/types.ts';
@@ -85,12 +85,18 @@ export function checkOffer(context: VeContext, offer: Offer): { ve: VeRecord; te
   return { ve, template: template === undefined, notes };
 }
 
+const STARTED_WITH_LESS = 'Stop it first: at rest it can go there. One that was started with less goes while it runs: `veld set NAME cpu.baseline=nodes` (or a level) before its next start.';
+
 function checkNeeds({ settings }: VeContext, needs: NonNullable<Offer['needs']>): string[] {
   if (needs.architecture !== process.arch) throw new VeldError('migration.refused', `That node is ${process.arch}, and its programs are for ${needs.architecture}.`, { hint: 'Stop it, and make it anew there.' });
   const here = new Set(processorExtensions());
   const missing = needs.processor.filter((name) => !here.has(name));
   if (missing.length > 0) {
-    throw new VeldError('migration.refused', `The processor of that node has not ${missing.slice(0, 8).join(', ')}, which its programs may use.`, { hint: 'Stop it first: at rest it can go there. One that was started with less goes while it runs: `veld set NAME cpu.baseline=nodes` (or a level) before its next start.', details: { missing } });
+    throw new VeldError('migration.refused', `The processor of that node has not ${missing.slice(0, 8).join(', ')}, which its programs may use.`, { hint: STARTED_WITH_LESS, details: { missing } });
+  }
+  const more = needs.beyond ? [] : outgrown(needs.processor);
+  if (more.length > 0) {
+    throw new VeldError('migration.refused', `The processor of that node has registers (${more.join(', ')}) that its programs leave no room for when they save theirs (XSAVE without XSAVEC): they would be overwritten.`, { hint: STARTED_WITH_LESS, details: { outgrown: more } });
   }
   try {
     engineByFingerprint(settings.stateDir, needs.engine);

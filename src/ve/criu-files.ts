@@ -8,7 +8,7 @@ import { engineByFingerprint, type Engine } from '../kernel/engine.ts';
 import { helperProgram } from '../kernel/helper-program.ts';
 import { lxcfsSource, parseMountTable, type MountLine } from '../kernel/lxcfs-mounts.ts';
 import type { ProcessId } from '../kernel/process.ts';
-import { processorExtensions } from '../kernel/processor.ts';
+import { outgrown, processorExtensions } from '../kernel/processor.ts';
 import { dumpOptions, memoryOptions, restoreOptions } from '../checkpoint/criu-options.ts';
 import { externalMounts } from '../checkpoint/external-mounts.ts';
 import { fitGroups } from '../checkpoint/groups.ts';
@@ -139,12 +139,15 @@ export function baselineOfState({ processor, told }: Manifest): string[] | null 
 }
 
 /** @throws VeldError `checkpoint.unusable` when this processor cannot do what that could under which the programs began */
-function checkProcessor({ architecture, processor = [] }: Manifest): void {
+function checkProcessor({ architecture, processor = [], told }: Manifest): void {
   const here = new Set(processorExtensions());
   const missing = processor.filter((name) => !here.has(name));
-  if (architecture === process.arch && missing.length === 0) return;
+  const more = told ? [] : outgrown(processor);
+  if (architecture === process.arch && missing.length === 0 && more.length === 0) return;
+  const elsewhere = { hint: 'Bring it back where it was made, or on a host with the like.', details: { missing, outgrown: more } };
+  if (architecture === process.arch && missing.length === 0) throw new VeldError('checkpoint.unusable', `The state comes from another processor: this one has registers (${more.join(', ')}) that its programs leave no room for when they save theirs.`, elsewhere);
   const what = architecture === process.arch ? `has not ${missing.join(', ')}` : `is ${process.arch}, not ${architecture}`;
-  throw new VeldError('checkpoint.unusable', `The state comes from another processor: this one ${what}, which its programs may use.`, { hint: 'Bring it back where it was made, or on a host with the like.', details: { missing } });
+  throw new VeldError('checkpoint.unusable', `The state comes from another processor: this one ${what}, which its programs may use.`, elsewhere);
 }
 
 /** Of another VE's state: crun is to know this one, with its own configuration; and nothing that somebody else has written down for it. (libexec/veld-criu-hook adds the init.) */

@@ -91,6 +91,7 @@ test('a VE whose programs may use what the other processor has not stays; one th
   await one.machine.run(`echo ${token} | veld node add two`);
   await one.veld('rename demo walker');
   assert.match(await two.veld('migrate --dry-run demo one 2>&1', true), /The processor of that node has not .*avx, avx2,[^]*cpu\.baseline=nodes/);
+  assert.match(await one.veld('migrate --dry-run walker two 2>&1', true), /registers \(avx\) that its programs leave no room for/);
   await one.veld('set walker cpu.baseline=nodes --next-start');
   await one.api.operate('POST', '/v1/ves/walker/restart');
   await one.booted('walker');
@@ -122,6 +123,8 @@ test('a VE moves from one kernel to the other and back: its client stays connect
     process.stdout.write(`# ${await from.veld(`migrate walker ${name}`)}`);
     await goesOn();
     assert.equal(await to.said('walker', 'sh', '-c', look), was);
+    // A session: init itself calls what it has never called before.
+    assert.equal((await to.exec('walker', 'su', '-', '-c', 'true')).exitCode, 0);
     await to.healthy('walker');
     if (to === one) break;
     // What begins there chooses anew: as a service, by a command, and one to whom nobody has said anything.
