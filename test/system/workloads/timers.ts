@@ -4,12 +4,13 @@ import { until } from '../../lib/wait.ts';
 import { SERVICES } from './services.ts';
 import type { Workload } from './types.ts';
 
-/** Services write down when their timer elapsed (systemd.exec(5), of 252 and later): on a busy machine they themselves may come in the next one's time. */
-const UNITS = `
-printf '[Service]\\nType=oneshot\\nExecStart=/bin/sh -c "echo $$((TRIGGER_TIMER_REALTIME_USEC / 1000000)) >>/root/calendar"\\n' >/etc/systemd/system/calendar.service
-printf '[Timer]\\nOnCalendar=*:*:0/5\\nAccuracySec=100ms\\n' >/etc/systemd/system/calendar.timer
-printf '[Service]\\nType=oneshot\\nExecStart=/bin/sh -c "echo $$((TRIGGER_TIMER_REALTIME_USEC / 1000000)) >>/root/monotonic"\\n' >/etc/systemd/system/monotonic.service
-printf '[Timer]\\nOnActiveSec=3\\nOnUnitActiveSec=3\\nAccuracySec=100ms\\n' >/etc/systemd/system/monotonic.timer
+/** When the timer of a service elapsed last: on a busy machine the service itself may come in the next one's time. (The variables of systemd.exec(5) for that say the first time for ever in 252.) */
+const elapsed = (name: string): string => `busctl get-property org.freedesktop.systemd1 /org/freedesktop/systemd1/unit/${name}_2etimer org.freedesktop.systemd1.Timer LastTriggerUSec | cut -c 3-12`;
+const timer = (name: string, when: string): string => `
+printf '[Service]\\nType=oneshot\\nExecStart=/bin/sh -c "${elapsed(name)} >>/root/${name}"\\n' >/etc/systemd/system/${name}.service
+printf '[Timer]\\n${when}\\nAccuracySec=100ms\\n' >/etc/systemd/system/${name}.timer`;
+
+const UNITS = `${timer('calendar', 'OnCalendar=*:*:0/5')}${timer('monotonic', 'OnActiveSec=3\\nOnUnitActiveSec=3')}
 echo '* * * * * root date +\\%s >>/root/cron' >/etc/cron.d/work
 systemctl daemon-reload && systemctl start calendar.timer monotonic.timer && systemctl is-active cron`;
 
