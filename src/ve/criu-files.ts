@@ -138,16 +138,16 @@ export function baselineOfState({ processor, told }: Manifest): string[] | null 
   return told && processor ? processor : null;
 }
 
-/** @throws VeldError `checkpoint.unusable` when this processor cannot do what that could under which the programs began */
+/** @throws VeldError `checkpoint.unusable` when this processor cannot do what that could under which the programs began, or saves more than they leave room for */
 function checkProcessor({ architecture, processor = [], told }: Manifest): void {
   const here = new Set(processorExtensions());
   const missing = processor.filter((name) => !here.has(name));
   const more = told ? [] : outgrown(processor);
-  if (architecture === process.arch && missing.length === 0 && more.length === 0) return;
-  const elsewhere = { hint: 'Bring it back where it was made, or on a host with the like.', details: { missing, outgrown: more } };
-  if (architecture === process.arch && missing.length === 0) throw new VeldError('checkpoint.unusable', `The state comes from another processor: this one has registers (${more.join(', ')}) that its programs leave no room for when they save theirs.`, elsewhere);
-  const what = architecture === process.arch ? `has not ${missing.join(', ')}` : `is ${process.arch}, not ${architecture}`;
-  throw new VeldError('checkpoint.unusable', `The state comes from another processor: this one ${what}, which its programs may use.`, elsewhere);
+  const why = architecture !== process.arch ? `is ${process.arch}, not ${architecture}`
+    : missing.length > 0 ? `has not ${missing.join(', ')}, which its programs may use`
+      : more.length > 0 ? `has registers (${more.join(', ')}) that its programs leave no room for when they save theirs` : undefined;
+  if (why === undefined) return;
+  throw new VeldError('checkpoint.unusable', `The state comes from another processor: this one ${why}.`, { hint: 'Bring it back where it was made, or on a host with the like.', details: { missing, outgrown: more } });
 }
 
 /** Of another VE's state: crun is to know this one, with its own configuration; and nothing that somebody else has written down for it. (libexec/veld-criu-hook adds the init.) */
