@@ -99,6 +99,21 @@ test('nothing is left: no mount, no folder, no process, also after a signal', ne
   assert.ok(!readFileSync('/proc/self/mounts', 'utf8').includes('veld-box'));
 });
 
+test('one that ends while it begins leaves nothing either, whenever that is', needsRoot, async (t) => {
+  const { dir } = folders(t);
+  const name = `4712.${process.pid}`;
+  const left = (): string => spawnSync('/usr/bin/pgrep', ['-f', `sleep ${name}`], { encoding: 'utf8' }).stdout.trim();
+  t.after(() => { for (const pid of left().split('\n').filter(Boolean)) process.kill(Number(pid), 'SIGKILL'); });
+  // Ended by a program, from the moment at which unshare's child is there.
+  for (let round = 0; round < 40; round += 1) {
+    const box = startBox(['/usr/bin/sleep', name], { out: dir, links: 'refused', capabilities: [] });
+    await setTimeout(round / 4);
+    box.kill();
+    assert.equal((await box.ended).code, null);
+  }
+  assert.equal(left(), '');
+});
+
 test('what cannot be run says why', needsRoot, async (t) => {
   const { dir } = folders(t);
   const box = startBox(['/bin/true'], { in: join(dir, 'nowhere'), links: 'refused', capabilities: [] });

@@ -96,8 +96,17 @@ export function startBox(program: readonly string[], options: BoxOptions): Box {
     ['-all', ...options.capabilities.map((name) => `+${name}`)].join(','), ...program],
   {
     cwd: '/', env: { PATH: '/usr/sbin:/usr/bin:/sbin:/bin', LC_ALL: 'C' }, stdio: [options.stdin ?? 'ignore', options.stdout ?? 'ignore', 'pipe'],
-    signal: options.signal, killSignal: 'SIGKILL',
+    detached: true,
   });
+  // The whole process group: between unshare's fork and the moment at which its child asks to end with it, one who ends unshare alone leaves the child behind.
+  const kill = (): void => {
+    if (child.pid === undefined || child.exitCode !== null || child.signalCode !== null) return;
+    try {
+      process.kill(-child.pid, 'SIGKILL');
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== 'ESRCH') throw error;
+    }
+  };
   let said = '';
   let rest = '';
   child.stderr?.on('data', (chunk: Buffer) => {
@@ -110,12 +119,18 @@ export function startBox(program: readonly string[], options: BoxOptions): Box {
   });
   child.stdin?.on('error', () => {}); // it ended early: its status and words follow
   const ended = new Promise<BoxEnd>((resolve, reject) => {
+    const abort = (): void => {
+      kill();
+      reject(new VeldError('operation.cancelled', 'The operation was cancelled.', { cause: options.signal?.reason }));
+    };
+    options.signal?.addEventListener('abort', abort, { once: true });
+    if (options.signal?.aborted) abort();
     child.on('error', (error) => {
       if (child.pid === undefined) rmSync(root, { recursive: true, force: true });
-      reject(error.name === 'AbortError' ? new VeldError('operation.cancelled', 'The operation was cancelled.', { cause: error })
-        : new VeldError('command.failed', `unshare could not be run: ${error.message}`, { cause: error }));
+      reject(new VeldError('command.failed', `unshare could not be run: ${error.message}`, { cause: error }));
     });
     child.on('close', (code) => {
+      options.signal?.removeEventListener('abort', abort);
       if (rest !== '') options.onLine?.(rest);
       rmSync(root, { recursive: true, force: true });
       resolve({ code, said: said.trim().split('\n').slice(-2).join(' / ') });
@@ -127,6 +142,6 @@ export function startBox(program: readonly string[], options: BoxOptions): Box {
     async feed(chunk) {
       if (child.stdin?.write(chunk) === false) await Promise.race([once(child.stdin, 'drain').catch(() => ended), ended]);
     },
-    kill: () => { child.kill('SIGKILL'); },
+    kill,
   };
 }
