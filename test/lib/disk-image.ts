@@ -2,7 +2,7 @@
 import { spawnSync } from 'node:child_process';
 import { existsSync, mkdirSync, mkdtempSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 
 /** Bytes; nothing of it is on the disk before it is used. mkfs.xfs makes nothing below 300 MiB. */
 const SIZE = 3 * 2 ** 30;
@@ -27,6 +27,32 @@ function makeImage(image: string): void {
 export function mountXfs(image: string, target: string): void {
   makeImage(image);
   must('mount', '-t', 'xfs', '-o', 'loop', image, target);
+}
+
+/**
+ * Make an ext4 and mount it, on a disk of its own to the kernel whose scheduler is bfq. As with {@link mountXfs} nothing of it stays.
+ * @throws Error where that is not possible
+ */
+export function mountWithBfq(image: string, target: string): void {
+  writeFileSync(image, '', { mode: 0o600 });
+  truncateSync(image, SIZE);
+  must('mkfs.ext4', '-q', image);
+  // Its direct reads are then direct ones of the file below: it is as slow as the disk.
+  const { status, stdout, stderr } = spawnSync('losetup', ['--find', '--show', '--direct-io=on', image], { encoding: 'utf8' });
+  if (status !== 0) throw new Error(`losetup: ${stderr.trim()}`);
+  const disk = stdout.trim();
+  try {
+    writeFileSync(`/sys/class/block/${basename(disk)}/queue/scheduler`, 'bfq');
+    must('mount', '-t', 'ext4', disk, target);
+  } finally {
+    must('losetup', '--detach', disk); // when it is mounted no more
+  }
+}
+
+/** Why no disk with bfq can be had here; undefined when it can. */
+export function whyNoBfq(): string | undefined {
+  if (!existsSync('/dev/loop-control')) return 'there are no loop devices';
+  return spawnSync('sh', ['-c', 'grep -q bfq /sys/class/block/*/queue/scheduler || modprobe bfq']).status === 0 ? undefined : 'this kernel has no bfq';
 }
 
 /** Why no XFS can be mounted here, found by trying (in a mount namespace of its own); undefined when it can. */

@@ -21,7 +21,7 @@ const LAST = ['test/system/crash.test.ts', 'test/system/leaks.test.ts'];
  * them another file of the everyday run goes the same way once.
  */
 const IN_FULL = [
-  ...['baseline', 'beancounters-inside', 'checkpoint-faults', 'dying-network', 'interfaces', 'lxcfs', 'migrate-copy', 'migrate-hostile-snapshots', 'migrate-hostile-state', 'migrate-lying-target',
+  ...['baseline', 'beancounters-inside', 'checkpoint-faults', 'dying-network', 'interfaces', 'io-priority', 'lxcfs', 'migrate-copy', 'migrate-hostile-snapshots', 'migrate-hostile-state', 'migrate-lying-target',
     'migrate-rate', 'migrate-snapshots', 'migrate-three', 'nodes-strangers', 'oom-order', 'planning', 'rounds', 'traffic', 'xfs'].map((name) => `test/system/${name}.test.ts`),
   ...['debian-12-limits', 'debian-13-limits'].map((name) => `test/vm/${name}.test.ts`),
 ];

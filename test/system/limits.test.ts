@@ -1,13 +1,9 @@
 /** Limits of a VE: each is filled from inside, refused as the kernel refuses it, and raised while the VE runs; its neighbour notices nothing. */
 import assert from 'node:assert/strict';
-import { existsSync, readFileSync } from 'node:fs';
-import { release } from 'node:os';
-import { join } from 'node:path';
+import { readFileSync } from 'node:fs';
 import { test } from 'node:test';
-import { findHierarchies } from '../../src/kernel/cgroup.ts';
-import { run } from '../../src/lib/run.ts';
 import { limitFills } from '../lib/limits/fills.ts';
-import { cgroupsOf } from '../lib/leftovers.ts';
+import { groundHere } from '../lib/limits/here.ts';
 import { fileInstance } from '../lib/instance.ts';
 import { until } from '../lib/wait.ts';
 
@@ -24,13 +20,8 @@ async function sh(script: string, ve = 'web'): Promise<string> {
   return `${stdout}${stderr}`.trim();
 }
 
-/** A control file of a VE, of whichever version is there. */
-async function controlOf(ve: string, ...files: string[]): Promise<string> {
-  const { number } = await veld.show(ve);
-  const found = cgroupsOf(veld.name).filter((group) => group.endsWith(`/${number}`)).flatMap((group) => files.map((file) => `${group}/${file}`)).find((file) => existsSync(file));
-  return readFileSync(found!, 'utf8').trim();
-}
-const control = (...files: string[]): Promise<string> => controlOf('web', ...files);
+const ground = groundHere(veld, 'web', 'neighbour');
+const control = (...files: string[]): Promise<string> => ground.control('web', ...files);
 
 const set = async (...words: string[]): Promise<void> => {
   const { code, stderr } = await veld.cli('set', 'web', ...words);
@@ -80,21 +71,7 @@ test('CPU time: a burst is within the limit', async () => {
   await set('--unset', 'cpu.limit', '--unset', 'cpu.burst');
 });
 
-limitFills({
-  groups: findHierarchies().v1.memory === undefined ? 'v2' : 'hybrid',
-  kernel: release(),
-  ve: 'web',
-  neighbour: 'neighbour',
-  slow: 1,
-  node: `${process.execPath} ${join(import.meta.dirname, '../lib/limits')}`,
-  folder: veld.dir,
-  exec: veld.exec,
-  set: async (ve, changes) => void await veld.api.operate('PATCH', `/v1/ves/${ve}/properties`, { changes }),
-  show: veld.show,
-  beancounters: (ve) => veld.api.call('GET', `/v1/ves/${ve}/beancounters`),
-  control: controlOf,
-  onHost: async (line) => (await run('/bin/sh', ['-ec', line])).stdout.trim(),
-});
+limitFills(ground);
 
 test('of the running VE alone, and of its record alone', async () => {
   const limit = (): Promise<string> => control('pids.max');

@@ -63,8 +63,9 @@ export function fillTests(host: Host): void {
   const { machine } = host;
   const ground = groundOf(host);
 
-  test('a VE beside it, and swap for both', async () => {
+  test('a VE beside it, swap for both, and a scheduler of their disk that knows priorities', async () => {
     ground.kernel = await machine.ask('uname -r');
+    await machine.run('modprobe bfq && echo bfq >/sys/class/block/$(basename $(findmnt -no SOURCE -T /var/lib/veld))/queue/scheduler');
     await machine.run('fallocate -l 512M /swapfile && chmod 600 /swapfile && mkswap /swapfile && swapon /swapfile');
     await host.create('next');
     await host.booted('next');

@@ -1,5 +1,6 @@
 /** The disk on which those of the VEs lie. */
 import assert from 'node:assert/strict';
+import { setTimeout as sleep } from 'node:timers/promises';
 import type { Fill } from './fills.ts';
 import type { LimitGround } from './ground.ts';
 
@@ -19,16 +20,48 @@ async function write(ground: LimitGround): Promise<number> {
   return performance.now() - since;
 }
 
+/** Bytes that a VE has read so far, past the page cache. */
+async function bytesRead(ground: LimitGround, ve: string): Promise<number> {
+  const text = await ground.control(ve, 'blkio.throttle.io_service_bytes_recursive', 'io.stat');
+  return [...text.matchAll(/(?: Read |rbytes=)(\d+)/g)].reduce((sum, [, bytes]) => sum + Number(bytes), 0);
+}
+
+/** What part of what both VEs read in some seconds is that of the first one. */
+async function shareOfReads(ground: LimitGround): Promise<number> {
+  const look = (): Promise<[number, number]> => Promise.all([bytesRead(ground, ground.ve), bytesRead(ground, ground.neighbour)]);
+  await sleep(1000);
+  const before = await look();
+  await sleep(5000 * Math.sqrt(ground.slow));
+  const after = await look();
+  const [one, other] = [after[0] - before[0], after[1] - before[1]];
+  assert.ok(one > 0 && other > 0, `read: ${one} and ${other} bytes`);
+  return one / (one + other);
+}
+
 export const DISK_FILLS: readonly Fill[] = [
   {
     property: 'io.priority',
     over: 'has less of a disk that is short',
     counted: 'no',
     async fill(ground) {
-      await ground.set(ground.ve, { 'io.priority': 7 });
-      assert.match(await ground.control(ground.ve, 'blkio.bfq.weight', 'io.bfq.weight'), /160/);
-      await ground.set(ground.ve, { 'io.priority': null });
-      return 'what it gives was not measured';
+      const both = [ground.ve, ground.neighbour] as const;
+      try {
+        await ground.set(ground.ve, { 'io.priority': 0 });
+        assert.match(await ground.control(ground.ve, 'blkio.bfq.weight', 'io.bfq.weight'), /\b20$/);
+        for (const ve of both) {
+          const { exitCode, stderr } = await ground.exec(ve, 'sh', '-ec', `dd if=/dev/urandom of=/srv/short bs=1M count=64 conv=fsync 2>/dev/null
+            for i in 1 2 3 4; do systemd-run --quiet --collect --unit=reader$i -p RuntimeMaxSec=${300 * ground.slow} sh -c 'while :; do dd if=/srv/short of=/dev/null iflag=direct bs=1M 2>/dev/null; done'; done`);
+          assert.equal(exitCode, 0, stderr);
+        }
+        const low = await shareOfReads(ground);
+        assert.ok(low < 0.4, `with priority 0 beside one with 4 it reads ${low.toFixed(2)} of what both do`);
+        await ground.set(ground.ve, { 'io.priority': 7 });
+        const high = await shareOfReads(ground);
+        assert.ok(high > low * 1.5, `with priority 7 it reads ${high.toFixed(2)} of what both do, with 0 ${low.toFixed(2)}`);
+      } finally {
+        for (const ve of both) await ground.exec(ve, 'sh', '-c', 'systemctl stop "reader*"; rm -f /srv/short');
+        await ground.set(ground.ve, { 'io.priority': null });
+      }
     },
   },
   {

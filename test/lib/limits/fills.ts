@@ -30,7 +30,7 @@ export interface Fill {
 export const FILLS: readonly Fill[] = [...CPU_FILLS, ...MEMORY_FILLS, ...ITEM_FILLS, ...DISK_FILLS, ...NETWORK_FILLS];
 
 /** One test for each limit, between two that begin and end the asking. */
-export function limitFills(ground: LimitGround): void {
+export function limitFills(ground: LimitGround, fills: readonly Fill[] = FILLS): void {
   let neighbour: Neighbour | undefined;
   let pid: number | null;
 
@@ -39,7 +39,7 @@ export function limitFills(ground: LimitGround): void {
     ({ pid } = await ground.show(ground.ve));
   });
 
-  for (const fill of FILLS) {
+  for (const fill of fills) {
     test(`${fill.property}: ${fill.over}; raised it passes, and the neighbour is not disturbed`, { timeout: 300_000 * ground.slow }, async (t) => {
       let written: string | undefined;
       let refusal: string | undefined;

@@ -30,12 +30,13 @@ export function columnOf(ground: { groups: 'v2' | 'hybrid'; kernel: string }): s
   return `${ground.groups} ${ground.kernel.split('.').slice(0, 2).join('.')}`;
 }
 
-/** Note what was seen, when a record is wanted. */
+/** Note what was seen, when a record is wanted. What held on one disk of a host does not go because another disk of it has not what it needs. */
 export function note(ground: { groups: 'v2' | 'hybrid'; kernel: string }, fill: { property: string; over: string; counted: string }, seen: Omit<Seen, 'date'>): void {
   const file = process.env.VELD_TEST_RECORD;
   if (file === undefined) return;
   const record = readRecord(file);
   const { property, over, counted } = fill;
+  if (seen.state !== 'held' && record[property]?.hosts[columnOf(ground)]?.state === 'held') return;
   const hosts = { ...record[property]?.hosts, [columnOf(ground)]: { ...seen, date: new Date().toISOString().slice(0, 10) } };
   const sorted = Object.fromEntries(Object.entries({ ...record, [property]: { over, counted, hosts } }).sort(([a], [b]) => (a < b ? -1 : 1)));
   writeFileSync(`${file}.new`, `${JSON.stringify(sorted, null, 2)}\n`);
