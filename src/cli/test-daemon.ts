@@ -106,10 +106,13 @@ export async function startTestDaemon(t: TestContext, routes: Record<string, Han
   return { socket, asked, frames, veld: (words, options) => runVeld([...words], { ...options, env: { VELD_SOCKET: socket, ...options?.env } }) };
 }
 
+/** Where Node keeps what it has compiled, for the many that tests start one after the other. */
+export const COMPILED: Readonly<Record<string, string>> = process.env.NODE_COMPILE_CACHE === undefined ? {} : { NODE_COMPILE_CACHE: process.env.NODE_COMPILE_CACHE };
+
 /** Run `veld` from its sources with nothing of this process's environment but what is given. */
 export function runVeld(words: readonly string[], options: RunOptions = {}): Promise<Ended> {
   return new Promise((resolve, reject) => {
-    const child = spawn(process.execPath, [MAIN, ...words], { env: { PATH: process.env.PATH, VELD_SETTINGS: '/nonexistent', ...options.env }, stdio: 'pipe' });
+    const child = spawn(process.execPath, [MAIN, ...words], { env: { PATH: process.env.PATH, VELD_SETTINGS: '/nonexistent', ...COMPILED, ...options.env }, stdio: 'pipe' });
     const out: Buffer[] = [];
     const err: Buffer[] = [];
     child.stdout.on('data', (chunk: Buffer) => out.push(chunk));

@@ -6,7 +6,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import type { TestContext } from 'node:test';
-import { startTestDaemon, ve } from '../test-daemon.ts';
+import { COMPILED, startTestDaemon, ve } from '../test-daemon.ts';
 
 const SHARE = join(import.meta.dirname, '../../../share/completion');
 const has = (shell: string): { timeout: number; skip?: string } =>
@@ -26,7 +26,7 @@ async function prepare(t: TestContext, socket?: string): Promise<{ folder: strin
     folder,
     env: {
       PATH: `${folder}:${process.env.PATH}`, HOME: folder, TERM: 'dumb', VELD_SOCKET: socket ?? daemon.socket, VELD_SETTINGS: '/nonexistent', LC_ALL: 'C.UTF-8',
-      XDG_CONFIG_HOME: folder, XDG_DATA_HOME: folder, fish_greeting: '',
+      XDG_CONFIG_HOME: folder, XDG_DATA_HOME: folder, fish_greeting: '', ...COMPILED,
     },
   };
 }
