@@ -1,5 +1,5 @@
 /**
- * The C library through koffi: the only module that declares foreign functions. Those who call them are syscalls.ts, unix-sockets.ts, packet-socket.ts and bpf.ts.
+ * The C library through koffi: the only module that declares its functions (those of libnftables: libnftables.ts). Those who call them are syscalls.ts, unix-sockets.ts, packet-socket.ts and bpf.ts.
  *
  * Why these calls are safe, each and all:
  * - Prototypes are those of the C library in this process (`load(null)`: nothing else is loaded). `syscall` is called with a fixed list of

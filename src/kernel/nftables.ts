@@ -1,6 +1,6 @@
-/** Door to nftables: transactions and listings through nft(8). */
+/** Door to nftables: transactions and listings. */
 import { VeldError } from '../lib/errors.ts';
-import { run } from '../lib/run.ts';
+import { runNft, type NftAnswer } from './libnftables.ts';
 
 /**
  * Carry out commands as one transaction: all of them or none.
@@ -8,11 +8,8 @@ import { run } from '../lib/run.ts';
  * @throws VeldError `network.failed` with what nft said
  */
 export async function nftApply(script: string): Promise<void> {
-  try {
-    await run('nft', ['-f', '-'], { input: script, timeout: 30_000 });
-  } catch (error) {
-    throw new VeldError('network.failed', `The firewall rules could not be loaded: ${(error as Error).message}`, { cause: error, details: detailsOf(error) });
-  }
+  const { done, error } = await ask(script);
+  if (!done) throw new VeldError('network.failed', `The firewall rules could not be loaded: ${firstLine(error)}`, { details: { stderr: error.slice(0, SAID_LIMIT) } });
 }
 
 /**
@@ -29,9 +26,9 @@ export async function nftChainExists(family: string, table: string, chain: strin
  * @param chains `FAMILY TABLE CHAIN` each
  */
 export async function nftChainsExist(chains: readonly string[]): Promise<boolean> {
-  const { code, stderr } = await run('nft', ['-c', '-f', '-'], { input: chains.map((chain) => `add rule ${chain} accept\n`).join(''), allow: [1], timeout: 30_000 });
-  if (code !== 0 && !/No such file or directory/.test(stderr)) throw new VeldError('network.failed', `The firewall could not be read: ${stderr.trim().split('\n')[0]}`);
-  return code === 0;
+  const { done, error } = await ask(chains.map((chain) => `add rule ${chain} accept\n`).join(''), { check: true });
+  if (!done && !NOT_THERE.test(error)) throw unreadable(error);
+  return done;
 }
 
 /** One object of `nft -j`: a single key that names its kind. */
@@ -42,14 +39,31 @@ export type NftObject = Record<string, Record<string, unknown> | undefined>;
  * @param args e.g. `'list', 'set', 'inet', 'table', 'set'`
  */
 export async function nftList(...args: string[]): Promise<NftObject[] | undefined> {
-  const { code, stdout, stderr } = await run('nft', ['-j', ...args], { allow: [1], timeout: 30_000 });
-  if (code !== 0) {
-    if (/No such file or directory/.test(stderr)) return undefined;
-    throw new VeldError('network.failed', `The firewall could not be read: ${stderr.trim().split('\n')[0]}`);
+  const { done, output, error } = await ask(args.join(' '), { json: true });
+  if (!done) {
+    if (NOT_THERE.test(error)) return undefined;
+    throw unreadable(error);
   }
-  return (JSON.parse(stdout) as { nftables: NftObject[] }).nftables;
+  return (JSON.parse(output) as { nftables: NftObject[] }).nftables;
 }
 
-function detailsOf(error: unknown): Record<string, unknown> | undefined {
-  return error instanceof VeldError ? error.details : undefined;
+const NOT_THERE = /No such file or directory/;
+
+/** What is kept of what nft says, in characters: it repeats the line that it does not like. */
+const SAID_LIMIT = 2000;
+
+async function ask(commands: string, options?: { json?: boolean; check?: boolean }): Promise<NftAnswer> {
+  try {
+    return await runNft(commands, options);
+  } catch (error) {
+    throw new VeldError('network.failed', `nftables could not be asked: ${(error as Error).message}`, { cause: error, hint: 'Install the package nftables.' });
+  }
+}
+
+function unreadable(said: string): VeldError {
+  return new VeldError('network.failed', `The firewall could not be read: ${firstLine(said)}`);
+}
+
+function firstLine(said: string): string {
+  return said.trim().split('\n')[0]!.slice(0, SAID_LIMIT);
 }
