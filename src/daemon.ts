@@ -149,7 +149,7 @@ async function open(settings: Settings, log: Logger, closers: Closers, stopping:
   const operations = createOperations({ store, events, log: log.child({ part: 'operations' }) });
   operations.markInterrupted();
   const network = createNetwork(settings, () => store.listVes());
-  const resources = createResources({ instance, runDir, disks: settings.stateDir });
+  const resources = createResources({ instance, runDir, disks: settings.stateDir, hostWeight: settings.host.cpuWeight });
   const monitorGroups = (): string[] => {
     const groups = resources.monitorGroups();
     return [groups.unified, ...Object.values(groups.v1)];

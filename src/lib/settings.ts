@@ -70,6 +70,10 @@ export interface Settings {
     /** What to do when the memory limits of VEs that run are more than `ratio` times the memory of the host: whenever one is made, comes to run, or gets a higher limit. */
     memory: { ratio: number; action: 'refuse' | 'warn' | 'allow' };
   };
+  host: {
+    /** What the host's own processes weigh beside VEs when CPUs are short, as `cpu.weight` of one of them. */
+    cpuWeight: number;
+  };
   alerts: {
     /** Percent of a minute in which the CPU limit holds a VE back, from which on an event says so (`ve.throttled`). 0: never. */
     throttled: number;
@@ -101,6 +105,7 @@ export function defaultSettings(instance = 'main'): Settings {
     checkpoint: { stallTimeout: 60 },
     nodes: { listen: '', name: '', address: '' },
     overcommit: { memory: { ratio: 1.5, action: 'warn' } },
+    host: { cpuWeight: 100 },
     alerts: { throttled: 25, memory: 90 },
     migration: { bandwidth: null },
     libexecDir: new URL('../../libexec', import.meta.url).pathname,
@@ -157,6 +162,8 @@ export function loadSettings(file = process.env.VELD_SETTINGS ?? DEFAULT_SETTING
   if (nodes.name !== '' && !/^[a-z][a-z0-9-]{0,62}$/.test(nodes.name)) bad('nodes.name', 'must be 1 to 63 of a-z, 0-9 and -, a letter first, or empty');
   const { ratio } = settings.overcommit.memory;
   if (!(ratio >= 0.01 && ratio <= 1000)) bad('overcommit.memory.ratio', 'must be a number from 0.01 to 1000');
+  const { cpuWeight } = settings.host;
+  if (!Number.isInteger(cpuWeight) || cpuWeight < 1 || cpuWeight > 10_000) bad('host.cpuWeight', 'must be a whole number from 1 to 10000');
   for (const key of ['throttled', 'memory'] as const) {
     if (!(settings.alerts[key] >= 0 && settings.alerts[key] <= 100)) bad(`alerts.${key}`, 'must be a number of percent from 0 to 100');
   }

@@ -10,6 +10,7 @@ import { chooseLayout, directoriesOf } from './layout.ts';
 import type { Host, Limits } from './control.ts';
 import { chooseCpus } from './cpuset.ts';
 import { promiseUpwards } from './guarantee.ts';
+import { weighUpwards } from './host-share.ts';
 import { lineOf } from './io.ts';
 import { planLimits, sameLimit } from './limits.ts';
 import { createResources } from './resources.ts';
@@ -178,6 +179,39 @@ test('what VEs are promised is promised to the groups above them', () => {
   put('slice/base/102', 'max');
   promiseUpwards(join(root, 'slice/base'), root);
   assert.deepEqual(['slice/base', 'slice'].map(promised), ['max', 'max']);
+});
+
+test('VEs together weigh what they weigh, beside what the host weighs', () => {
+  const root = join(folder, 'weights');
+  const put = (path: string, value: string): void => {
+    mkdirSync(join(root, path), { recursive: true });
+    writeFileSync(join(root, path, 'cpu.weight'), value);
+  };
+  const weights = (): string[] => ['slice/base', 'slice'].map((path) => readFileSync(join(root, path, 'cpu.weight'), 'utf8'));
+  for (const path of ['slice', 'slice/other', 'slice/base']) put(path, '100');
+  const base: VeGroups = { unified: join(root, 'slice/base'), v1: {}, path: '/slice/base' };
+  for (const [ves, host, expected] of [[[100, 250], 100, ['350', '450']], [[100, 250], 700, ['50', '150']], [[], 700, ['100', '200']], [[10_000, 10_000], 100, ['10000', '10000']], [[1], 10_000, ['1', '101']]] as const) {
+    for (const path of ['slice', 'slice/base']) put(path, ''); // a file does not forget the end of a longer line, as the kernel's do
+    weighUpwards(base, [root], ves, host);
+    assert.deepEqual(weights(), expected, JSON.stringify([ves, host]));
+  }
+});
+
+test('the group of all VEs follows those that come, change and go', real, async () => {
+  const base = resources.groups(111);
+  const weight = (): number => {
+    const group = (base.v1.cpu ?? base.unified).replace(/\/111$/, '');
+    return base.v1.cpu === undefined ? Number(readFileSync(`${group}/cpu.weight`, 'utf8')) : Math.round(Number(readFileSync(`${group}/cpu.shares`, 'utf8')) / 10.24);
+  };
+  const others = weight() === 100 && resources.list().length === 0 ? 0 : weight();
+  resources.create(111, 500_000, limits({ 'cpu.weight': 300 }));
+  assert.equal(weight(), others + 300);
+  resources.create(112, 600_000, limits({}));
+  assert.equal(weight(), others + 400);
+  resources.apply(111, limits({ 'cpu.weight': 50 }), ['cpu.weight']);
+  assert.equal(weight(), others + 150);
+  for (const number of [111, 112]) await resources.remove(number);
+  assert.equal(weight(), others === 0 ? 100 : others);
 });
 
 test('limits change live, both ways, and are in the kernel', real, () => {

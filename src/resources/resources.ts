@@ -9,6 +9,7 @@ import { readBeancounters } from './beancounters/read.ts';
 import { createOwned, removeOwned, type OwnedCount } from './beancounters/owned.ts';
 import { createSockets } from './beancounters/sockets.ts';
 import { promiseUpwards } from './guarantee.ts';
+import { weighUpwards } from './host-share.ts';
 import { MONITORS, chooseLayout, directoriesOf, groupsOf, makeGroups, setupBase } from './layout.ts';
 import { LIMITS, PROGRAM_LIMITS, type Host } from './control.ts';
 import { limitFile, planLimits, writeLimits } from './limits.ts';
@@ -32,6 +33,8 @@ export interface ResourcesOptions {
   runDir?: string;
   /** Folder with the disks of the VEs: what lies there is what io limits speak of. */
   disks?: string;
+  /** `host.cpuWeight` of the settings; default 100. */
+  hostWeight?: number;
   /** Replaced in tests. */
   hierarchies?: CgroupHierarchies;
 }
@@ -87,6 +90,15 @@ export function createResources(options: ResourcesOptions): ResourceManager {
     if (some || (readControl(base.unified, 'memory.min') ?? '0') !== '0') promiseUpwards(base.unified, layout.hierarchies.unified as string);
   };
 
+  /** `cpu.weight` of each VE that has groups. */
+  const weights = new Map<number, number>();
+  const weigh = (number: number, weight?: number): void => {
+    if (weights.get(number) === weight) return;
+    if (weight === undefined) weights.delete(number);
+    else weights.set(number, weight);
+    weighUpwards(base, Object.values(layout.hierarchies.v1).concat(layout.hierarchies.unified ?? []), weights.values(), options.hostWeight ?? 100);
+  };
+
   const sockets = createSockets(runDir);
   const files = createOwned('files', runDir);
   const locks = createOwned('locks', runDir);
@@ -96,6 +108,7 @@ export function createResources(options: ResourcesOptions): ResourceManager {
     const found = existing(number);
     writeLimits(planLimits(found, properties, hostFor(number), readControl, changed));
     promise(properties['memory.guarantee'] > 0);
+    weigh(number, properties['cpu.weight']);
     const meant = (what: keyof typeof counters): boolean => changed?.some((name) => (PROGRAM_LIMITS[what] as readonly string[]).includes(name)) !== false;
     if (meant('sockets')) sockets.apply(found.unified, { tcp: properties['ubc.numtcpsock']?.limit ?? null, other: properties['ubc.numothersock']?.limit ?? null }, restoring);
     if (meant('files')) files.apply(found.unified, properties['ubc.numfile'], restoring);
@@ -116,6 +129,7 @@ export function createResources(options: ResourcesOptions): ResourceManager {
     if (existsSync(found.unified)) for (const counter of Object.values(counters)) counter.forget(found.unified);
     for (const directory of directoriesOf(found)) await removeGroup(directory);
     promise(false);
+    weigh(number);
   };
 
   return {
