@@ -71,7 +71,7 @@ export interface Settings {
     memory: { ratio: number; action: 'refuse' | 'warn' | 'allow' };
   };
   host: {
-    /** What the host's own processes weigh beside VEs when CPUs are short, as `cpu.weight` of one of them. */
+    /** What the host's own processes weigh beside VEs when CPUs are short, as `cpu.weight` of one of them; they get half at most. */
     cpuWeight: number;
   };
   alerts: {
@@ -105,7 +105,7 @@ export function defaultSettings(instance = 'main'): Settings {
     checkpoint: { stallTimeout: 60 },
     nodes: { listen: '', name: '', address: '' },
     overcommit: { memory: { ratio: 1.5, action: 'warn' } },
-    host: { cpuWeight: 100 },
+    host: { cpuWeight: 1000 },
     alerts: { throttled: 25, memory: 90 },
     migration: { bandwidth: null },
     libexecDir: new URL('../../libexec', import.meta.url).pathname,

@@ -1,7 +1,7 @@
 /**
  * What VEs together weigh against the host's own processes when CPUs are short. A group of control groups is weighed against what stands beside it only: one for all VEs with the kernel's default
- * weight would have as much as a single program of the host, however many VEs are below it. So it weighs as much as they do together, and each of them counts beside the host as it would alone.
- * (It is also what makes shares among VEs exact: below a group with a small weight the kernel's scheduler rounds. Seen with 8 VEs of weights 1:2:...:8 on two CPUs.)
+ * weight would have as much as a single program, or slice, of the host, however many VEs are below it. So it weighs more, the more VEs there are: as they do together, beside a host that weighs what its
+ * setting says. It never weighs less than the default: what one VE gets is no less than what it would get without the setting.
  */
 import { readdirSync } from 'node:fs';
 import { dirname } from 'node:path';
@@ -22,7 +22,7 @@ export function weighUpwards(base: VeGroups, mounts: readonly string[], weights:
   const place = placeOf(CPU_WEIGHT, base);
   if (typeof place === 'string') return;
   const sum = [...weights].reduce((total, weight) => total + weight, 0);
-  let wanted = weightText(Math.max(1, sum === 0 ? DEFAULT : (sum * DEFAULT) / hostWeight), place.v1);
+  let wanted = weightText(Math.max(DEFAULT, (sum * DEFAULT) / hostWeight), place.v1);
   for (let group = place.group; !mounts.includes(group) && group !== '/'; group = dirname(group)) {
     // Of the groups above, what stands below them: on hosts with systemd one unit in one slice, or several of them.
     if (group !== place.group) wanted = String(below(group, place.file, place.v1));

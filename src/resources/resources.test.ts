@@ -190,7 +190,7 @@ test('VEs together weigh what they weigh, beside what the host weighs', () => {
   const weights = (): string[] => ['slice/base', 'slice'].map((path) => readFileSync(join(root, path, 'cpu.weight'), 'utf8'));
   for (const path of ['slice', 'slice/other', 'slice/base']) put(path, '100');
   const base: VeGroups = { unified: join(root, 'slice/base'), v1: {}, path: '/slice/base' };
-  for (const [ves, host, expected] of [[[100, 250], 100, ['350', '450']], [[100, 250], 700, ['50', '150']], [[], 700, ['100', '200']], [[10_000, 10_000], 100, ['10000', '10000']], [[1], 10_000, ['1', '101']]] as const) {
+  for (const [ves, host, expected] of [[[100, 250], 100, ['350', '450']], [[100, 1300], 700, ['200', '300']], [[], 700, ['100', '200']], [[10_000, 10_000], 100, ['10000', '10000']], [[1], 10_000, ['100', '200']]] as const) {
     for (const path of ['slice', 'slice/base']) put(path, ''); // a file does not forget the end of a longer line, as the kernel's do
     weighUpwards(base, [root], ves, host);
     assert.deepEqual(weights(), expected, JSON.stringify([ves, host]));
@@ -203,15 +203,16 @@ test('the group of all VEs follows those that come, change and go', real, async 
     const group = (base.v1.cpu ?? base.unified).replace(/\/111$/, '');
     return base.v1.cpu === undefined ? Number(readFileSync(`${group}/cpu.weight`, 'utf8')) : Math.round(Number(readFileSync(`${group}/cpu.shares`, 'utf8')) / 10.24);
   };
-  const others = weight() === 100 && resources.list().length === 0 ? 0 : weight();
-  resources.create(111, 500_000, limits({ 'cpu.weight': 300 }));
-  assert.equal(weight(), others + 300);
-  resources.create(112, 600_000, limits({}));
-  assert.equal(weight(), others + 400);
-  resources.apply(111, limits({ 'cpu.weight': 50 }), ['cpu.weight']);
-  assert.equal(weight(), others + 150);
+  const others = resources.list().length;
+  assert.deepEqual([others, weight()], [0, 100]);
+  resources.create(111, 500_000, limits({ 'cpu.weight': 3000 }));
+  assert.equal(weight(), 300);
+  resources.create(112, 600_000, limits({ 'cpu.weight': 1000 }));
+  assert.equal(weight(), 400);
+  resources.apply(111, limits({ 'cpu.weight': 500 }), ['cpu.weight']);
+  assert.equal(weight(), 150);
   for (const number of [111, 112]) await resources.remove(number);
-  assert.equal(weight(), others === 0 ? 100 : others);
+  assert.equal(weight(), 100);
 });
 
 test('limits change live, both ways, and are in the kernel', real, () => {

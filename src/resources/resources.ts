@@ -33,7 +33,7 @@ export interface ResourcesOptions {
   runDir?: string;
   /** Folder with the disks of the VEs: what lies there is what io limits speak of. */
   disks?: string;
-  /** `host.cpuWeight` of the settings; default 100. */
+  /** `host.cpuWeight` of the settings; default 1000. */
   hostWeight?: number;
   /** Replaced in tests. */
   hierarchies?: CgroupHierarchies;
@@ -96,7 +96,7 @@ export function createResources(options: ResourcesOptions): ResourceManager {
     if (weights.get(number) === weight) return;
     if (weight === undefined) weights.delete(number);
     else weights.set(number, weight);
-    weighUpwards(base, Object.values(layout.hierarchies.v1).concat(layout.hierarchies.unified ?? []), weights.values(), options.hostWeight ?? 100);
+    weighUpwards(base, Object.values(layout.hierarchies.v1).concat(layout.hierarchies.unified ?? []), weights.values(), options.hostWeight ?? 1000);
   };
 
   const sockets = createSockets(runDir);
