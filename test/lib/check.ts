@@ -105,7 +105,7 @@ async function vm(wanted: readonly string[]): Promise<void> {
     await prepareVms(files, (line) => say(`     ${line}`), abort.signal);
     const options = { timeout: 1_800_000, slow: 1000, again: EMULATOR_BROKE };
     // A pair is two machines; of the others two at a time: machines wait much, and what one leaves of two cores the other uses.
-    const isPair = (file: string): boolean => file.includes('/pair.');
+    const isPair = (file: string): boolean => /\/pair[.-]/.test(file);
     if (files.some(isPair)) await suite('vm', files.filter(isPair), { concurrency: 1, ...options });
     if (!files.every(isPair)) await suite('vm', files.filter((file) => !isPair(file)), { concurrency: 2, ...options });
   } catch (error) {

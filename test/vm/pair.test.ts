@@ -7,29 +7,17 @@ import { after, test } from 'node:test';
 import type { MigrateResult } from '../../src/migration/types.ts';
 import { TALK_SERVER } from '../lib/talk.ts';
 import { until } from '../lib/wait.ts';
-import { PATIENCE, hostOf, hostOptions, quickstart } from './host.ts';
-import { joinedPair } from './machine.ts';
-import { powerTrials } from './pair-power-suite.ts';
+import { PATIENCE, type Host } from './host.ts';
+import { bootPair } from './pair-ground.ts';
 
 /**
  * x86-64-v2, and all that QEMU can emulate, AVX2 among it. (With XSAVE and no XSAVEOPT the kernel of Debian 12 hangs in this emulator, and with AVX2 on top of `qemu64`
  * systemd 257 does not come up.)
  */
 const LESS = 'qemu64,+ssse3,+sse4.1,+sse4.2,+popcnt,+xsave,+xsaveopt', MORE = 'max,-la57';
-const [one, two] = (await joinedPair(await hostOptions({ suite: 'bookworm', memory: 1536, cpu: LESS, append: 'systemd.unified_cgroup_hierarchy=0' }), await hostOptions({ suite: 'trixie', memory: 1536, cpu: MORE })))
-  .map((machine, i) => hostOf(machine, i === 0 ? { suite: 'bookworm', hybrid: true } : { suite: 'trixie' })) as [ReturnType<typeof hostOf>, ReturnType<typeof hostOf>];
+const { one, two, nodes: NODES, joinWire, runVeld, become } = await bootPair({ cpus: [LESS, MORE] });
 const work = mkdtempSync(join(tmpdir(), 'veld-pair-'));
 after(() => rmSync(work, { recursive: true, force: true }));
-
-/** Addresses on the wire, and of the VEs, of each host. */
-const NODES = [{ host: one, address: '10.99.0.1', pool: '10.101.0.0/24' }, { host: two, address: '10.99.0.2', pool: '10.102.0.0/24' }] as const;
-
-async function joinWire(): Promise<void> {
-  await Promise.all(NODES.map(async ({ host, address }, i) => {
-    const other = NODES[1 - i]!;
-    await host.machine.run(`ip link set eth1 up; ip addr replace ${address}/24 dev eth1 && ip route replace ${other.pool} via ${other.address}`);
-  }));
-}
 
 test('the machines reach each other, and differ', async () => {
   await joinWire();
@@ -51,10 +39,7 @@ test('files go from here to a machine, from one to the other, and back', async (
 });
 
 test('both run Veld, and their VEs reach each other', async () => {
-  await Promise.all(NODES.map(async ({ host, pool, address }) => {
-    await host.machine.run(`mkdir -p /etc/veld && echo '{"network": {"pools": ["${pool}"]}, "nodes": {"listen": "${address}:7430"}}' >/etc/veld/settings.json`);
-    await quickstart(host);
-  }));
+  await runVeld();
   const ves = await Promise.all(NODES.map(({ host }) => host.show('demo')));
   assert.deepEqual(ves.map(({ addresses }) => addresses), [['10.101.0.2'], ['10.102.0.2']]);
   assert.notEqual(ves[0]!.uuid, ves[1]!.uuid);
@@ -87,8 +72,7 @@ const COPIER = `my $n = 0; $s = 'a' x (1 << 16); while (1) { $t = $s . 'b'; $n++
 if ($n % 200 == 0) { open $f, '>', "$ARGV[0].new"; print $f $n; close $f; rename "$ARGV[0].new", $ARGV[0] } }`;
 
 test('a VE whose programs may use what the other processor has not stays; one that was started with less goes', async () => {
-  const { token } = JSON.parse(await two.veld('node token --json')) as { token: string };
-  await one.machine.run(`echo ${token} | veld node add two`);
+  await become();
   await one.veld('rename demo walker');
   assert.match(await two.veld('migrate --dry-run demo one 2>&1', true), /The processor of that node has not .*avx, avx2,[^]*cpu\.baseline=nodes/);
   assert.match(await one.veld('migrate --dry-run walker two 2>&1', true), /registers \(avx\) that its programs leave no room for/);
@@ -215,7 +199,7 @@ const WIRE = { rate: 100e6, delay: 20 };
 test('a VE with much memory, over 100 Mbit/s and 20 ms: it goes while the VE runs, little is left for the moment in which it stands, and its client stays connected', async (t) => {
   await one.said('walker', 'systemd-run', '--quiet', '--unit=keeper', 'perl', '-e', KEEPER);
   await until('it to have its memory', async () => (await one.exec('walker', 'test', '-e', '/run/keeping')).exitCode === 0, PATIENCE, 500);
-  const sum = async (host: ReturnType<typeof hostOf>): Promise<string> => {
+  const sum = async (host: Host): Promise<string> => {
     await host.said('walker', 'sh', '-c', 'rm -f /run/sum; systemctl kill -s USR1 --kill-whom=main keeper');
     return until('the sum', async () => (await host.exec('walker', 'cat', '/run/sum')).stdout.trim() || undefined, PATIENCE, 500);
   };
@@ -246,8 +230,6 @@ test('a VE with much memory, over 100 Mbit/s and 20 ms: it goes while the VE run
   }
   await shape('del dev eth1 root');
 });
-
-if (process.env.VELD_TEST_FULL !== undefined) powerTrials([one, two], joinWire);
 
 test('one loses its power, and the other notices nothing but its silence', async () => {
   await one.veld('rename walker demo');
