@@ -281,7 +281,7 @@ async function open(settings: Settings, log: Logger, closers: Closers, stopping:
   closers.push(() => suspendWithHost(manager, log));
   await listenOnSocket(api, settings.socket, settings.socketGroup);
   closers.push(() => nodes.close());
-  await prepare('nodes', () => nodes.start(apiDoor(api)));
+  await prepare('nodes', () => nodes.start(apiDoor(api), () => troubles.delete('nodes')), soon);
   log.info({ socket: settings.socket }, 'veldd is ready');
   await tellSystemd(log);
 

@@ -1,6 +1,9 @@
 import assert from 'node:assert/strict';
+import { once } from 'node:events';
+import { createServer } from 'node:net';
 import { test } from 'node:test';
 import { openNode, pairNodes } from './testing.ts';
+import type { ApiDoor } from './types.ts';
 
 test('two nodes pair by a token, and each knows what the other is and may', async (t) => {
   const [a, b] = [await openNode('alpha'), await openNode('beta')];
@@ -39,6 +42,22 @@ test('a node that spoke another protocol when last heard of is asked anew, and o
   await assert.rejects(a.nodes.pass(asked, undefined), { code: 'node.protocol', message: 'beta speaks the node protocol 7 to 8, this node 1.' });
   assert.equal((await a.nodes.list(true))[0]?.state, 'ok');
   assert.equal((await a.nodes.pass(asked, undefined)).statusCode, 200);
+});
+
+test('a node whose address comes later than its daemon is heard then', async (t) => {
+  const [a, b] = [await openNode('alpha'), await openNode('beta')];
+  t.after(() => Promise.all([a.close(), b.close()]));
+  await pairNodes(a, b, 'beta');
+  await b.nodes.close();
+  const other = createServer().listen(b.port, '127.0.0.1');
+  await once(other, 'listening');
+  let heard!: () => void;
+  const opened = new Promise<void>((resolve) => { heard = resolve; });
+  const api: ApiDoor = { request: (_request, response) => void response.end(), upgrade: (_request, socket) => socket.destroy() };
+  await assert.rejects(b.nodes.start(api, heard), { code: 'node.failed', message: /EADDRINUSE/ });
+  other.close();
+  await opened;
+  assert.equal((await a.nodes.list(true))[0]?.state, 'ok');
 });
 
 test('a node that does not listen can use the other, and is not asked', async (t) => {

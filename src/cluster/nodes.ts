@@ -21,6 +21,8 @@ import { viewOf } from './view.ts';
 
 /** How often certificates and rotations under way are looked after, in milliseconds. */
 const CARE_INTERVAL = 60_000;
+/** How often listening is tried again where it was not possible, in milliseconds. */
+const LISTEN_INTERVAL = 2000;
 /** How long telling a node of the end of its pairing may take, in milliseconds. */
 const FAREWELL_TIMEOUT = 3000;
 
@@ -45,6 +47,8 @@ export function createNodes({ settings, store, events, log, own, pairing: replac
   const name = wanted.name || nameOfHost();
   let door: ApiDoor | undefined;
   let timer: NodeJS.Timeout | undefined;
+  let again: NodeJS.Timeout | undefined;
+  let trying = false;
 
   const endConnections = (id: string): void => {
     server.endConnections(id);
@@ -142,20 +146,32 @@ export function createNodes({ settings, store, events, log, own, pairing: replac
       server.register(route);
       if (capability !== undefined) capabilities.add(capability);
     },
-    async start(api) {
+    async start(api, heard) {
       door = api;
       timer = setInterval(care, CARE_INTERVAL);
       timer.unref();
       care();
       if (wanted.listen === '') return;
+      const endpoint = requireEndpoint(wanted.listen);
       try {
-        await server.listen(requireEndpoint(wanted.listen));
+        await server.listen(endpoint);
       } catch (error) {
+        // The address may come later than the daemon: after a boot of the host, say.
+        again = setInterval(() => {
+          if (trying) return;
+          trying = true;
+          void server.listen(endpoint).then(() => {
+            clearInterval(again);
+            heard?.();
+          }, () => {}).finally(() => { trying = false; });
+        }, LISTEN_INTERVAL);
+        again.unref();
         throw new VeldError('node.failed', `This node cannot listen at ${wanted.listen}: ${(error as Error).message}.`, { cause: error, hint: 'Correct nodes.listen in the settings, or free the port.' });
       }
     },
     async close() {
       clearInterval(timer);
+      clearInterval(again);
       door = undefined;
       await server.close();
       for (const { id } of peers.list()) client.endConnections(id);

@@ -137,7 +137,11 @@ export interface NodeManager {
   client: NodeClient;
   /** Answer another path of the door for nodes, and tell others that this node can. @param capability named in `capabilities` */
   register(route: NodeRoute, capability?: string): void;
-  /** Open the door. @throws VeldError `node.failed` when the address cannot be listened at */
-  start(api: ApiDoor): Promise<void>;
+  /**
+   * Open the door.
+   * @param heard called when it could be opened later
+   * @throws VeldError `node.failed` when the address cannot be listened at now; it is tried again every few seconds
+   */
+  start(api: ApiDoor, heard?: () => void): Promise<void>;
   close(): Promise<void>;
 }

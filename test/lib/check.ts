@@ -103,7 +103,7 @@ async function vm(wanted: readonly string[]): Promise<void> {
     const files = filesOf('vm', wanted);
     if (wanted.length === 0) sayLeft('vm');
     await prepareVms(files, (line) => say(`     ${line}`), abort.signal);
-    const options = { timeout: 1_800_000, slow: 1000, again: EMULATOR_BROKE };
+    const options = { timeout: process.env.VELD_TEST_FULL === undefined ? 1_800_000 : 3_600_000, slow: 1000, again: EMULATOR_BROKE };
     // A pair is two machines; of the others two at a time: machines wait much, and what one leaves of two cores the other uses.
     const isPair = (file: string): boolean => /\/pair[.-]/.test(file);
     if (files.some(isPair)) await suite('vm', files.filter(isPair), { concurrency: 1, ...options });

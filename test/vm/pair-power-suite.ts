@@ -60,13 +60,16 @@ export function powerTrials(hosts: readonly [Host, Host], rejoin: () => Promise<
     test(`the ${victim} loses its power when ${when}`, async (t) => {
       const [lost, kept] = victim === 'source' ? [source, target] : [target, source];
       const [address] = (await source.show(NAME)).addresses;
+      await Promise.all(hosts.map(({ machine }) => machine.run(`rm -f ${FAULT}; systemctl stop asker 2>/dev/null; true`)));
       await kept.machine.run(`rm -f ${ASKED}; cat >/root/asker.py <<'END'\n${ASKER(address!)}\nEND\nsystemctl reset-failed asker 2>/dev/null; systemd-run --quiet --unit=asker python3 /root/asker.py`);
       const asked = async (): Promise<number> => Number(await kept.machine.ask(`cat ${ASKED} 2>/dev/null`, { allow: true }));
       await until('numbers', async () => await asked() > 0, PATIENCE, 500);
 
       await lost.machine.run(`echo stop:${point} >${FAULT}`);
       const moving = source.veld(`migrate ${NAME} two 2>&1`, true);
-      await until(`the daemon to stop at ${point}`, async () => (await lost.machine.run(`test ! -e ${FAULT}`, { allow: true })).code === 0, PATIENCE, 250);
+      const stopped = until(`the daemon to stop at ${point}`, async () => (await lost.machine.run(`test ! -e ${FAULT}`, { allow: true })).code === 0, PATIENCE, 250);
+      const early = await Promise.race([stopped.then(() => undefined), moving]);
+      assert.equal(early, undefined, `it ended before the daemon came to ${point}`);
       await lost.machine.powerCut();
       t.diagnostic(`the source said: ${(await moving).split('\n').at(-1)}`);
       await lost.machine.start();

@@ -10,6 +10,9 @@ test('both run Veld, and know each other', async () => {
   await runVeld();
   await become();
   await one.veld('rename demo walker');
+  // The template goes along the first time: minutes, which no trial should have to wait for.
+  await one.veld('migrate walker two');
+  await two.veld('migrate walker one');
 });
 
 powerTrials([one, two], joinWire);
