@@ -1,6 +1,6 @@
 /**
  * What others take away from under VEs: `systemctl restart nftables` removes every table, a restart of systemd-networkd every route and
- * proxy entry that it does not know, and both say nothing. Looked at every few seconds, so it costs three or four short programs.
+ * proxy entry that it does not know, and both say nothing. Looked at every few seconds, so it costs two or three short programs.
  */
 import { ipJson, linkExists } from '../kernel/links.ts';
 import type { RouteInfo } from '../kernel/links.ts';

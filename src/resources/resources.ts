@@ -12,6 +12,7 @@ import { promiseUpwards } from './guarantee.ts';
 import { weighUpwards } from './host-share.ts';
 import { MONITORS, chooseLayout, directoriesOf, groupsOf, makeGroups, setupBase } from './layout.ts';
 import { LIMITS, PROGRAM_LIMITS, type Host } from './control.ts';
+import { cpu } from './cpu.ts';
 import { limitFile, planLimits, writeLimits } from './limits.ts';
 import { parseRanges } from '../spec/ranges.ts';
 import type { Properties } from '../spec/types.ts';
@@ -108,7 +109,7 @@ export function createResources(options: ResourcesOptions): ResourceManager {
     const found = existing(number);
     writeLimits(planLimits(found, properties, hostFor(number), readControl, changed));
     promise(properties['memory.guarantee'] > 0);
-    weigh(number, properties['cpu.weight']);
+    if (changed?.some((name) => (cpu.names as readonly string[]).includes(name)) !== false) weigh(number, properties['cpu.weight']);
     const meant = (what: keyof typeof counters): boolean => changed?.some((name) => (PROGRAM_LIMITS[what] as readonly string[]).includes(name)) !== false;
     if (meant('sockets')) sockets.apply(found.unified, { tcp: properties['ubc.numtcpsock']?.limit ?? null, other: properties['ubc.numothersock']?.limit ?? null }, restoring);
     if (meant('files')) files.apply(found.unified, properties['ubc.numfile'], restoring);
