@@ -119,7 +119,7 @@ export async function writeArchive({ file, folder, paths, key, tar, packing, sig
       },
     });
     await pipeline(chain.at(-1)!.output, counted, createWriteStream('', { fd, start: head.length, autoClose: false }), { signal });
-    await Promise.all(chain.map(({ ended }) => ended));
+    await allEnded(chain);
     writeSync(fd, sign(null, hash.digest(), key), 0, SIGNATURE, bytes);
     fsyncSync(fd);
     try {
@@ -182,7 +182,7 @@ export async function readArchive(file: string, folder: string, trusted: readonl
     if (compress === 'zstd') through(FILTERS.zstd.unpack(''));
     through([tar, ['--extract', '--file=-', ...TAR, '--same-owner', '--preserve-permissions', `--directory=${folder}`]]);
     stream.resume();
-    await Promise.all(chain.map(({ ended }) => ended));
+    await allEnded(chain);
     if (!hash.digest().equals(first)) throw new VeldError('checkpoint.unusable', `${file} was changed while it was read.`);
   } finally {
     closeSync(fd);
@@ -230,6 +230,13 @@ interface Piped {
   ended: Promise<void>;
 }
 
+/** Wait for all programs of a chain. One that ended because the next one took no more is not what went wrong. @throws VeldError of the first of the others */
+async function allEnded(chain: readonly Piped[]): Promise<void> {
+  const failures = (await Promise.allSettled(chain.map(({ ended }) => ended))).flatMap((result) => (result.status === 'rejected' ? [result.reason as VeldError] : []));
+  const cause = failures.find((error) => error.details?.signal !== 'SIGPIPE') ?? failures[0];
+  if (cause !== undefined) throw cause;
+}
+
 /** A program of a chain. */
 function runPiped(program: string, args: readonly string[], signal: AbortSignal, input?: Readable): Piped {
   // gpg looks for root's keys there, or where the daemon was told that they are.
@@ -241,9 +248,10 @@ function runPiped(program: string, args: readonly string[], signal: AbortSignal,
   const exit = new Promise<void>((resolve, reject) => {
     child.on('error', (error) => reject(error.name === 'AbortError' ? new VeldError('operation.cancelled', 'The operation was cancelled.', { cause: error })
       : (error as NodeJS.ErrnoException).code === 'ENOENT' ? new VeldError('command.failed', `${program} is not installed on this node.`, { hint: `apt-get install ${program}` }) : error));
-    child.on('close', (code) => {
+    child.on('close', (code, killed) => {
+      const how = killed === null ? `with status ${code}` : `by ${killed}`;
       if (code === 0) resolve();
-      else reject(new VeldError(/No space left/.test(said) ? 'disk.full' : 'command.failed', `${basename(program)} ended with status ${code ?? 'of a signal'}: ${said.trim().slice(-500)}`));
+      else reject(new VeldError(/No space left/.test(said) ? 'disk.full' : 'command.failed', `${basename(program)} ended ${how}: ${said.trim().slice(-500)}`, { details: { signal: killed } }));
     });
   });
   // A program that has ended well has had all that it wanted: that its end came before we saw the last of it taken is no failure.
