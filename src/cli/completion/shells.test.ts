@@ -16,7 +16,7 @@ const has = (shell: string): { timeout: number; skip?: string } =>
 async function prepare(t: TestContext, socket?: string): Promise<{ folder: string; env: Record<string, string> }> {
   const daemon = await startTestDaemon(t, { 'GET /v1/ves': () => [ve({ name: 'web' }), ve({ name: 'db', status: 'stopped' })] });
   const folder = mkdtempSync(join(tmpdir(), 'veld-shell-'));
-  t.after(() => rmSync(folder, { recursive: true, force: true }));
+  t.after(() => rmSync(folder, { recursive: true, force: true, maxRetries: 10, retryDelay: 50 })); // a shell that was ended may still write its history
   const program = `#!/bin/sh\nif [ "$1" = __complete ]; then exec '${process.execPath}' '${join(import.meta.dirname, '../main.ts')}' "$@"; fi\n`
     + 'printf "ran:"; printf "<%s>" "$@"; echo ";"\n';
   writeFileSync(join(folder, 'veld'), program);
