@@ -13,7 +13,8 @@ import { keepGroupFlags } from './jobs/keep-group-flags.ts';
 import { createLxcfsKeeper } from './jobs/lxcfs-keeper.ts';
 import { mendNetwork } from './jobs/mend-network.ts';
 import { createOomOrder } from './jobs/oom-order.ts';
-import { orderedVes, sampledVes } from './jobs/sampled-ves.ts';
+import { graceVes, orderedVes, sampledVes } from './jobs/sampled-ves.ts';
+import { createDiskGrace } from './jobs/disk-grace.ts';
 import { createSampler } from './jobs/sampler.ts';
 import { nameServersChanged } from './ve/name-servers.ts';
 import { findHierarchies } from './kernel/cgroup.ts';
@@ -39,7 +40,8 @@ import { createNameService } from './network/resolver.ts';
 import { createEventBus } from './ops/events.ts';
 import { createOperations } from './ops/operations.ts';
 import { createResources } from './resources/resources.ts';
-import { createVolumes } from './storage/volumes.ts';
+import { DEFAULT_POOL } from './spec/disk-properties.ts';
+import { createPools } from './storage/pools.ts';
 import { createSessionRegistry } from './ve/sessions.ts';
 import { createStates } from './checkpoint/states.ts';
 import { criuCacheFolder, prepareCriuCache } from './kernel/criu.ts';
@@ -54,6 +56,7 @@ import { viewCapacity } from './ve/capacity.ts';
 import { readersInside, writeInside } from './ve/beancounters.ts';
 import { findPreset, listPresets } from './ve/presets.ts';
 import { viewStats } from './ve/stats.ts';
+import { openPools } from './ve/pool-verbs.ts';
 import { createVeManager, type RunningVeManager } from './ve/manager.ts';
 import { promisedRanges, uidBlock } from './ve/uid-ranges.ts';
 
@@ -155,7 +158,10 @@ async function open(settings: Settings, log: Logger, closers: Closers, stopping:
     return [groups.unified, ...Object.values(groups.v1)];
   };
   const names = createNameService({ settings, records: () => store.listVes(), groups: monitorGroups });
-  const volumes = createVolumes({ stateDir });
+  const volumes = createPools({
+    stateDir, records: () => store.listPools(),
+    poolOf: (uuid) => { const ve = store.veByUuid(uuid); return ve && (ve.properties['disk.pool'] as string | undefined ?? DEFAULT_POOL); },
+  });
   const states = createStates({ stateDir });
   const templates = createTemplateBuilder({ settings, log: log.child({ part: 'templates' }) });
   const engine = () => currentEngine(stateDir);
@@ -184,6 +190,7 @@ async function open(settings: Settings, log: Logger, closers: Closers, stopping:
   await prepare('limits', () => {
     for (const { name, reason } of raiseHostLimits(runDir).refused) log.warn({ name, reason }, 'a limit of the host is too low for many VEs');
   });
+  for (const [name, error] of await openPools({ store })) trouble(`pool ${name}`, error, 'Then start the daemon again.');
   await prepare('resources', () => resources.setup());
   await prepare('programs', () => resources.loadPrograms());
   await compileOwnerLibrary().catch((error: unknown) => log.warn({ err: error }, 'VEs will not own their user namespaces'));
@@ -238,6 +245,10 @@ async function open(settings: Settings, log: Logger, closers: Closers, stopping:
   oomOrder.start();
   closers.push(() => oomOrder.close());
 
+  const diskGrace = createDiskGrace({ ves: () => graceVes(context), volumes, store, events, log: log.child({ part: 'disk' }) });
+  diskGrace.start();
+  closers.push(() => diskGrace.close());
+
   closers.push(writeBeancounterFiles({ ves: () => readersInside(context), write: (uuid) => writeInside(context, uuid), log: log.child({ part: 've' }) }));
 
   const nodes = createNodes({
@@ -271,6 +282,7 @@ async function open(settings: Settings, log: Logger, closers: Closers, stopping:
         },
         namespaceOwners: () => ({ others: manager.list().filter(({ pid, uidBase }) => pid !== null && ownedByAnother(pid, uidBase)).map(({ name }) => name), library: findOwnerLibrary() }),
         nodes: () => nodes.list(true),
+        pools: () => manager.pools(),
         failedVes: () => manager.list().filter(({ status }) => status === 'failed').map(({ name, lastExit, notStarted }) => ({ name, reason: notStarted?.reason ?? lastExit?.reason ?? 'unknown' })),
       });
       return { checks: [...troubles.values(), ...report.checks] };

@@ -14,7 +14,7 @@ import { DEFAULT_SETTINGS_FILE, loadSettings, type Settings } from '../../src/li
 import { createNetwork } from '../../src/network/network.ts';
 import { createNameService } from '../../src/network/resolver.ts';
 import { createResources } from '../../src/resources/resources.ts';
-import type { VeView } from '../../src/ve/types.ts';
+import type { PoolView, VeView } from '../../src/ve/types.ts';
 import { removeFiles } from './files.ts';
 import { PACKAGES_FILE, readRecord, writeRecord } from './record.ts';
 import { isDaemonUp, removeUnits, startDaemon, stopDaemon } from './service.ts';
@@ -28,9 +28,10 @@ async function remove(settings: Settings, purge: boolean, yes: boolean): Promise
   if (!purge) say(`The VEs and all else in ${settings.stateDir} stay.`);
   if (!yes && !(await confirmed(purge ? 'Type "purge" to go on: ' : 'Go on? [y/N] ', purge ? /^purge$/ : /^y(es)?$/i))) throw new VeldError('operation.cancelled', 'Nothing was removed.');
 
-  await stopVes(settings, purge);
+  const pools = await stopVes(settings, purge);
   await stopDaemon(settings);
   say('The daemon is stopped.');
+  for (const path of pools) await run('/bin/umount', ['--', path], { allow: true });
   await stopLxcfs(settings.runDir);
   await createNameService({ settings, records: () => [], groups: () => [] }).stop();
   endReplacedLxcfs(settings.runDir);
@@ -72,8 +73,9 @@ async function confirmed(question: string, answer: RegExp): Promise<boolean> {
   }
 }
 
-async function stopVes(settings: Settings, purge: boolean): Promise<void> {
-  if (!existsSync(settings.stateDir)) return;
+/** @returns where images of pools are mounted, which stay */
+async function stopVes(settings: Settings, purge: boolean): Promise<string[]> {
+  if (!existsSync(settings.stateDir)) return [];
   // Only the daemon knows how to end a VE: one that is down is started for it.
   if (!(await isDaemonUp(settings))) await startDaemon(installRoot(), settings);
   const client = createClient(settings.socket);
@@ -84,6 +86,9 @@ async function stopVes(settings: Settings, purge: boolean): Promise<void> {
     else return;
     say(`${name} is ${purge ? 'destroyed' : 'stopped'}.`);
   }));
+  const pools = (await client.request<PoolView[]>('GET', '/v1/pools')).filter(({ createdAt }) => createdAt !== null);
+  for (const { name } of purge ? pools : []) await client.operation('DELETE', `/v1/pools/${name}`);
+  return purge ? [] : pools.filter(({ image, room }) => image !== null && room !== null).map(({ path }) => path);
 }
 
 /** Remove the packages that quickstart installed, unless something that came later needs them. */

@@ -22,10 +22,10 @@ export function checkpointRoutes(app: Api, { deps }: RouteContext): void {
 
   app.post('/v1/ves/:ve/clone', {
     schema: { summary: 'Make another VE that begins where this one is', tags, params: schemas.VeParams, querystring: schemas.WaitQuery, body: schemas.CloneBody,
-      response: operationAnswers('ve.not_found', 've.busy', 've.running', 've.not_running', 've.frozen', 'name.invalid', 've.name_taken', 'property.unknown', 'property.invalid',
+      response: operationAnswers('ve.not_found', 've.busy', 've.running', 've.not_running', 've.frozen', 'name.invalid', 've.name_taken', 'snapshot.not_found', 'checkpoint.unusable', 'property.unknown', 'property.invalid',
         'address.none_free', 'address.taken', 'uid.none_free', 'capacity.exceeded', 'checkpoint.refused', 'checkpoint.failed', 'restore.failed', 'engine.missing') },
   }, (request, reply) => {
-    request.audit = { name: request.body.name, live: request.body.live, properties: request.body.properties };
+    request.audit = { ...request.body };
     return answerOperation(reply, operations, manager.clone(request.params.ve, request.body, request.id), request.query.wait);
   });
 

@@ -71,6 +71,7 @@ export const CloneBody = Type.Object({
   name: newName,
   properties: Type.Optional(PropertyChanges),
   live: Type.Optional(Type.Boolean({ description: 'With the processes of a running VE: both run afterwards' })),
+  snapshot: Type.Optional(Type.String({ maxLength: 100, description: 'Name or id of a snapshot: as the VE was then' })),
 }, { ...closed, title: 'CloneRequest', examples: [{ name: 'web2', live: true }] });
 const nodePath = Type.String({ maxLength: 4095, pattern: '^/[^\\u0000]*$', description: 'Absolute path on the node' });
 export const CheckpointBody = Type.Object({
@@ -99,6 +100,7 @@ export const MigrateBody = Type.Object({
 }, { ...closed, title: 'MigrateRequest', examples: [{ node: 'node2' }] });
 
 export const SnapshotBody = Type.Object({
+  description: Type.Optional(Type.String({ maxLength: 1024, pattern: '^[^\\u0000-\\u001f\\u007f]*$', description: 'What it is for, one line' })),
   name: newName,
   live: Type.Optional(Type.Boolean({ description: 'With the processes of a running VE' })),
 }, { ...closed, title: 'SnapshotRequest', examples: [{ name: 'before-upgrade', live: true }] });
@@ -210,6 +212,8 @@ export const Snapshots = Type.Array(Type.Object({
   id: Type.String(),
   ve: Type.String({ description: 'UUID' }),
   name: Type.String(),
+  description: Type.String(),
+  parent: nullable(Type.String({ description: 'Id of the snapshot that the VE was made, or brought back to, last before it' })),
   createdAt: time,
   layers: Type.Array(Type.Object({ id: Type.String(), uidBase: Type.Integer() })),
   properties: Type.Record(Type.String(), Type.Unknown(), { description: 'The VE\'s own ones then' }),

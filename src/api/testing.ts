@@ -20,7 +20,7 @@ import { createSessionTable } from './sessions.ts';
 import { listenOnSocket } from './socket.ts';
 import type { Task } from '../ops/types.ts';
 import type { OperationRecord } from '../store/types.ts';
-import type { ExecRequest, ExecSession, TemplateView, VeDetail, VeManager, VeStatus } from '../ve/types.ts';
+import type { ExecRequest, ExecSession, PoolView, TemplateView, VeDetail, VeManager, VeStatus } from '../ve/types.ts';
 import type { Api, ApiDeps } from './types.ts';
 
 /** A command whose other end is in the test's hands. */
@@ -82,6 +82,7 @@ export async function openBench(change: Partial<ApiDeps> = {}): Promise<Bench> {
     return begin(kind, ve, rest.at(-1) as string | null, () => { ve.status = status; });
   };
   const noPreset = (name: string): never => { throw new VeldError('preset.not_found', `There is no preset ${name}.`); };
+  const noPool = (name: string): never => { throw new VeldError('pool.not_found', `There is no pool ${name}.`); };
   const noTemplate = (key: string): never => { throw new VeldError('template.not_found', `There is no template ${key}.`); };
   const plain: VeManager = {
     list: () => [...ves.values()],
@@ -177,6 +178,20 @@ export async function openBench(change: Partial<ApiDeps> = {}): Promise<Bench> {
       return fakeCommand({ command: ['write files'] }, commands);
     },
     logs: (key) => `console of ${find(key).name}\n`,
+    async quota(key) {
+      find(key);
+      const limits = { space: { soft: 512, hard: 1024 }, inodes: null };
+      const used = { space: 100, inodes: 3, spaceUntil: null, inodesUntil: null };
+      return { ve: { limits, used, grace: 60 }, most: 10, users: [{ id: 0, name: 'root', limits, used }], groups: [] };
+    },
+    async setQuota(key, _kind, who) {
+      find(key);
+      return { id: Number(who), name: null, limits: { space: null, inodes: null }, used: { space: 0, inodes: 0, spaceUntil: null, inodesUntil: null } };
+    },
+    pools: () => [POOL],
+    pool: (name) => (name === POOL.name ? POOL : noPool(name)),
+    createPool: (_request, requestId) => begin('pool-create', null, requestId),
+    deletePool: (name, requestId) => (name === POOL.name ? begin('pool-delete', null, requestId) : noPool(name)),
     templates: () => [TEMPLATE],
     template: (key) => (key === TEMPLATE.name ? TEMPLATE : noTemplate(key)),
     buildTemplate: (_request, requestId) => begin('template-build', null, requestId),
@@ -227,6 +242,11 @@ export async function openBench(change: Partial<ApiDeps> = {}): Promise<Bench> {
   };
   return bench;
 }
+
+const POOL: PoolView = {
+  name: 'fast', path: '/srv/fast', driver: 'overlay', image: { file: '/srv/fast.img', bytes: 4096, fileSystem: 'ext4' }, createdAt: '2026-01-02T03:04:05.678Z', room: { bytes: 4096, freeBytes: 2048, inodes: 10, freeInodes: 5 },
+  holds: { 'disk.space': true, 'disk.inodes': true, 'disk.users': 'it cannot', 'soft': true }, ves: [], reclaimable: 0,
+};
 
 const TEMPLATE: TemplateView = {
   fingerprint: 'ab'.repeat(32), name: 'debian-12', os: 'debian', release: '12', architecture: 'amd64', layers: [{ id: 'l1', uidBase: 0 }], size: 1000,

@@ -13,6 +13,7 @@ export function describeType(type: PropertyType): string {
     case 'percent': return `${type.min}% to ${type.max}% of one CPU${type.unlimited ? ', or unlimited' : ''}`;
     case 'rate': return `a rate such as 10mbit${type.unlimited ? ', or unlimited' : ''}`;
     case 'pair': return `BARRIER:LIMIT${type.equal ? ', two equal numbers' : ''} or one number, from ${type.min}; or unlimited`;
+    case 'quota': return `SOFT:HARD or one limit, such as ${type.of === 'bytes' ? '9G:10G' : '90000:100000'}; or unlimited`;
     case 'seconds': return `a duration such as 30s or 5m, ${type.min} to ${type.max} s`;
     case 'ranges': return `${type.what} such as 0-3,8`;
     case 'choice': return type.choices.join(', ');

@@ -25,7 +25,8 @@ export const COMMANDS: Record<string, Loader> = {
   'set': () => import('./commands/set.ts'),
   'publish': () => import('./commands/publish.ts'),
   'unpublish': () => import('./commands/unpublish.ts'),
-  'rename': () => import('./commands/rename.ts'),
+  quota: () => import('./commands/quota.ts'),
+  rename: () => import('./commands/rename.ts'),
   'destroy': () => import('./commands/destroy.ts'),
   'list': () => import('./commands/list.ts'),
   'show': () => import('./commands/show.ts'),
@@ -56,6 +57,10 @@ export const COMMANDS: Record<string, Loader> = {
   'node token': () => import('./commands/node/token.ts'),
   'node rotate': () => import('./commands/node/rotate.ts'),
   'capacity': () => import('./commands/capacity.ts'),
+  'pool create': () => import('./commands/pool/create.ts'),
+  'pool delete': () => import('./commands/pool/delete.ts'),
+  'pool list': () => import('./commands/pool/list.ts'),
+  'pool show': () => import('./commands/pool/show.ts'),
   'preset list': () => import('./commands/preset/list.ts'),
   'preset show': () => import('./commands/preset/show.ts'),
   'doctor': () => import('./commands/doctor.ts'),
@@ -74,7 +79,7 @@ export const SYNONYMS: Record<string, string> = {
   ls: 'list', ps: 'list', htop: 'top', vztop: 'top', vzubc: 'beancounters NAME', vznetstat: 'traffic', netstat: 'traffic', user_beancounters: 'beancounters NAME', vzlist: 'list', info: 'show', status: 'show', inspect: 'show', delete: 'destroy', rm: 'destroy', remove: 'destroy',
   port: 'publish', proxy: 'publish', expose: 'publish', shell: 'enter NAME', login: 'enter NAME', attach: 'console NAME', copy: 'cp', push: 'cp', pull: 'cp', launch: 'create NAME --template TEMPLATE --start', run: 'create NAME --template TEMPLATE --start',
   hibernate: 'suspend', chkpnt: 'suspend', undump: 'resume', pause: 'freeze', unpause: 'thaw', config: 'set', reboot: 'restart', kill: 'stop --force',
-  vzcpucheck: 'capacity', vzmemcheck: 'capacity', vzcalc: 'capacity --ves', presets: 'preset list', profile: 'preset list', nodes: 'node list', pair: 'node add NAME', cluster: 'node list', image: 'template list', templates: 'template list', operations: 'operation list', monitor: 'events', journal: 'logs', check: 'doctor',
+  vzcpucheck: 'capacity', vzmemcheck: 'capacity', vzcalc: 'capacity --ves', presets: 'preset list', pools: 'pool list', storage: 'pool list', vzquota: 'quota VE', setquota: 'quota VE user NAME space=SOFT:HARD', repquota: 'quota VE', profile: 'preset list', nodes: 'node list', pair: 'node add NAME', cluster: 'node list', image: 'template list', templates: 'template list', operations: 'operation list', monitor: 'events', journal: 'logs', check: 'doctor',
 };
 
 /** Load one command. Undefined when the table has no such name. */

@@ -20,6 +20,8 @@ const HEALTHY: DoctorDeps = {
   clockSynchronised: () => true,
 };
 
+const POOL = { name: 'default', path: '/state', room: { bytes: 100 * GiB, freeBytes: 50 * GiB, inodes: 0, freeInodes: 0 }, holds: { 'disk.space': true }, ves: [] } as const;
+
 async function diagnose(over: Partial<DoctorDeps>): Promise<string[]> {
   const { checks } = await runDoctor({ ...HEALTHY, ...over });
   return checks.filter((check) => check.status !== 'ok').map((check) => `${check.status} ${check.id}`);
@@ -43,6 +45,9 @@ test('each illness is found, alone', async () => {
     [{ engine: () => { throw new VeldError('engine.missing', 'There is none.'); } }, ['fail engine']],
     [{ engine: () => ({ ...ENGINE, expired: true }) }, ['warn engine.release']],
     [{ engine: () => ({ ...ENGINE, packages: { ...ENGINE.packages, crun: '1.8.1-1+deb12u1' } }) }, ['warn engine.crun']],
+    [{ pools: () => [POOL, { ...POOL, name: 'fast', room: null, holds: null, ves: ['web'] }] }, ['fail pools.fast']],
+    [{ pools: () => [POOL, { ...POOL, name: 'fast', room: { ...POOL.room, freeBytes: GiB } }] }, ['warn pools.fast']],
+    [{ pools: () => [{ ...POOL, holds: { 'disk.space': 'no quotas', 'soft': true } }] }, ['info pools.default']],
     [{ lxcfs: undefined }, ['info lxcfs']],
     [{ lxcfs: async () => ({ alive: false, version: null, limitSeen: null }) }, ['warn lxcfs']],
     [{ lxcfs: async () => ({ alive: true, version: '7.0', limitSeen: false }) }, ['warn lxcfs']],

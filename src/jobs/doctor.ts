@@ -66,6 +66,17 @@ export interface NodeHealth {
   uidsOverlap: boolean | null;
 }
 
+/** What doctor looks at of a pool. */
+export interface PoolHealth {
+  name: string;
+  path: string;
+  /** Null while it is not there. */
+  room: { bytes: number; freeBytes: number; inodes: number; freeInodes: number } | null;
+  /** Properties that it holds; in words why not. */
+  holds: Readonly<Record<string, true | string>> | null;
+  ves: readonly string[];
+}
+
 export interface DoctorDeps {
   stateDir: string;
   /** `runProbes` of kernel/probes.ts. */
@@ -87,6 +98,8 @@ export interface DoctorDeps {
   nodes?: () => Promise<readonly NodeHealth[]>;
   /** Names of running VEs whose user namespaces belong to another user than their own root; what makes that otherwise, or why there is none. */
   namespaceOwners?: () => { others: readonly string[]; library: { path: string } | { missing: string; remedy: string } };
+  /** Where disks of VEs lie. */
+  pools?: () => readonly PoolHealth[];
   /** VEs that should run, and do not. */
   failedVes?: () => readonly { name: string; reason: string }[];
   /** Replaced in tests. */
@@ -114,6 +127,7 @@ export async function runDoctor(deps: DoctorDeps): Promise<{ checks: DoctorCheck
     ['promises', 'Memory promised to VEs', () => (deps.promises ? [promises(deps.promises())] : [])],
     ['owners', 'Owners of VEs', () => (deps.namespaceOwners ? [namespaceOwners(deps.namespaceOwners())] : [])],
     ['disk', 'Disk space', () => [disk(deps)]],
+    ['pools', 'Pools', () => pools(deps.pools?.() ?? [])],
     ['clock', 'Clock', () => [clock(deps)]],
     ['nodes', 'Other nodes', async () => nodes(await deps.nodes?.() ?? [])],
     ['ves', 'VEs', () => ves(deps.failedVes?.() ?? [])],
@@ -273,6 +287,23 @@ function disk(deps: DoctorDeps): DoctorCheck {
   const message = `${deps.stateDir}: ${(freeBytes / GiB).toFixed(1)} GiB of ${(bytes / GiB).toFixed(1)} free${files > 0 ? `, ${Math.round(inodes * 100)} % of its inodes` : ''}.`;
   const row = { id: 'disk', title: 'Disk space', status, message } as const;
   return status === 'ok' ? row : { ...row, consequence: 'VEs cannot write when it is full.', remedy: 'Remove VEs, templates and old engines, or enlarge the file system.' };
+}
+
+/** Each pool: whether it is there, has room, and what can be limited on it. */
+function pools(found: readonly PoolHealth[]): DoctorCheck[] {
+  return found.map(({ name, path, room, holds, ves }, i): DoctorCheck => {
+    const row = { id: `pools.${name}`, title: `Pool ${name}` };
+    if (room === null) {
+      return { ...row, status: 'fail', message: `It is not there: nothing of it is in ${path}.`, consequence: ves.length > 0 ? `These VEs cannot start: ${ves.join(', ')}.` : 'No VE can be made on it.', remedy: 'Mount its disk, or start the daemon again, which mounts images of its own; `veld pool delete` when it is gone for good.' };
+    }
+    const held = Object.entries(holds ?? {}).filter(([property, ok]) => ok === true && property.startsWith('disk.')).map(([property]) => property);
+    const message = held.length > 0 ? `${held.join(', ')} can be held.` : `No disk quotas: ${Object.values(holds ?? {}).find((why) => why !== true) ?? 'unknown'}.`;
+    // The room of the default one is told of by the check of the disk.
+    if (i > 0 && (room.freeBytes / room.bytes < 0.05 || (room.inodes > 0 && room.freeInodes / room.inodes < 0.05))) {
+      return { ...row, status: 'warn', message: `${(room.freeBytes / GiB).toFixed(1)} GiB of ${(room.bytes / GiB).toFixed(1)} are free, and ${room.inodes > 0 ? `${room.freeInodes} inodes` : 'inodes as they are needed'}. ${message}`, consequence: 'VEs on it cannot write when it is full, whatever their limits.', remedy: 'Destroy VEs or snapshots on it.' };
+    }
+    return { ...row, status: held.length > 0 ? 'ok' : 'info', message };
+  });
 }
 
 function diskOf(path: string): ReturnType<NonNullable<DoctorDeps['disk']>> {

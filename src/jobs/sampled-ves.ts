@@ -1,6 +1,7 @@
 /** The VEs of a node, as the sampler must know them. */
 import { resolveProperties } from '../spec/properties.ts';
 import type { VeContext } from '../ve/context.ts';
+import type { GraceVe } from './disk-grace.ts';
 import type { OrderedVe } from './oom-order.ts';
 import type { SampledVe } from './sampler.ts';
 
@@ -14,4 +15,12 @@ export function sampledVes({ store, network }: Pick<VeContext, 'store' | 'networ
 /** And what the order of their processes must know (oom-order.ts). */
 export function orderedVes({ store }: Pick<VeContext, 'store'>): OrderedVe[] {
   return store.listVes().filter(({ ready }) => ready).map(({ uuid, number, name, properties }) => ({ uuid, number, name, oomGuarantee: resolveProperties(properties)['memory.oom_guarantee'] }));
+}
+
+/** Those with a soft limit of their disk (disk-grace.ts). */
+export function graceVes({ store }: Pick<VeContext, 'store'>): GraceVe[] {
+  return store.listVes().filter(({ ready }) => ready).flatMap(({ uuid, name, properties }) => {
+    const { 'disk.space': space, 'disk.inodes': inodes, 'disk.grace': grace } = resolveProperties(properties);
+    return [space, inodes].some((limit) => limit !== null && limit.soft !== limit.hard) ? [{ uuid, name, grace }] : [];
+  });
 }

@@ -1,5 +1,5 @@
 /**
- * The C library through koffi: the only module that declares its functions (those of libnftables: libnftables.ts). Those who call them are syscalls.ts, unix-sockets.ts, packet-socket.ts and bpf.ts.
+ * The C library through koffi: the only module that declares its functions (those of libnftables: libnftables.ts). Those who call them are syscalls.ts, unix-sockets.ts, packet-socket.ts, quota.ts, project.ts and bpf.ts.
  *
  * Why these calls are safe, each and all:
  * - Prototypes are those of the C library in this process (`load(null)`: nothing else is loaded). `syscall` is called with a fixed list of
@@ -69,6 +69,7 @@ function declare(koffi: Koffi) {
     inotifyRmWatch: lib.func('int inotify_rm_watch(int, int)'),
     mkdirat: lib.func('int mkdirat(int, str, uint32_t)'),
     renameat: lib.func('int renameat(int, str, int, str)'),
+    quotactlFd: syscall('long', 'long', 'long', 'void *'),
     unlinkat: lib.func('int unlinkat(int, str, int)'),
   };
 }

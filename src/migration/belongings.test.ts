@@ -36,7 +36,7 @@ test('each field of a record is in the list, and none that there is not', () => 
   store.insertVe(ve);
   store.insertTemplate(sampleTemplate('test', 'f'));
   store.insertLayer(layer);
-  store.insertSnapshot({ id: 'snapshot', ve: ve.uuid, name: 'one', createdAt: ve.createdAt, layers: [], properties: {}, engine: null });
+  store.insertSnapshot({ id: 'snapshot', ve: ve.uuid, name: 'one', description: '', parent: null, createdAt: ve.createdAt, layers: [], properties: {}, engine: null });
   const read = { ves: store.listVes()[0], templates: store.listTemplates()[0], layers: store.listLayers()[0], snapshots: store.listSnapshots()[0] };
   for (const [table, record] of Object.entries(read)) assert.deepEqual(differ(Object.keys(record!), Object.keys(RECORDS[table as 'ves'])), SAME, table);
   store.close();

@@ -3,6 +3,7 @@ import { randomBytes } from 'node:crypto';
 import { VeldError } from '../lib/errors.ts';
 import type { Task } from '../ops/types.ts';
 import type { Handover, TemplateRecord, VeRecord } from '../store/types.ts';
+import { userQuotas } from '../ve/disk.ts';
 import { settled } from '../ve/clean-up.ts';
 import { reload, type VeContext } from '../ve/context.ts';
 import { resolversOf } from '../ve/identity-files.ts';
@@ -49,13 +50,14 @@ export async function offerOf(context: VeContext, { ve, template: { layers, ...t
   const { store, volumes } = context;
   const own = ve.layers.slice(layers.length);
   const sizes = await Promise.all([...own, ...along.layers].map(({ id }) => volumes.layerUsage(id)));
+  const quotas = userQuotas(context, ve);
   const { uuid, name, properties, addresses, mac, uidBase, createdAt, guestDirty } = ve;
   return {
     type: 'offer', protocol: PROTOCOL, id: randomBytes(16).toString('hex'), epoch: epochOf(store.listHandovers(), uuid) + 1, dryRun, kind,
     ve: { uuid, name, template: ve.template, properties, addresses, mac, uidBase, createdAt, guestDirty, resolvers: resolversOf(context, ve) },
     needs: await needsOf(context, ve, kind), template, templateLayers: layers.length, layers: own.map((layer) => ({ uidBase: layer.uidBase })),
     snapshots: along.snapshots, snapshotLayers: along.layers.map((layer) => ({ uidBase: layer.uidBase })),
-    diskBase: upperOf(volumes, ve).base, disk: await volumes.usage(uuid) + sizes.reduce((sum, size) => sum + size, 0), compress: [ZSTD],
+    diskBase: upperOf(volumes, ve).base, disk: await volumes.usage(uuid) + sizes.reduce((sum, size) => sum + size, 0), ...quotas && { quotas }, compress: [ZSTD],
   };
 }
 

@@ -49,6 +49,7 @@ export function checkForm(offer: Offer): void {
   if ((kind === 'stopped') !== (needs === null)) throw none('an offer of processes');
   if (needs !== null && (!isObject(needs) || ![needs.engine, needs.architecture, needs.kernel, needs.cgroups].every((text) => typeof text === 'string')
     || !FINGERPRINT.test(needs.engine) || !isTexts(needs.processor) || !(needs.beyond === undefined || isTexts(needs.beyond)) || !isCount(needs.memory) || needs.memory > MEMORY || !isFlag(needs.droppable))) throw none('an offer of processes');
+  if (offer.quotas !== undefined && !isQuotas(offer.quotas)) throw none('an offer of quotas');
   checkTemplate(offer);
   checkSnapshots(offer);
 }
@@ -67,8 +68,8 @@ function checkSnapshots({ layers, snapshots, snapshotLayers }: Offer): void {
 
 function isSnapshot(value: unknown): value is OfferedSnapshot {
   if (!isObject(value)) return false;
-  const { id, name, createdAt, properties, layers, engine, processor, memory, droppable } = value;
-  return isId(id) && typeof name === 'string' && isTime(createdAt) && isObject(properties) && isCount(memory) && memory <= MEMORY && isTexts(processor) && processor.length <= EXTENSIONS && isFlag(droppable)
+  const { id, name, description = '', parent = null, createdAt, properties, layers, engine, processor, memory, droppable } = value;
+  return isId(id) && typeof name === 'string' && typeof description === 'string' && (parent === null || isId(parent)) && isTime(createdAt) && isObject(properties) && isCount(memory) && memory <= MEMORY && isTexts(processor) && processor.length <= EXTENSIONS && isFlag(droppable)
     && (engine === null ? memory === 0 && processor.length === 0 : typeof engine === 'string' && FINGERPRINT.test(engine))
     && Array.isArray(layers) && layers.length <= MOST.layers && layers.every(isCount) && new Set(layers).size === layers.length;
 }
@@ -95,6 +96,15 @@ export function readArrived({ number, trouble, notes }: Arrived): Pick<Arrived, 
 
 function shownNotes(notes: readonly string[]): string[] {
   return notes.slice(0, NOTES).map((note) => plain(note));
+}
+
+/** Of users and groups, as a VE counts them, each once. */
+function isQuotas(value: unknown): boolean {
+  const amount = (one: unknown): boolean => one === null || isCount(one);
+  const limit = (one: unknown): boolean => one === null || isObject(one) && amount(one.soft) && amount(one.hard);
+  const all = (list: unknown): boolean => Array.isArray(list) && list.length <= 65_536 && new Set(list.map((one: { id?: unknown }) => one?.id)).size === list.length
+    && list.every((one: unknown) => isObject(one) && isCount(one.id) && one.id < 65_536 && isObject(one.limits) && limit(one.limits.space) && limit(one.limits.inodes));
+  return isObject(value) && all(value.users) && all(value.groups);
 }
 
 function none(what: string): VeldError {

@@ -7,6 +7,7 @@ import { hasDroppable, haveDroppable } from '../kernel/droppable.ts';
 import { engineByFingerprint } from '../kernel/engine.ts';
 import { outgrown, processorExtensions } from '../kernel/processor.ts';
 import { VeldError } from '../lib/errors.ts';
+import { DEFAULT_POOL } from '../spec/disk-properties.ts';
 import { resolveProperties } from '../spec/properties.ts';
 import type { VeRecord } from '../store/types.ts';
 import { arrivalRecord } from '../ve/arrive.ts';
@@ -77,6 +78,9 @@ export function checkOffer(context: VeContext, offer: Offer): { ve: VeRecord; te
   const states = offer.snapshots.reduce((sum, { memory }) => sum + memory, offer.needs?.memory ?? 0);
   const wanted = offer.disk + states + (template ? 0 : offer.template.size) + LEFT.disk;
   if (bavail * bsize < wanted) refuse(`That node has ${mib(bavail * bsize)} of disk left for it, and it needs ${mib(wanted)}.`, 'Make room there.');
+  const pool = resolveProperties(ve.properties)['disk.pool'];
+  const room = context.volumes.room(pool);
+  if (pool !== DEFAULT_POOL && room !== undefined && room.freeBytes < offer.disk + LEFT.disk) refuse(`The pool ${pool} of that node has ${mib(room.freeBytes)} left for it, and it needs ${mib(offer.disk + LEFT.disk)}.`, 'Make room there.');
   if (offer.copy) return { ve, template: template === undefined, notes: ve.addresses.length > 0 ? [...notes, `Addresses of the copy: ${ve.addresses.join(', ')}.`] : notes };
   if (ve.uidBase !== offer.ve.uidBase) notes.push('Its uids on the host become others.');
   const properties = resolveProperties(ve.properties);

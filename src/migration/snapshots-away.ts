@@ -34,14 +34,14 @@ export async function snapshotsOf({ store, states }: VeContext, ve: VeRecord, te
   const sent: SentFiles = new Map();
   const snapshots: OfferedSnapshot[] = [];
   for (const snapshot of store.listSnapshots(ve.uuid)) {
-    const { id, name, createdAt, properties, engine } = snapshot;
+    const { id, name, description, parent, createdAt, properties, engine } = snapshot;
     const stack = snapshot.layers.slice(template.layers.length);
     for (const layer of stack) {
       if (places.has(layer.id)) continue;
       places.set(layer.id, own.length + layers.length);
       layers.push(layer);
     }
-    snapshots.push({ id, name, createdAt, properties, engine, layers: stack.map((layer) => places.get(layer.id)!), processor: [], memory: 0, ...engine !== null && await processesOf(states, snapshot, sent) });
+    snapshots.push({ id, name, description, parent, createdAt, properties, engine, layers: stack.map((layer) => places.get(layer.id)!), processor: [], memory: 0, ...engine !== null && await processesOf(states, snapshot, sent) });
   }
   if (layers.length > MOST.snapshotLayers) throw new VeldError('migration.refused', `The snapshots of ${ve.name} stand on ${layers.length} layers, and more than ${MOST.snapshotLayers} do not go along.`, { hint: HINT });
   return { snapshots, layers };

@@ -13,6 +13,7 @@ import { parseProperties } from '../spec/properties.ts';
 import { syncTree } from '../storage/transfer.ts';
 import type { LayerRef, VeRecord } from '../store/types.ts';
 import type { VeContext } from '../ve/context.ts';
+import { plain } from './forms.ts';
 import type { FrameStream } from './frames.ts';
 import { receiveFiles } from './state-files.ts';
 import type { Offer, OfferedSnapshot, SnapshotMessage } from './types.ts';
@@ -61,10 +62,10 @@ export async function receiveSnapshots(context: VeContext, link: FrameStream, { 
     const state = snapshot.engine === null ? undefined : await receiveState(link, snapshot, { ve: ve.uuid, uidBase }, folder, more);
     // From here to the record nobody else has a turn: two may come with the same id at the same time.
     checkFree(context, snapshot.id, snapshot.name);
-    const { id, name, createdAt, properties, engine } = snapshot;
+    const { id, name, description = '', parent = null, createdAt, properties, engine } = snapshot;
     try {
       if (state) states.derive(state, ve, { closeTcp: false, moved: true, flush: false, to: states.snapshot(id) });
-      store.insertSnapshot({ id, ve: ve.uuid, name, createdAt, engine, properties: parseProperties(properties), layers: [...layers, ...snapshot.layers.map((place) => own[place]!)] });
+      store.insertSnapshot({ id, ve: ve.uuid, name, description: plain(description), parent, createdAt, engine, properties: parseProperties(properties), layers: [...layers, ...snapshot.layers.map((place) => own[place]!)] });
     } catch (error) {
       await states.removeSnapshot(id); // no record leads there
       throw error;

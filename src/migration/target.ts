@@ -8,6 +8,7 @@ import { putManifest, readReceived } from '../checkpoint/received.ts';
 import type { StateFolder } from '../checkpoint/types.ts';
 import type { Task } from '../ops/types.ts';
 import type { LayerRef, OperationRecord, VeRecord } from '../store/types.ts';
+import { bringUserQuotas } from '../ve/disk.ts';
 import { reload, updateVe, type VeContext } from '../ve/context.ts';
 import { forgetRecord, insertNew } from '../ve/create.ts';
 import { removeVe } from '../ve/destroy.ts';
@@ -184,6 +185,7 @@ async function arrive(context: VeContext, link: FrameStream, offer: Offer, accep
     await receiveSnapshots(context, link, offer, reserved, { folder: earlier, layers: template.layers, own: [...made], more: MORE }, task);
     const memory = offer.kind === 'stopped' ? undefined : new MemoryReceived(join(incoming, 'processes'), 2 * offer.needs!.memory + MORE, earlier);
     const { synced } = await receiveDisk(context, link, offer, reload(store, uuid), made, offer.kind === 'running' ? memory : undefined, task);
+    bringUserQuotas(context, reload(store, uuid), offer.quotas);
     const state = memory && await checkState(offer, await memory.takeState(link));
     const ve = reload(store, uuid);
     if (state && !offer.copy) context.states.derive(state, ve, { closeTcp: false, moved: true, flush: offer.kind === 'suspended' });

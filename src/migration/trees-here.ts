@@ -71,7 +71,7 @@ export async function receiveTemplate(context: VeContext, link: FrameStream, { v
 }
 
 export async function receiveLayer({ store, volumes }: VeContext, link: FrameStream, uidBase: number, bytes: number, task: Task): Promise<LayerRef> {
-  const staged = volumes.stageLayer();
+  const staged = await volumes.stageLayer();
   try {
     await receiveTree(link, 'layer', staged.path, uidBase, bytes, task);
     const layer = await volumes.commitLayer(staged.id, uidBase);
@@ -91,10 +91,10 @@ export async function receiveLayer({ store, volumes }: VeContext, link: FrameStr
  */
 export async function receiveDisk({ store, volumes }: VeContext, link: FrameStream, { diskBase, disk, copy }: Offer, ve: VeRecord, made: LayerRef[], memory: MemoryReceived | undefined, task: Task): Promise<{ synced: Promise<void> }> {
   const { uuid } = ve;
-  await volumes.createVolume(uuid, ve.uidBase);
+  await volumes.createVolume(uuid, ve.uidBase, ve.number, ve.layers);
   const upper = upperOf(volumes, ve);
   // (The upper of a copy stays empty: what is its own is laid into it.)
-  const staged = upper.base === diskBase && !copy ? undefined : volumes.stageLayer();
+  const staged = upper.base === diskBase && !copy ? undefined : await volumes.stageLayer();
   const target = staged?.path ?? upper.path;
   try {
     for (let [last, round] = [false, 1]; !last; round++) {

@@ -2,6 +2,7 @@
 import type { Duplex } from 'node:stream';
 import type { TemplateRecord } from '../store/types.ts';
 import type { Arrival } from '../ve/arrive.ts';
+import type { UserQuotas } from '../ve/disk.ts';
 import type { Message } from './frames.ts';
 
 /** Of this file and frames.ts: a node that speaks another one is refused. */
@@ -34,6 +35,10 @@ export interface OfferedSnapshot {
   /** 32 hex digits: it keeps it. */
   id: string;
   name: string;
+  /** Nodes of earlier versions say neither. */
+  description?: string;
+  /** Id of the one before it, which comes along, too. */
+  parent?: string | null;
   /** ISO 8601. */
   createdAt: string;
   properties: Record<string, unknown>;
@@ -95,6 +100,8 @@ export interface Offer extends Message {
   diskBase: number;
   /** Bytes in its upper and layers, about. */
   disk: number;
+  /** Limits of its users and groups, if any; nodes of earlier versions do not say. */
+  quotas?: UserQuotas;
   /** How bulk data may be compressed, where that pays. */
   compress?: string[];
 }

@@ -61,12 +61,16 @@ function inputs({ name, type, default: standard }: PropertyRow): fc.Arbitrary<un
       const amount = fc.integer({ min: type.min, max: type.max });
       return fc.oneof(...open, amount, amount.map((n) => `${n}:${n}`), amount.map((n) => ({ barrier: n, limit: n })), fc.constant('unlimited:unlimited'));
     }
+    case 'quota': {
+      const pairs = fc.tuple(fc.integer({ min: type.min, max: 2 ** 40 }), fc.nat(2 ** 40)).map(([soft, more]) => ({ soft, hard: soft + more }));
+      return fc.oneof(...open, fc.integer({ min: type.min, max: 2 ** 40 }), pairs, pairs.map(({ soft, hard }) => `${soft}:${hard}`), pairs.map(({ soft }) => `${soft}:unlimited`), fc.constant('unlimited:unlimited'));
+    }
     case 'seconds': return fc.integer({ min: type.min, max: type.max });
     case 'bytes': return fc.oneof(...open, fc.maxSafeNat().filter((n) => n >= type.min), fc.integer({ min: 16, max: 4096 }).map((n) => `${n}G`));
     case 'rate': return fc.oneof(...open, fc.maxSafeNat().filter((n) => n >= type.min), fc.integer({ min: 8, max: 4096 }).chain((n) => fc.constantFrom('kbit', 'Mbit', 'gbit/s', '.5gbps').map((unit) => `${n}${unit === '.5gbps' ? '.5gbitps' : unit}`)));
     case 'choice': return fc.constantFrom(...type.choices);
     case 'ranges': return fc.oneof(...open, fc.array(fc.tuple(fc.nat(type.max - 9), fc.nat(9)).map(([first, more]) => (more === 0 ? `${first}` : `${first}-${first + more}`)), { minLength: 1, maxLength: 4 }).map((parts) => parts.join(',')));
-    case 'text': return name === 'network.mac' ? fc.oneof(...open, mac) : type.pattern ? fc.oneof(...open, domain.map((name) => (type.pattern!.test('/') ? `/${name}` : name)).filter((name) => name.length <= type.maxLength)) : fc.string({ maxLength: 200 }).filter((text) => !/[\p{Cc}\p{Cs}]/u.test(text));
+    case 'text': return name === 'network.mac' ? fc.oneof(...open, mac) : name === 'disk.pool' ? fc.constantFrom('default', 'fast', 'a-1') : type.pattern ? fc.oneof(...open, domain.map((name) => (type.pattern!.test('/') ? `/${name}` : name)).filter((name) => name.length <= type.maxLength)) : fc.string({ maxLength: 200 }).filter((text) => !/[\p{Cc}\p{Cs}]/u.test(text));
     case 'words': {
       const word = fc.string({ unit: fc.constantFrom('a', 'Z', '0', ' ', "'", '"', '\\', '$', '\n', '\t', '=', '/', 'ü', 'auto', 'none', '-'), maxLength: 12 });
       return fc.oneof(...open, fc.array(type.form ? word.map((text) => `A=${text}`) : word, { minLength: standard === null ? 1 : 0, maxLength: 5 }).filter((words) => words[0] !== ''));

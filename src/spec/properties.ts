@@ -1,6 +1,7 @@
 /** THE table of a VE's properties: one row each; validation, help, schema, completion and the vzctl mapping come from it. */
 import { VeldError } from '../lib/errors.ts';
 import { BEANCOUNTER_PROPERTIES } from './beancounters/properties.ts';
+import { DISK_PROPERTIES } from './disk-properties.ts';
 import { NETWORK_PROPERTIES } from './network-properties.ts';
 import { RESOURCE_PROPERTIES } from './resource-properties.ts';
 import { formatValue, parseValue, quote } from './values.ts';
@@ -31,6 +32,7 @@ export const PROPERTIES: readonly PropertyRow[] = [
     vzctl: { option: 'hostname', key: 'HOSTNAME' },
   },
   ...RESOURCE_PROPERTIES,
+  ...DISK_PROPERTIES,
   ...BEANCOUNTER_PROPERTIES,
   ...NETWORK_PROPERTIES,
   {

@@ -27,7 +27,7 @@ export function inputSchema(row: PropertyRow): JsonSchema {
   const wide = row.type.kind === 'list' || row.type.kind === 'words' ? [{ type: 'array', items: text, maxItems: row.type.maxItems }]
     : row.type.kind === 'boolean' ? [{ type: 'boolean' }]
       : row.type.kind === 'text' || row.type.kind === 'choice' ? []
-        : row.type.kind === 'pair' ? [{ type: 'number' }, plainSchema(row)]
+        : row.type.kind === 'pair' || row.type.kind === 'quota' ? [{ type: 'number' }, plainSchema(row)]
           : [{ type: 'number' }];
   return { anyOf: [...wide, text, { type: 'null' }], description: `${row.help} Accepted: ${describeType(row)}.` };
 }
@@ -59,6 +59,10 @@ function plainSchema({ type }: PropertyRow): JsonSchema {
     case 'pair': {
       const amount = { anyOf: [{ type: 'integer', minimum: type.min, maximum: type.max }, { type: 'null' }] };
       return { type: 'object', additionalProperties: false, required: ['barrier', 'limit'], properties: { barrier: amount, limit: amount } };
+    }
+    case 'quota': {
+      const amount = { anyOf: [{ type: 'integer', minimum: type.min, maximum: Number.MAX_SAFE_INTEGER }, { type: 'null' }] };
+      return { type: 'object', additionalProperties: false, required: ['soft', 'hard'], properties: { soft: amount, hard: amount } };
     }
     case 'rate':
     case 'bytes': return { type: 'integer', minimum: type.min, maximum: Number.MAX_SAFE_INTEGER };

@@ -16,6 +16,8 @@ export type PropertyType =
   | { kind: 'rate'; min: number; unlimited: boolean }
   /** Barrier and limit of a beancounter, as vzctl reads them; accepts 80:80, 80, `unlimited` (null). `equal`: the two never differ. */
   | { kind: 'pair'; of: Unit; min: number; max: number; equal: boolean; unlimited: true }
+  /** What may be in use for a while and what at most; accepts 9G:10G, 10G, `unlimited` (null). */
+  | { kind: 'quota'; of: 'bytes' | 'items'; min: number; unlimited: true }
   /** Whole seconds; accepts 30s, 5m. */
   | { kind: 'seconds'; min: number; max: number }
   /** Numbers and ranges of them as the kernel writes CPUs: `0-3,8`; kept as the shortest such text. */
@@ -32,6 +34,12 @@ export type PropertyType =
  * its router; `prefix`: a whole range of addresses; `interface`: see interfaces.ts; `publish`: see ports.ts; `rule`: see rules.ts.
  */
 export type ListItem = 'address' | 'resolver' | 'domain' | 'gateway' | 'prefix' | 'interface' | 'publish' | 'rule';
+
+/** A soft and a hard limit of a disk quota; null: none. */
+export interface Quota {
+  soft: number | null;
+  hard: number | null;
+}
 
 export interface PropertyRow {
   /** Dotted name. */
@@ -81,6 +89,16 @@ export interface Properties {
   'io.limit': number | null;
   /** Operations a second. */
   'io.iops': number | null;
+  /** Of its pool; fixed when the VE is made. */
+  'disk.pool': string;
+  /** Bytes. */
+  'disk.space': Quota | null;
+  /** Files, folders and all else that has an inode. */
+  'disk.inodes': Quota | null;
+  /** Seconds. */
+  'disk.grace': number;
+  /** Users and groups with limits of their own; 0: none can have any. */
+  'disk.users': number;
   'ubc.numtcpsock': Pair | null;
   'ubc.numothersock': Pair | null;
   'ubc.numpty': Pair | null;

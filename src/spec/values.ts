@@ -6,7 +6,7 @@ import { canonicalInterface, INTERFACE_HELP, INTERFACE_TEXT_MAX } from './interf
 import { canonicalPublish } from './ports.ts';
 import { formatRanges, parseRanges } from './ranges.ts';
 import { canonicalRule } from './rules.ts';
-import type { ListItem, PropertyRow, PropertyType } from './types.ts';
+import type { ListItem, PropertyRow, PropertyType, Quota } from './types.ts';
 import { formatWords, splitWords } from './words.ts';
 
 /** No value needs a longer text; longer ones are refused before anything looks at them. */
@@ -48,6 +48,7 @@ export function formatValue(row: PropertyRow, value: unknown): string {
     case 'percent': return `${value as number}%`;
     case 'rate': return formatBits(value as number);
     case 'pair': return formatPair(value as Pair);
+    case 'quota': return formatQuota(value as Quota, type);
     case 'seconds': return formatSeconds(value as number);
     case 'words': return (value as string[]).length === 0 ? 'none' : formatWords(value as string[]);
     case 'list': return (value as string[]).length === 0 ? 'none' : (value as string[]).join(type.item === 'interface' ? ' ' : ',');
@@ -67,6 +68,7 @@ export function describeType(row: PropertyRow): string {
     case 'percent': return `percent of one CPU such as 150%, from ${type.min}% to ${type.max}%${rest}`;
     case 'rate': return `bits a second such as 500kbit, 10mbit or 1.5gbit (powers of 1000), at least ${formatBits(type.min)}${rest}`;
     case 'pair': return `barrier and limit${type.equal ? ', which are equal' : ''}, such as 80:80, or one number for both, from ${type.min} to ${type.max}${rest}`;
+    case 'quota': return `a soft and a hard limit such as ${type.of === 'bytes' ? '9G:10G' : '90000:100000'}, or one for both, at least ${type.of === 'bytes' ? formatBytes(type.min) : type.min}${rest}`;
     case 'seconds': return `a time such as 30s or 5m, from ${formatSeconds(type.min)} to ${formatSeconds(type.max)}`;
     case 'ranges': return `${type.what} such as 0-3,8, from 0 to ${type.max}${auto}`;
     case 'choice': return `one of ${type.choices.join(', ')}`;
@@ -132,6 +134,7 @@ function read(row: PropertyRow, given: unknown): unknown {
     case 'percent': return within(readNumber(input, /^(\d{1,16})%?$/, () => 1), type.min, type.max);
     case 'rate': return within(readBits(input), type.min, Number.MAX_SAFE_INTEGER);
     case 'seconds': return within(readNumber(input, /^(\d{1,16})([smhd]?)$/, (unit) => SECOND_UNITS[unit] ?? 1), type.min, type.max);
+    case 'quota': return readQuota(input, type);
     case 'ranges': return readRanges(input, type.max);
     case 'pair': return readPair(input, type);
     case 'choice': return typeof input === 'string' && type.choices.includes(input) ? input : REFUSED;
@@ -200,6 +203,29 @@ function asPair(input: unknown): Pair | undefined {
   const { barrier, limit } = input as Record<string, unknown>;
   const amount = (value: unknown): value is number | null => value === null || typeof value === 'number';
   return amount(barrier) && amount(limit) ? { barrier, limit } : undefined;
+}
+
+/** Two limits; null where there is none at all. What may be in use for a while is no more than what may be at most. */
+function readQuota(input: unknown, type: PropertyType & { kind: 'quota' }): unknown {
+  const amount = (part: unknown): unknown => (part === null || part === 'unlimited' ? null
+    : within(type.of === 'bytes' ? readBytes(part) : readNumber(part, /^(\d{1,16})$/, () => 1), type.min, Number.MAX_SAFE_INTEGER));
+  let parts: unknown[] = [input, input];
+  if (typeof input === 'string' && input.includes(':')) parts = input.split(':').map((part) => part.trim());
+  else if (typeof input === 'object' && input !== null) {
+    if (Object.keys(input).toSorted().join() !== 'hard,soft') return REFUSED;
+    parts = [(input as Quota).soft, (input as Quota).hard];
+  }
+  if (parts.length !== 2) return REFUSED;
+  const [soft, hard] = parts.map(amount);
+  if (soft === REFUSED || hard === REFUSED) return REFUSED;
+  if (soft === null && hard === null) return null;
+  if (hard !== null && (soft === null || (soft as number) > (hard as number))) return REFUSED;
+  return { soft, hard };
+}
+
+function formatQuota({ soft, hard }: Quota, { of }: PropertyType & { kind: 'quota' }): string {
+  const amount = (value: number | null): string => (value === null ? 'unlimited' : of === 'bytes' ? formatBytes(value) : String(value));
+  return soft === hard ? amount(hard) : `${amount(soft)}:${amount(hard)}`;
 }
 
 /** An amount of bytes as properties take it: `512M`, `1.5GiB`, `4096`. @returns undefined for what is none */

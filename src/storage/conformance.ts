@@ -40,7 +40,7 @@ async function inVe(t: TestContext, volumes: Volumes, uuid: string, uidBase: num
 
 /** A small template with owners from 0. */
 async function template(volumes: Volumes): Promise<LayerRef> {
-  const { id, path } = volumes.stageLayer();
+  const { id, path } = await volumes.stageLayer();
   for (const folder of ['etc', 'home', 'bin', 'old/deep']) mkdirSync(join(path, folder), { recursive: true });
   for (const file of ['etc/os', 'home/mine', 'bin/ping', 'gone', 'old/a', 'old/deep/b']) writeFileSync(join(path, file), `${file}\n`);
   chownSync(join(path, 'home/mine'), 1000, 1000);
@@ -98,17 +98,21 @@ export function storageConformance(driver: string, create: (stateDir: string) =>
     const volumes = create(stateFolder(t, parent));
     const base = await template(volumes);
     const [one, two] = [randomUUID(), randomUUID()];
-    await volumes.createVolume(one, BASE_A);
+    await volumes.createVolume(one, BASE_A, undefined, [base]);
     await inVe(t, volumes, one, BASE_A, [base], CHANGES);
     const frozen = await volumes.freezeUpper(one, BASE_A);
     const stack = [base, { id: frozen.id, uidBase: frozen.uidBase }];
 
     assert.equal(await inVe(t, volumes, one, BASE_A, stack, SEEN), AS_SEEN, 'the VE itself goes on');
-    await volumes.createVolume(two, BASE_B);
+    await volumes.createVolume(two, BASE_B, undefined, stack);
     assert.equal(await inVe(t, volumes, two, BASE_B, stack, SEEN), AS_SEEN, 'the other range');
     const change = 'echo second >> etc/new; rm old/c; setcap -r bin/tool; stat -c "%u:%g" etc/new; cat etc/new';
     assert.equal(await inVe(t, volumes, two, BASE_B, stack, change), '33:33\nfirst\nsecond');
     assert.equal(await inVe(t, volumes, one, BASE_A, stack, SEEN), AS_SEEN, 'and the first VE saw nothing of it');
+
+    // Or programs take two files for one.
+    const write = 'for n in 1 2 3 4 5 6 7 8 9 10 11 12; do echo $n > etc/late$n; done';
+    for (const [uuid, range] of [[one, BASE_A], [two, BASE_B]] as const) assert.equal(await inVe(t, volumes, uuid, range, stack, `${write}; find . -xdev -type f -links 1 -printf "%i\\n" | sort | uniq -d`), '', 'each file has a number of its own');
 
     const again = await volumes.freezeUpper(two, BASE_B);
     const three = [...stack, { id: again.id, uidBase: again.uidBase }];
@@ -121,6 +125,7 @@ export function storageConformance(driver: string, create: (stateDir: string) =>
     const [one, two] = [randomUUID(), randomUUID()];
     await volumes.createVolume(one, BASE_A);
     await inVe(t, volumes, one, BASE_A, [base], CHANGES);
+    if (await volumes.upperSize(one, 1000) === undefined) return t.skip('no copy of an upper can be a layer there');
     const names = Number(execFileSync('/bin/sh', ['-c', 'find "$1" | wc -l', 'sh', join(volumes.mountPlan(one, BASE_A, [base]).volume, 'upper')], { encoding: 'utf8' }));
     assert.ok((await volumes.upperSize(one, names))!.bytes > 0);
     assert.equal(await volumes.upperSize(one, names - 1), undefined, 'one name too many');
@@ -145,7 +150,7 @@ export function storageConformance(driver: string, create: (stateDir: string) =>
 
   void test(title('ACLs name the same users and groups in a template, a VE, and VEs of other ranges that stand on it'), async (t) => {
     const volumes = create(stateFolder(t, parent));
-    const { id, path } = volumes.stageLayer();
+    const { id, path } = await volumes.stageLayer();
     mkdirSync(join(path, 'log'));
     writeFileSync(join(path, 'log/old'), '');
     execFileSync('/usr/bin/setfacl', ['-m', 'group:4:rx,default:group:4:rx', join(path, 'log')]);
@@ -186,7 +191,7 @@ export function storageConformance(driver: string, create: (stateDir: string) =>
     const known = { volumes: new Set([uuid]), layers: new Set([base.id]) };
     await volumes.createVolume(uuid, BASE_A);
     assert.deepEqual(volumes.orphans(known), NOTHING);
-    const { id: staged } = volumes.stageLayer();
+    const { id: staged } = await volumes.stageLayer();
     assert.deepEqual(volumes.orphans({ volumes: new Set(), layers: new Set() }), { volumes: [uuid], layers: [base.id], staged: [staged], interrupted: [] });
     await volumes.dropStaged(staged);
     await volumes.dropStaged(staged);

@@ -1,5 +1,5 @@
 /** The folders of storage, and what makes them trustworthy. */
-import { chmodSync, chownSync, lstatSync, mkdirSync, realpathSync, statfsSync } from 'node:fs';
+import { chmodSync, chownSync, lstatSync, mkdirSync, readdirSync, realpathSync, statfsSync } from 'node:fs';
 import type { Stats } from 'node:fs';
 import { toVeldError, VeldError } from '../lib/errors.ts';
 
@@ -30,6 +30,11 @@ export function requireFolder(path: string): Stats {
 /** lstat, or undefined when the name does not exist. */
 export function lstatIfThere(path: string): Stats | undefined {
   return lstatSync(path, { throwIfNoEntry: false });
+}
+
+/** Whether a folder has no entry; one that is missing counts as empty. */
+export function isEmptyFolder(path: string): boolean {
+  return lstatIfThere(path) === undefined || readdirSync(path).length === 0;
 }
 
 /** The path without links, refused if overlayfs or mount(8) would read something else in it. */
@@ -74,6 +79,15 @@ export function makeOwned(path: string, owner: { uid: number; gid: number; mode:
 export function storing<T>(subject: string, work: () => T): T {
   try {
     return work();
+  } catch (error) {
+    throw storageError(subject, error);
+  }
+}
+
+/** The same for work that takes a while. */
+export async function storingLong<T>(subject: string, work: () => Promise<T>): Promise<T> {
+  try {
+    return await work();
   } catch (error) {
     throw storageError(subject, error);
   }

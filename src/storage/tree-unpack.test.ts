@@ -195,7 +195,7 @@ test('a small tree that nobody reads for a while is whole all the same', needsRo
 
 test('a VE stands on the carried upper as on its own', needsRoot, async (t) => {
   const volumes = createVolumes({ stateDir: join(stateFolder(t), 'state') });
-  const { id, path } = volumes.stageLayer();
+  const { id, path } = await volumes.stageLayer();
   for (const folder of ['etc', 'old/deep', 'bin', 'gone']) mkdirSync(join(path, folder), { recursive: true });
   for (const file of ['etc/os', 'old/a', 'old/deep/b', 'bin/ping', 'bin/mode', 'gone/x', 'etc/kept', 'etc/moved']) writeFileSync(join(path, file), `${file}\n`);
   execFileSync('/usr/sbin/setcap', ['cap_net_raw=ep', join(path, 'bin/ping')]);

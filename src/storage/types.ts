@@ -6,6 +6,7 @@
  * The life of an upper: `createVolume`, mounted by the runtime script in a mount namespace of its own while the VE runs, then
  * `freezeUpper` (becomes a layer, a new empty upper on top) or `destroyVolume`. Of one that is in use a layer is made by a copy (`stageCopy`).
  */
+import type { Quota } from '../spec/types.ts';
 import type { LayerRecord, LayerRef } from '../store/types.ts';
 
 /** What the runtime script needs to mount a root. */
@@ -20,6 +21,8 @@ export interface MountPlan {
   upper: string;
   /** Name in the volume. */
   work: string;
+  /** What counts the volume and may hold it to a limit, for the scripts: kind, folder, account, and where btrfs tells of it. Empty: nothing does. */
+  account: string[];
 }
 
 /** A copy of an upper that is to be made: by whoever has seen to it that nobody writes there. */
@@ -40,9 +43,42 @@ export interface Orphans {
   interrupted: { uuid: string; layer: string }[];
 }
 
+/** What a VE may write. */
+export interface DiskLimits {
+  /** Bytes. */
+  space: Quota | null;
+  /** Names that have an inode. */
+  inodes: Quota | null;
+}
+
+/** What a VE has written, and until when it may have more than a soft limit, seconds since 1970. */
+export interface DiskAccount {
+  /** Bytes. */
+  space: number;
+  /** Null where they are not counted. */
+  inodes: number | null;
+  spaceUntil: number | null;
+  inodesUntil: number | null;
+}
+
+/** What can be limited where a disk lies; in words why not. `soft`: limits that may be exceeded for a while. */
+export type DiskSupport = Record<'disk.space' | 'disk.inodes' | 'disk.users' | 'soft', true | string>;
+
+/** A user or a group of a VE: what it may have, and what it has. */
+export interface DiskUser {
+  /** As the VE counts: from 0. */
+  id: number;
+  limits: DiskLimits;
+  used: DiskAccount;
+}
+
 export interface Volumes {
-  /** Make an empty upper owned by the VE's root, as the upper's owners are written. O(1) in the size of the template. Throws `storage.failed` if it exists. */
-  createVolume(uuid: string, uidBase: number): Promise<void>;
+  /**
+   * Make an empty upper owned by the VE's root, as the upper's owners are written. O(1) in the size of the template. Throws `storage.failed` if it exists.
+   * @param number of the VE: with its range it makes the name of its account
+   * @param layers on which it will stand
+   */
+  createVolume(uuid: string, uidBase: number, number?: number, layers?: readonly LayerRef[]): Promise<void>;
   /** Whether the folder of the volume exists, whole or in part. */
   hasVolume(uuid: string): boolean;
   /** Put first files into a fresh, never mounted upper (nobody else has touched it yet); they are on disk when it resolves. */
@@ -50,11 +86,14 @@ export interface Volumes {
   /** Remove upper and work, also when half there. Never follows a link. Works on folders that the VE filled with anything. */
   destroyVolume(uuid: string): Promise<void>;
   mountPlan(uuid: string, uidBase: number, layers: readonly LayerRef[]): MountPlan;
+  /** The part of the plan that is about layers. */
+  lowers(uidBase: number, layers: readonly LayerRef[]): MountPlan['lowers'];
   /** Bytes in the upper, measured now (a scan: for people, not for limits). */
   usage(uuid: string): Promise<number>;
 
-  /** Path at which a new layer can be filled; it becomes visible by `commitLayer`. */
-  stageLayer(): { id: string; path: string };
+  /** Path at which a new layer can be filled; it becomes visible by `commitLayer`. @param uuid of the VE that will stand on it, and whose account counts it; default: nobody's */
+  stageLayer(uuid?: string): Promise<{ id: string; path: string }>;
+  hasStaged(id: string): boolean;
   /** Make a staged tree a layer. @param uidBase range in which its owners are written @returns the record (not yet in the store); its range can be another */
   commitLayer(id: string, uidBase: number): Promise<LayerRecord>;
   /** Drop a staged tree. */
@@ -65,10 +104,10 @@ export interface Volumes {
    * @param layer id of the new layer, for callers that note it in the journal first; default: a new one
    */
   freezeUpper(uuid: string, uidBase: number, layer?: string): Promise<LayerRecord>;
-  /** What the upper is made of, counted now, up to a number of names (a scan). @returns undefined when it has more names than that */
+  /** What the upper is made of, counted now, up to a number of names (a scan). @returns undefined when it has more names than that, or no copy of it could be a layer */
   upperSize(uuid: string, names: number): Promise<{ bytes: number } | undefined>;
   /** Whether files of this storage can share blocks, so that a copy of one costs next to nothing however large it is (FICLONE of ioctl_ficlonerange(2)). */
-  sharesBlocks(): Promise<boolean>;
+  sharesBlocks(uuid?: string): Promise<boolean>;
   /** Prepare a copy of the upper of a VE that runs on. It ends by `commitCopy` or `dropStaged`. */
   stageCopy(uuid: string): UpperCopy;
   /** Make such a copy a layer, on the disk. @returns the record (not yet in the store); it says in which range the owners are written */
@@ -85,6 +124,27 @@ export interface Volumes {
   /** Bytes in a layer, measured now: the record of a frozen upper does not know. */
   layerUsage(id: string): Promise<number>;
   layerPath(id: string): string;
+
+  /** What can be limited where this VE's disk lies. */
+  support(uuid: string): DiskSupport;
+  /**
+   * Hold a VE to limits, or to none, from now on. Throws `property.unsupported`.
+   * @param atRest it does not run: a volume that was made without an account can be given one
+   */
+  limit(uuid: string, uidBase: number, number: number, limits: DiskLimits, atRest: boolean): Promise<void>;
+  /** Have something written for a VE that does not run, whatever its limit. */
+  unheld<T>(uuid: string, work: () => Promise<T>): Promise<T>;
+  /** What the kernel has counted for a VE; undefined where it does not count. */
+  account(uuid: string): DiskAccount | undefined;
+  /** For how long the kernel lets accounts have more than a soft limit where this VE's disk lies, seconds. */
+  kernelGrace(uuid: string): { space: number; inodes: number };
+  /** Change until when a VE may have more than its soft limits, seconds since 1970. */
+  extend(uuid: string, until: { space?: number; inodes?: number }): void;
+  /** Users and groups of a VE that have anything, or limits. Throws `property.unsupported`. */
+  users(uuid: string, uidBase: number): { users: DiskUser[]; groups: DiskUser[] };
+  /** Hold a user or group of a VE to limits, or to none. Throws `property.unsupported`. @param id as the VE counts: from 0 */
+  limitUser(uuid: string, uidBase: number, kind: 'user' | 'group', id: number, limits: DiskLimits): void;
+
   /** What lies in the folders of storage but is named by nobody: leftovers of a crash. Not what this process is removing now. */
   orphans(known: { volumes: ReadonlySet<string>; layers: ReadonlySet<string> }): Orphans;
 }

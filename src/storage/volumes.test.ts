@@ -32,7 +32,7 @@ test('the state folder is closed to others, and must be a real folder of root wi
 test('a layer of another range is renumbered where owners are to be written from 0: owners, modes, links, ACLs, capabilities, deleted files', async (t) => {
   const dir = stateFolder(t);
   const volumes = createVolumes({ stateDir: dir, ownersFromZero: true });
-  const { id, path } = volumes.stageLayer();
+  const { id, path } = await volumes.stageLayer();
   chownSync(path, BASE_A, BASE_A);
   mkdirSync(join(path, 'folder'));
   writeFileSync(join(path, 'folder/tool'), 'x');

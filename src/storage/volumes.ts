@@ -1,5 +1,5 @@
 /**
- * Storage in plain folders, on any file system that overlayfs takes as an upper.
+ * Storage in folders, on any file system that overlayfs takes as an upper; what differs between these is in ground.ts and btrfs-ground.ts.
  *
  * stateDir/ves/UUID/{upper,work}     volumes; `work` is overlayfs's own
  * stateDir/layers/ID/fs              layers; `origin` beside it holds the UUID of the VE whose upper it was
@@ -8,14 +8,17 @@
  */
 // oxlint-disable veld/guest-paths -- the uppers themselves are named here (their names are Veld's), never what is in them
 import { randomBytes } from 'node:crypto';
-import { existsSync, lstatSync, mkdirSync, readdirSync, readFileSync, renameSync, rmdirSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, lstatSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { openGuestRoot } from '../kernel/guest-tree.ts';
+import { giveTo } from '../kernel/project.ts';
 import { VeldError } from '../lib/errors.ts';
 import { faultPoint } from '../lib/faults.ts';
 import { run } from '../lib/run.ts';
-import type { LayerRecord } from '../store/types.ts';
-import { ensureFolder, lstatIfThere, makeOwned, mapFromZero, mountablePath, needsOwnersFromZero, RANGE, requireFolder, storageError, storing } from './folders.ts';
+import type { LayerRecord, PoolRecord } from '../store/types.ts';
+import { btrfsGround } from './btrfs-ground.ts';
+import { ensureFolder, isEmptyFolder, lstatIfThere, makeOwned, mapFromZero, mountablePath, needsOwnersFromZero, RANGE, requireFolder, storageError, storing, storingLong } from './folders.ts';
+import { isUnused, plainGround } from './ground.ts';
 import { createRemover, TRASH, trashName } from './removal.ts';
 import { renumberFromZero } from './renumber.ts';
 import type { Orphans, Volumes } from './types.ts';
@@ -27,9 +30,10 @@ const STAGED = '.staged-';
 /**
  * Open the storage below a state folder; makes and checks its folders.
  * @param options.ownersFromZero how new uppers have their owners written; default: as the file system needs it
+ * @param options.driver plain folders, or subvolumes of btrfs
  * @throws VeldError `storage.failed` when one of them is a link, belongs to somebody else, or has a path that cannot be mounted
  */
-export function createVolumes({ stateDir, ownersFromZero }: { stateDir: string; ownersFromZero?: boolean }): Volumes {
+export function createVolumes({ stateDir, ownersFromZero, driver = 'overlay' }: { stateDir: string; ownersFromZero?: boolean; driver?: PoolRecord['driver'] }): Volumes {
   ensureFolder(stateDir);
   const root = mountablePath(stateDir);
   const fromZero = ownersFromZero ?? needsOwnersFromZero(root);
@@ -37,7 +41,8 @@ export function createVolumes({ stateDir, ownersFromZero }: { stateDir: string; 
   const layers = join(root, 'layers');
   ensureFolder(ves);
   ensureFolder(layers);
-  const remover = createRemover();
+  const ground = driver === 'btrfs' ? btrfsGround(ves, layers) : plainGround(root, fromZero);
+  const remover = createRemover((path) => ground.remove?.(path));
 
   const named = (pattern: RegExp, kind: string, id: string): string => {
     if (!pattern.test(id)) throw new VeldError('storage.failed', `${JSON.stringify(id)} is not the id of a ${kind}.`);
@@ -54,47 +59,38 @@ export function createVolumes({ stateDir, ownersFromZero }: { stateDir: string; 
     }
   };
 
-  /** A fresh upper and work. The work folder must be a new one: overlayfs remembers in it which upper it belonged to. */
-  const makeEmpty = (folder: string, owner: { uid: number; gid: number; mode: number }): void => {
-    makeOwned(join(folder, 'work'), { uid: 0, gid: 0, mode: 0o700 });
-    makeOwned(join(folder, 'upper'), owner);
-  };
   /** Range in which the owners of a VE's upper are written: its root folder tells (the VE's root can give it to any user of the VE, not out of the range). */
   const baseOf = (folder: string, uidBase: number): number => ((lstatIfThere(join(folder, 'upper'))?.uid ?? uidBase) < RANGE ? 0 : uidBase);
   let shares: Promise<boolean> | undefined;
 
-  /** Overlayfs makes work/work at the first mount, and seeding makes files: without both nobody has used the volume. */
-  const unused = (folder: string): boolean => isEmpty(join(folder, 'upper')) && isEmpty(join(folder, 'work'));
-
-  const freeze = (uuid: string, uidBase: number, id: string): LayerRecord => {
+  const freeze = async (uuid: string, uidBase: number, id: string): Promise<LayerRecord> => {
     const folder = volume(uuid);
     requireFolder(folder);
-    const upper = join(folder, 'upper');
-    const { uid, gid, mode } = lstatSync(upper);
-    const base = baseOf(folder, uidBase);
+    const root = lstatSync(join(folder, 'upper'));
+    const [base, account] = [baseOf(folder, uidBase), ground.accountOf(folder)];
     if (existsSync(layer(id))) throw new VeldError('storage.failed', `The layer ${id} exists already.`);
-    makeOwned(staged(id), { uid: 0, gid: 0, mode: 0o700 });
-    writeFileSync(join(staged(id), 'origin'), uuid, { mode: 0o600, flush: true });
-    faultPoint('freeze.begun');
-    renameSync(upper, join(staged(id), 'fs'));
-    faultPoint('freeze.taken');
-    renameSync(staged(id), layer(id));
-    renameSync(join(folder, 'work'), join(ves, trashName()));
-    faultPoint('freeze.named');
-    makeEmpty(folder, { uid, gid, mode });
+    await ground.quotas.unheld(folder, async () => {
+      await ground.take(folder, staged(id), uuid);
+      renameSync(staged(id), layer(id));
+      await ground.renew(folder, root, account, join(ves, trashName()), layer(id));
+    });
     return { id, uidBase: base, createdAt: new Date().toISOString(), size: 0 };
   };
 
+  const lowers: Volumes['lowers'] = (uidBase, stack) => stack.map((ref) => {
+    checkBase(ref.uidBase);
+    const source = join(layer(ref.id), 'fs');
+    if (!lstatIfThere(source)?.isDirectory()) throw new VeldError('storage.failed', `The layer ${ref.id} is missing.`);
+    return { source, map: ref.uidBase === uidBase ? null : `b:${ref.uidBase}:${uidBase}:${RANGE}` };
+  });
+
   return {
-    async createVolume(uuid, uidBase) {
+    async createVolume(uuid, uidBase, number, stack = []) {
       const folder = volume(uuid);
       checkBase(uidBase);
-      storing(`The volume ${uuid} could not be made`, () => {
-        mkdirSync(folder, { mode: 0o700 });
-        faultPoint('volume.begun');
-        const base = fromZero ? 0 : uidBase;
-        makeEmpty(folder, { uid: base, gid: base, mode: 0o755 });
-      });
+      const base = fromZero ? 0 : uidBase;
+      const above = stack.map(({ id }) => layer(id)).findLast((path) => lstatIfThere(path));
+      await storingLong(`The volume ${uuid} could not be made`, () => ground.make(folder, { uid: base, gid: base, mode: 0o755 }, number === undefined ? 0 : ground.quotas.projectFor(uidBase, number), above));
     },
 
     hasVolume: (uuid) => lstatIfThere(volume(uuid)) !== undefined,
@@ -103,7 +99,7 @@ export function createVolumes({ stateDir, ownersFromZero }: { stateDir: string; 
       const folder = volume(uuid);
       checkBase(uidBase);
       requireFolder(folder);
-      if (!isEmpty(join(folder, 'work'))) throw new VeldError('storage.failed', `The volume ${uuid} was mounted before; its files are its VE's.`);
+      if (!isEmptyFolder(join(folder, 'work'))) throw new VeldError('storage.failed', `The volume ${uuid} was mounted before; its files are its VE's.`);
       const base = baseOf(folder, uidBase);
       const tree = await openGuestRoot(join(folder, 'upper'));
       try {
@@ -116,36 +112,41 @@ export function createVolumes({ stateDir, ownersFromZero }: { stateDir: string; 
       }
     },
 
-    destroyVolume: (uuid) => remove(TRASH.test(uuid) ? join(ves, uuid) : volume(uuid)),
+    async destroyVolume(uuid) {
+      if (TRASH.test(uuid)) return remove(join(ves, uuid));
+      if (lstatIfThere(volume(uuid))) storing(`The limits of ${uuid} could not be taken away`, () => ground.quotas.forget(volume(uuid)));
+      await remove(volume(uuid));
+    },
 
     mountPlan(uuid, uidBase, stack) {
       checkBase(uidBase);
       const folder = volume(uuid);
       requireFolder(folder);
       return {
-        lowers: stack.map((ref) => {
-          checkBase(ref.uidBase);
-          const source = join(layer(ref.id), 'fs');
-          if (!lstatIfThere(source)?.isDirectory()) throw new VeldError('storage.failed', `The layer ${ref.id} is missing.`);
-          return { source, map: ref.uidBase === uidBase ? null : `b:${ref.uidBase}:${uidBase}:${RANGE}` };
-        }),
+        lowers: lowers(uidBase, stack),
         volume: folder,
         map: baseOf(folder, uidBase) === uidBase ? null : mapFromZero(uidBase),
         upper: 'upper',
         work: 'work',
+        account: ground.accountWords(folder),
       };
     },
 
+    lowers,
+
     usage: (uuid) => measure(join(volume(uuid), 'upper')),
 
-    stageLayer() {
+    async stageLayer(uuid) {
       const id = randomBytes(16).toString('hex');
-      return storing('A layer could not be made', () => {
-        makeOwned(staged(id), { uid: 0, gid: 0, mode: 0o700 });
+      return storingLong('A layer could not be made', async () => {
+        await ground.stage(staged(id));
         makeOwned(join(staged(id), 'fs'), { uid: 0, gid: 0, mode: 0o755 });
+        if (uuid !== undefined) giveTo(join(staged(id), 'fs'), ground.accountOf(volume(uuid)));
         return { id, path: join(staged(id), 'fs') };
       });
     },
+
+    hasStaged: (id) => lstatIfThere(staged(id)) !== undefined,
 
     async commitLayer(id, uidBase) {
       checkBase(uidBase);
@@ -168,17 +169,18 @@ export function createVolumes({ stateDir, ownersFromZero }: { stateDir: string; 
 
     async freezeUpper(uuid, uidBase, id = randomBytes(16).toString('hex')) {
       checkBase(uidBase);
-      return storing(`The upper of ${uuid} could not be frozen`, () => freeze(uuid, uidBase, id));
+      return storingLong(`The upper of ${uuid} could not be frozen`, () => freeze(uuid, uidBase, id));
     },
 
     async upperSize(uuid, names) {
+      if (!ground.copies) return undefined;
       // One line for each name: of a file with several its blocks count for each, which errs on the safe side.
       const { stdout } = await run('/bin/sh', ['-c', 'find "$1" -xdev -printf "%b\\n" 2>/dev/null | head -n "$2"', 'sh', join(volume(uuid), 'upper'), String(names + 1)]);
       const blocks = stdout.split('\n').slice(0, -1);
       return blocks.length > names ? undefined : { bytes: blocks.reduce((sum, number) => sum + Number(number) * 512, 0) };
     },
 
-    sharesBlocks: () => (shares ??= probeSharing(layers)),
+    sharesBlocks: async () => ground.copies && await (shares ??= probeSharing(layers)),
 
     stageCopy(uuid) {
       const id = randomBytes(16).toString('hex');
@@ -201,22 +203,9 @@ export function createVolumes({ stateDir, ownersFromZero }: { stateDir: string; 
     },
 
     async resetUpper(uuid) {
-      const folder = volume(uuid);
-      storing(`The upper of ${uuid} could not be made anew`, () => {
-        requireFolder(folder);
-        const [upper, next] = [join(folder, 'upper'), join(folder, 'next')];
-        const trash = join(ves, trashName());
-        makeOwned(trash, { uid: 0, gid: 0, mode: 0o700 });
-        // Cut short anywhere, it can be done again.
-        if (!lstatIfThere(next)) makeOwned(next, lstatSync(upper));
-        faultPoint('reset.begun');
-        if (lstatIfThere(upper)) renameSync(upper, join(trash, 'upper'));
-        faultPoint('reset.taken');
-        renameSync(next, upper);
-        if (lstatIfThere(join(folder, 'work'))) renameSync(join(folder, 'work'), join(trash, 'work'));
-        makeOwned(join(folder, 'work'), { uid: 0, gid: 0, mode: 0o700 });
-        void remover.remove(trash).catch(() => {}); // an orphan, if it resists
-      });
+      const trash = join(ves, trashName());
+      await storingLong(`The upper of ${uuid} could not be made anew`, () => ground.quotas.unheld(volume(uuid), () => ground.reset(volume(uuid), trash)));
+      void remover.remove(trash).catch(() => {}); // an orphan, if it resists
     },
 
     async unfreezeUpper(uuid, id) {
@@ -225,20 +214,7 @@ export function createVolumes({ stateDir, ownersFromZero }: { stateDir: string; 
       if (from === undefined) return;
       const origin = originOf(from);
       if (origin !== uuid) throw new VeldError('storage.failed', `The layer ${id} was not the upper of ${uuid}.`);
-      storing(`The upper of ${uuid} could not be brought back`, () => {
-        requireFolder(folder);
-        const upper = join(folder, 'upper');
-        if (lstatIfThere(join(from, 'fs'))) {
-          if (lstatIfThere(upper)) {
-            if (!unused(folder)) throw new VeldError('storage.failed', `${uuid} has used its new upper already.`);
-            rmdirSync(upper); // fails when it is not empty
-          }
-          renameSync(join(from, 'fs'), upper);
-          faultPoint('unfreeze.back');
-        }
-        // What is there is either this upper's own or was never used.
-        if (!lstatIfThere(join(folder, 'work'))) makeOwned(join(folder, 'work'), { uid: 0, gid: 0, mode: 0o700 });
-      });
+      await storingLong(`The upper of ${uuid} could not be brought back`, () => ground.back(from, folder));
       await remove(from);
     },
 
@@ -246,6 +222,15 @@ export function createVolumes({ stateDir, ownersFromZero }: { stateDir: string; 
 
     layerUsage: (id) => measure(join(layer(id), 'fs')),
     layerPath: (id) => join(layer(id), 'fs'),
+
+    support: () => ground.quotas.support(),
+    limit: (uuid, uidBase, number, limits, atRest) => ground.quotas.limit(volume(uuid), ground.quotas.projectFor(uidBase, number), limits, atRest),
+    account: (uuid) => ground.quotas.account(volume(uuid)),
+    unheld: (uuid, work) => ground.quotas.unheld(volume(uuid), work),
+    kernelGrace: () => ground.quotas.kernelGrace(),
+    extend: (uuid, until) => ground.quotas.extend(volume(uuid), until),
+    users: (_uuid, uidBase) => ground.quotas.users(uidBase),
+    limitUser: (_uuid, uidBase, kind, id, limits) => ground.quotas.limitUser(uidBase, kind, id, limits),
 
     orphans(known) {
       const found: Orphans = { volumes: [], layers: [], staged: [], interrupted: [] };
@@ -259,7 +244,7 @@ export function createVolumes({ stateDir, ownersFromZero }: { stateDir: string; 
         } else if (LAYER.test(id) && !known.layers.has(id)) {
           const uuid = originOf(join(layers, name));
           // A frozen upper that nobody has recorded: its VE's only data, unless that VE has gone on with another upper since.
-          const owed = uuid !== undefined && known.volumes.has(uuid) && (!existsSync(join(ves, uuid, 'upper')) || unused(join(ves, uuid)) || name !== id);
+          const owed = uuid !== undefined && known.volumes.has(uuid) && (!existsSync(join(ves, uuid, 'upper')) || isUnused(join(ves, uuid)) || name !== id);
           if (owed) found.interrupted.push({ uuid, layer: id });
           else (name === id ? found.layers : found.staged).push(id);
         }
@@ -271,11 +256,6 @@ export function createVolumes({ stateDir, ownersFromZero }: { stateDir: string; 
 
 function checkBase(uidBase: number): void {
   if (!Number.isInteger(uidBase) || uidBase < 0 || uidBase > 2 ** 32 - 1 - RANGE) throw new VeldError('storage.failed', `${uidBase} is not the base of a uid range.`);
-}
-
-/** Whether a folder has no entry; one that is missing counts as empty. */
-function isEmpty(path: string): boolean {
-  return lstatIfThere(path) === undefined || readdirSync(path).length === 0;
 }
 
 /** Try it, with a file of a block. */

@@ -58,6 +58,18 @@ export function storeConformance(name: string, open: () => Store): void {
       });
     };
 
+    test('keeps pools, each name once', (store) => {
+      const pool = { name: 'fast', path: '/srv/fast', driver: 'overlay', image: { file: '/srv/fast.img', bytes: 1 << 30, fileSystem: 'ext4' }, createdAt: NOW } as const;
+      const plain = { ...pool, name: 'big', path: '/srv/big', driver: 'btrfs', image: null } as const;
+      store.insertPool(pool);
+      store.insertPool(plain);
+      assert.throws(() => store.insertPool({ ...plain, name: 'fast' }), code('pool.name_taken'));
+      assert.deepEqual(store.listPools(), [plain, pool]);
+      store.deletePool('fast');
+      store.deletePool('fast');
+      assert.deepEqual(store.listPools(), [plain]);
+    });
+
     test('keeps VEs as they are', (store) => {
       for (const id of ['low', 'high']) store.insertLayer(sampleLayer(id));
       const ve = sampleVe(1, { notStarted: { at: NOW, reason: 'no room' }, layers: [{ id: 'low', uidBase: 0 }, { id: 'high', uidBase: 65_536 }], lastExit: { code: 130, at: NOW, reason: 'poweroff' }, suspended: { at: NOW, engine: 'e'.repeat(64) } });
@@ -131,7 +143,7 @@ export function storeConformance(name: string, open: () => Store): void {
       store.insertLayer(sampleLayer('l'));
       store.insertVe(sampleVe(1));
       store.insertVe(sampleVe(2));
-      const one = { id: 's1', ve: sampleVe(1).uuid, name: 'before', createdAt: NOW, layers: [{ id: 'l', uidBase: 65_536 }], properties: { 'cpu.limit': null }, engine: 'e'.repeat(64) };
+      const one = { id: 's1', ve: sampleVe(1).uuid, name: 'before', description: 'before all', parent: null, createdAt: NOW, layers: [{ id: 'l', uidBase: 65_536 }], properties: { 'cpu.limit': null }, engine: 'e'.repeat(64) };
       const other = { ...one, id: 's2', ve: sampleVe(2).uuid, engine: null };
       store.insertSnapshot(one);
       store.insertSnapshot(other);
@@ -141,6 +153,11 @@ export function storeConformance(name: string, open: () => Store): void {
       assert.equal(store.layerUses('l'), 2);
       assert.throws(() => store.deleteLayer('l'), code('layer.in_use'));
       store.deleteSnapshot('s2');
+      const child = { ...one, id: 's4', name: 'after', parent: 's1' };
+      store.insertSnapshot(child);
+      store.insertSnapshot({ ...child, id: 's5', name: 'later', parent: 's4' });
+      store.deleteSnapshot('s4');
+      assert.deepEqual(store.listSnapshots(one.ve).map(({ id, parent }) => [id, parent]), [['s1', null], ['s5', 's1']], 'those after it come after its parent');
       store.deleteVe(one.ve);
       assert.deepEqual(store.listSnapshots(), []);
       assert.equal(store.layerUses('l'), 0);

@@ -89,6 +89,13 @@ export const MIGRATIONS: readonly Migration[] = [
   ) STRICT, WITHOUT ROWID;
   `,
   'ALTER TABLE ves ADD COLUMN not_started TEXT;',
+  `
+  ALTER TABLE snapshots ADD COLUMN description TEXT NOT NULL DEFAULT '';
+  ALTER TABLE snapshots ADD COLUMN parent TEXT;
+  CREATE TABLE pools (
+    name TEXT PRIMARY KEY, path TEXT NOT NULL UNIQUE, driver TEXT NOT NULL CHECK (driver IN ('overlay', 'btrfs')), image TEXT, created_at TEXT NOT NULL
+  ) STRICT, WITHOUT ROWID;
+  `,
 ];
 
 /**

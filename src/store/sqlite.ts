@@ -3,6 +3,7 @@ import { VeldError } from '../lib/errors.ts';
 import { connect, type Connection, type Row } from './connection.ts';
 import { MIGRATIONS, type Migration } from './migrations.ts';
 import { nodesOf } from './nodes.ts';
+import { poolsOf } from './pools.ts';
 import type { Handover, JournalRecord, LayerRecord, LayerRef, OperationRecord, SnapshotRecord, Store, TemplateRecord, VeRecord, WarmImage } from './types.ts';
 
 const VE = `SELECT *, (SELECT json_group_array(json_object('id', layer, 'uidBase', uid_base) ORDER BY position)
@@ -29,6 +30,7 @@ export function openStore(file: string, migrations: readonly Migration[] = MIGRA
     ...snapshots(db),
     ...warmImages(db),
     ...nodesOf(db),
+    ...poolsOf(db),
     ...handovers(db),
     ...operations(db),
     ...journal(db),
@@ -125,10 +127,13 @@ function snapshots(db: Connection): Pick<Store, 'insertSnapshot' | 'deleteSnapsh
     insertSnapshot: (s) => db.transaction(() => {
       const twin = db.get('SELECT name FROM snapshots WHERE ve = ? AND name = ?', s.ve, s.name);
       if (twin !== undefined) throw new VeldError('snapshot.name_taken', `The VE has a snapshot named ${s.name} already.`);
-      db.run('INSERT INTO snapshots (id, ve, name, created_at, properties, engine) VALUES (?, ?, ?, ?, ?, ?)', s.id, s.ve, s.name, s.createdAt, JSON.stringify(s.properties), s.engine);
+      db.run('INSERT INTO snapshots (id, ve, name, description, parent, created_at, properties, engine) VALUES (?, ?, ?, ?, ?, ?, ?, ?)', s.id, s.ve, s.name, s.description, s.parent, s.createdAt, JSON.stringify(s.properties), s.engine);
       setLayers(db, 'snapshot_layers', 'snapshot', s.id, s.layers);
     }),
-    deleteSnapshot: (id) => void db.run('DELETE FROM snapshots WHERE id = ?', id),
+    deleteSnapshot: (id) => db.transaction(() => {
+      db.run('UPDATE snapshots SET parent = (SELECT parent FROM snapshots WHERE id = ?) WHERE parent = ?', id, id);
+      db.run('DELETE FROM snapshots WHERE id = ?', id);
+    }),
     listSnapshots: (ve) => (ve === undefined ? db.all(`${SNAPSHOT} ORDER BY created_at, id`) : db.all(`${SNAPSHOT} WHERE ve = ? ORDER BY created_at, id`, ve)).map(snapshotOf),
   };
 }
@@ -242,7 +247,7 @@ function templateOf(row: Row): TemplateRecord {
 
 function snapshotOf(row: Row): SnapshotRecord {
   return {
-    id: row.id, ve: row.ve, name: row.name, createdAt: row.created_at, layers: parse(row.layers), properties: parse(row.properties), engine: row.engine,
+    id: row.id, ve: row.ve, name: row.name, description: row.description, parent: row.parent, createdAt: row.created_at, layers: parse(row.layers), properties: parse(row.properties), engine: row.engine,
   } as SnapshotRecord;
 }
 

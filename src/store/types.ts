@@ -97,6 +97,10 @@ export interface SnapshotRecord {
   ve: string;
   /** Unique among the VE's snapshots. */
   name: string;
+  /** What it is for, one line. */
+  description: string;
+  /** Id of the snapshot that the VE was made, or brought back to, last before it; null: none that is there. */
+  parent: string | null;
   /** ISO 8601. */
   createdAt: string;
   /** Of the disk, lowest first; all of them read-only. */
@@ -125,6 +129,19 @@ export interface Handover {
   kind: 'running' | 'suspended' | 'stopped';
   /** ISO 8601. */
   at: string;
+}
+
+/** A place for disks of VEs, beside the state folder. */
+export interface PoolRecord {
+  name: string;
+  /** Folder that holds its volumes and layers; of one in an image: where that is mounted. */
+  path: string;
+  /** What lies there: plain folders, or subvolumes. */
+  driver: 'overlay' | 'btrfs';
+  /** The file system that Veld has made for it, in a file. */
+  image: { file: string; bytes: number; fileSystem: 'ext4' | 'xfs' | 'btrfs' } | null;
+  /** ISO 8601. */
+  createdAt: string;
 }
 
 export interface LayerRecord {
@@ -235,6 +252,7 @@ export interface Store {
 
   /** Throws `snapshot.name_taken`. Its VE and its layers must be in the store; it goes with its VE. */
   insertSnapshot(snapshot: SnapshotRecord): void;
+  /** Those that came after it come after its parent then. */
   deleteSnapshot(id: string): void;
   /** Of one VE, or all, oldest first. */
   listSnapshots(ve?: string): SnapshotRecord[];
@@ -261,6 +279,12 @@ export interface Store {
   deleteHandover(id: string, role: Handover['role']): void;
   /** Oldest first. */
   listHandovers(): Handover[];
+
+  /** Throws `pool.name_taken`. */
+  insertPool(pool: PoolRecord): void;
+  deletePool(name: string): void;
+  /** By name. */
+  listPools(): PoolRecord[];
 
   insertLayer(layer: LayerRecord): void;
   /** Throws `layer.in_use` while a VE, template, snapshot or warm image names it. */

@@ -16,6 +16,7 @@ import { personalise } from './personalise.ts';
 import { bringBack } from './resume.ts';
 import { askRoom } from './room.ts';
 import { removeVe } from './destroy.ts';
+import { bringUserQuotas, userQuotas, type UserQuotas } from './disk.ts';
 import { createSnapshot, deleteSnapshot } from './snapshot.ts';
 import { checkSuspendable, suspendNow } from './suspend.ts';
 import { makeTemplate } from './template-verbs.ts';
@@ -35,6 +36,8 @@ interface Contents {
   properties: Record<string, unknown>;
   addresses: string[];
   mac: string;
+  /** Of its users and groups; absent where these have none. */
+  quotas?: UserQuotas;
   /** Absent: `established`. */
   tcp?: 'established' | 'close';
 }
@@ -63,7 +66,7 @@ export async function checkpointVe(context: VeContext, uuid: string, { file, kee
   try {
     const contents: Contents = {
       format: 1, name: ve.name, template: ve.template, templateLayers: template.layers.length, layers: snapshot.layers, properties: ve.properties, addresses: ve.addresses, mac: ve.mac, ...tcp && { tcp },
-      ...withTemplate && { templateRecord: withoutLayers(template) },
+      quotas: userQuotas(context, ve), ...withTemplate && { templateRecord: withoutLayers(template) },
     };
     const state = states.snapshot(snapshot.id);
     writeFileSync(join(state.dir, ENTRY), JSON.stringify(contents), { mode: 0o600 });
@@ -100,7 +103,7 @@ export async function restoreVe(context: VeContext, request: RestoreRequest, tas
   const made: LayerRef[] = [];
   task.undo('layers', () => dropUnusedLayers(context, made));
   for (const { id, uidBase } of contents.layers.slice(contents.templateLayers)) {
-    const staged = volumes.stageLayer();
+    const staged = await volumes.stageLayer();
     rmdirSync(staged.path);
     renameSync(join(incoming, 'layers', id, 'fs'), staged.path);
     const layer = await volumes.commitLayer(staged.id, uidBase);
@@ -111,9 +114,10 @@ export async function restoreVe(context: VeContext, request: RestoreRequest, tas
   const ve = reserve(context, request, contents, layers);
   task.undo('ve', () => (store.veByUuid(ve.uuid) ? removeVe(context, ve) : undefined));
   askRoom(context, ve, task);
-  await volumes.createVolume(ve.uuid, ve.uidBase);
+  await volumes.createVolume(ve.uuid, ve.uidBase, ve.number, ve.layers);
   const moved = request.name !== undefined && request.name !== contents.name;
   if (moved) await volumes.seedVolume(ve.uuid, ve.uidBase, [{ path: '/etc/machine-id', content: `${ve.uuid.replaceAll('-', '')}\n`, mode: 0o444 }]);
+  bringUserQuotas(context, ve, contents.quotas);
   const sameAddresses = JSON.stringify(ve.addresses) === JSON.stringify(contents.addresses);
   states.derive(state, ve, { closeTcp: !sameAddresses || contents.tcp === 'close' || request.tcp === 'close' });
   updateVe(store, ve.uuid, { guestDirty: moved || !sameAddresses, ready: true, suspended: { at: new Date().toISOString(), engine } });

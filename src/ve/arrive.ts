@@ -7,6 +7,7 @@ import { parseProperties, parseProperty, resolveProperties } from '../spec/prope
 import type { VeRecord } from '../store/types.ts';
 import type { VeContext } from './context.ts';
 import { nextNumber } from './create.ts';
+import { checkDisk } from './disk.ts';
 import { resolversOf } from './identity-files.ts';
 import { allocateRange, isRangeFree } from './uid-ranges.ts';
 
@@ -45,8 +46,9 @@ export function arrivalRecord(context: VeContext, { uuid, name, template, proper
   if (ves.some((ve) => ve.name === name)) throw new VeldError('ve.name_taken', `There is already a VE named ${name} on that node.`, { hint: `Rename one of the two: \`veld rename ${name} OTHER\`.` });
   if (ves.some((ve) => ve.mac === mac)) throw new VeldError('migration.refused', `Another VE on that node has the link-layer address ${mac} of ${name}.`);
   const others = otherInstances(context.settings.instance).flatMap(({ uids }) => (uids ? [{ start: uids.base, count: uids.count }] : []));
-  const set = parseProperties(properties);
+  const set = onPool(context, parseProperties(properties));
   context.resources.check(resolveProperties(set));
+  checkDisk(context, resolveProperties(set));
   const ve: VeRecord = {
     uuid, name, template, mac, number: nextNumber(store), layers: [], properties: set, addresses: [], createdAt,
     uidBase: isRangeFree(store, uidBase, others) ? uidBase : allocateRange(store), desired: 'stopped', ready: false, guestDirty, lastExit: null, suspended: null, deployed: null, notStarted: null,
@@ -59,6 +61,12 @@ export function arrivalRecord(context: VeContext, { uuid, name, template, proper
   network.ready(ve);
   if (resolversOf(context, ve) !== resolvers) ve.guestDirty = true;
   return ve;
+}
+
+/** Its disk lies on the pool of the name that it had there, where there is one here. */
+export function onPool({ store }: Pick<VeContext, 'store'>, set: Record<string, unknown>): Record<string, unknown> {
+  const { 'disk.pool': pool, ...rest } = set;
+  return pool === undefined || store.listPools().some(({ name }) => name === pool) ? set : rest;
 }
 
 /** @throws VeldError `migration.stream`, `property.invalid` */

@@ -15,6 +15,7 @@ import { baselineFor, writeBaselineFiles } from './baseline-files.ts';
 import { cleanUpRun } from './clean-up.ts';
 import { commandUser } from './command-user.ts';
 import { updateVe, type VeContext } from './context.ts';
+import { holdDisk } from './disk.ts';
 import { updateGuestFiles } from './identity-files.ts';
 import { insideFile } from './inside-beancounters.ts';
 import { consoleLogFile, lastWords } from './logs.ts';
@@ -39,6 +40,7 @@ export async function bootVe(context: VeContext, ve: VeRecord, task: Task): Prom
   task.progress(10, 'preparing');
   resources.create(ve.number, ve.uidBase, properties);
   faultPoint('boot.groups');
+  await holdDisk(context, ve, true);
   const baseline = baselineFor(context, ve, properties);
   // Of one that had a baseline until now the record says that its files are to be written anew.
   const hold = ve.guestDirty || baseline !== null;
@@ -61,7 +63,7 @@ export async function bootVe(context: VeContext, ve: VeRecord, task: Task): Prom
     if (failure) throw failure;
     return undefined;
   }
-  if (hold) await writeGuestFiles(context, ve, properties, init, baseline);
+  if (hold) await context.volumes.unheld(ve.uuid, () => writeGuestFiles(context, ve, properties, init, baseline)); // its disk may be full
 
   task.progress(60, 'waiting for init');
   await provenAlive(context, attempt, init, task.signal);

@@ -1,9 +1,11 @@
 /** `clone`: another VE that begins where this one is: with its disk, and, when it runs, with its processes. */
 import type { Task } from '../ops/types.ts';
-import type { VeRecord } from '../store/types.ts';
+import type { SnapshotRecord, VeRecord } from '../store/types.ts';
 import { cleanUpRun } from './clean-up.ts';
 import { reload, updateVe, type VeContext } from './context.ts';
 import { forgetRecord } from './create.ts';
+import { bringUserQuotas, userQuotas } from './disk.ts';
+import { newHostKeys } from './host-keys.ts';
 import { personalise } from './personalise.ts';
 import { bringBack } from './resume.ts';
 import { askRoom } from './room.ts';
@@ -20,8 +22,9 @@ export function inherited(properties: Record<string, unknown>): Record<string, u
 /**
  * Carry out the cloning of a VE into a reserved one.
  * @param live with its processes: both run afterwards, the model after a pause. Connections go on with the model only
+ * @param from begin where it was at this snapshot instead; the model is not touched then
  */
-export async function cloneVe(context: VeContext, uuid: string, clone: VeRecord, live: boolean, task: Task): Promise<void> {
+export async function cloneVe(context: VeContext, uuid: string, clone: VeRecord, live: boolean, task: Task, from?: SnapshotRecord): Promise<void> {
   const { network, store, states, volumes } = context;
   // Removed by the next daemon, too: it is not ready.
   const forget = async (): Promise<void> => {
@@ -32,16 +35,20 @@ export async function cloneVe(context: VeContext, uuid: string, clone: VeRecord,
   };
   task.undo('record', forget);
   askRoom(context, clone, task); // before the model stands
-  const snapshot = await createSnapshot(context, uuid, `clone-${clone.uuid}`, live, task);
+  const snapshot = from ?? await createSnapshot(context, uuid, `clone-${clone.uuid}`, live, task);
+  const processes = snapshot.engine !== null && (live || from === undefined);
   try {
     task.progress(50, 'making the clone');
-    await volumes.createVolume(clone.uuid, clone.uidBase);
-    await volumes.seedVolume(clone.uuid, clone.uidBase, [{ path: '/etc/machine-id', content: `${clone.uuid.replaceAll('-', '')}\n`, mode: 0o444 }]);
-    if (snapshot.engine !== null) states.derive(states.snapshot(snapshot.id), clone, { closeTcp: true });
+    await volumes.createVolume(clone.uuid, clone.uidBase, clone.number, snapshot.layers);
+    // Of one with processes these are exchanged when it runs (personalise.ts).
+    const keys = processes ? [] : await newHostKeys(context, clone, snapshot.layers);
+    await volumes.seedVolume(clone.uuid, clone.uidBase, [{ path: '/etc/machine-id', content: `${clone.uuid.replaceAll('-', '')}\n`, mode: 0o444 }, ...keys]);
+    bringUserQuotas(context, clone, userQuotas(context, reload(store, uuid)));
+    if (processes) states.derive(states.snapshot(snapshot.id), clone, { closeTcp: true });
     updateVe(store, clone.uuid, {
-      layers: snapshot.layers, guestDirty: true, ready: true, ...(snapshot.engine !== null && { suspended: { at: snapshot.createdAt, engine: snapshot.engine } }),
+      layers: snapshot.layers, guestDirty: true, ready: true, ...(processes && { suspended: { at: snapshot.createdAt, engine: snapshot.engine! } }),
     });
-    if (snapshot.engine !== null) {
+    if (processes) {
       task.progress(60, 'bringing its processes to life');
       await bringBack(context, clone.uuid, task, { part: true });
       await personalise(context, reload(store, clone.uuid));
@@ -50,7 +57,7 @@ export async function cloneVe(context: VeContext, uuid: string, clone: VeRecord,
     await destroyHalf(context, clone, forget);
     throw error;
   } finally {
-    await deleteSnapshot(context, snapshot);
+    if (!from) await deleteSnapshot(context, snapshot);
   }
   context.events.emit('ve.created', { ve: clone.uuid, data: { name: clone.name, number: clone.number, model: uuid } });
 }

@@ -8,7 +8,7 @@ import type { EventBus } from '../ops/events.ts';
 import type { OperationManager } from '../ops/operations.ts';
 import type { NameService } from '../network/resolver.ts';
 import type { NetworkManager } from '../network/types.ts';
-import type { Volumes } from '../storage/types.ts';
+import type { Pools } from '../storage/pools.ts';
 import type { ResourceManager } from '../resources/types.ts';
 import type { States } from '../checkpoint/types.ts';
 import type { SessionRegistry } from './sessions.ts';
@@ -21,7 +21,7 @@ export interface VeContext {
   events: EventBus;
   network: NetworkManager;
   names: Pick<NameService, 'addresses' | 'domain'>;
-  volumes: Volumes;
+  volumes: Pools;
   resources: ResourceManager;
   /** Processes of VEs on the disk. */
   states: States;

@@ -7,7 +7,8 @@ import { checkName } from '../spec/names.ts';
 import { parseProperties, resolveProperties } from '../spec/properties.ts';
 import type { LayerRef, Store, TemplateRecord, VeRecord } from '../store/types.ts';
 import { updateVe, type VeContext } from './context.ts';
-import { sshHostKeys } from './host-keys.ts';
+import { checkDisk } from './disk.ts';
+import { HOST_KEY, sshHostKeys } from './host-keys.ts';
 import { filesOf, isWanted } from './identity-files.ts';
 import { removeLogs } from './logs.ts';
 import type { CreateRequest } from './types.ts';
@@ -29,6 +30,7 @@ export function reserveVe(context: VeContext, request: CreateRequest, layers?: r
   const name = checkName(request.name);
   const set = parseProperties(request.properties ?? {});
   context.resources.check(resolveProperties(set));
+  checkDisk(context, resolveProperties(set));
   const template = store.findTemplate(request.template);
   if (!template && !layers) throw new VeldError('template.not_found', `There is no template ${JSON.stringify(request.template)}.`);
   return store.transaction(() => {
@@ -96,7 +98,7 @@ export async function createVe(context: VeContext, ve: VeRecord, task: Task): Pr
 /** Make the disk of a new VE, with its identity on it. @param anew in the place of another VE's, which the layers below it may hold */
 export async function makeVolume(context: VeContext, ve: VeRecord, anew = false): Promise<void> {
   const { store, volumes } = context;
-  await volumes.createVolume(ve.uuid, ve.uidBase);
+  await volumes.createVolume(ve.uuid, ve.uidBase, ve.number, ve.layers);
   const template = store.findTemplate(ve.template);
   if (!template) throw new VeldError('template.not_found', 'The template was deleted meanwhile.');
   await volumes.seedVolume(ve.uuid, ve.uidBase, await seedFiles(context, ve, template, anew));
@@ -107,9 +109,6 @@ interface SeedFile {
   content: string;
   mode: number;
 }
-
-/** A template that has a key of its own keeps it. */
-export const HOST_KEY = '/etc/ssh/ssh_host_ed25519_key';
 
 /** The identity files of a new VE: they can be laid into the fresh upper, nobody else has touched it. */
 async function seedFiles(context: VeContext, ve: VeRecord, template: TemplateRecord, anew: boolean): Promise<SeedFile[]> {

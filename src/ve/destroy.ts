@@ -7,6 +7,7 @@ import { forgetRecord } from './create.ts';
 import { reload, updateVe, type VeContext } from './context.ts';
 import { dropUnusedLayers } from './layers.ts';
 import { readRunState } from './run-folder.ts';
+import { forgetHead } from './snapshot.ts';
 
 /** @throws VeldError `ve.running` unless forced */
 export function checkDestroyable(context: VeContext, ve: VeRecord, force: boolean): void {
@@ -37,6 +38,7 @@ export async function removeVe(context: VeContext, ve: VeRecord, task?: Task): P
   await context.volumes.destroyVolume(ve.uuid);
   await context.states.remove(ve.uuid);
   const snapshots = context.store.listSnapshots(ve.uuid);
+  forgetHead(context, ve.uuid);
   forgetRecord(context, ve.uuid);
   for (const { id } of snapshots) await context.states.removeSnapshot(id);
   await dropUnusedLayers(context, [...ve.layers, ...snapshots.flatMap(({ layers }) => layers)]);

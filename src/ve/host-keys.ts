@@ -5,6 +5,13 @@
  * and RFC 8709, section 4. The kinds are those that templates make themselves: ECDSA on P-256, and Ed25519.
  */
 import { generateKeyPairSync, randomBytes } from 'node:crypto';
+import { openGuestRoot } from '../kernel/guest-tree.ts';
+import { resolveProperties } from '../spec/properties.ts';
+import type { LayerRef, VeRecord } from '../store/types.ts';
+import type { VeContext } from './context.ts';
+
+/** A template that has a key of its own keeps it. */
+export const HOST_KEY = '/etc/ssh/ssh_host_ed25519_key';
 
 /** What stands before a private key, with its NUL. */
 const MAGIC = 'openssh-key-v1\0';
@@ -84,4 +91,17 @@ function positive(number: Buffer): Buffer {
 
 function bytes(base64url: string): Buffer {
   return Buffer.from(base64url, 'base64url');
+}
+
+/** Host keys for a disk that was another VE's, where its sshd will read them: nothing runs in it that could make them. @param layers below the VE's own */
+export async function newHostKeys({ volumes }: Pick<VeContext, 'volumes'>, ve: VeRecord, layers: readonly LayerRef[]): Promise<HostKeyFile[]> {
+  for (const { id } of layers) {
+    const root = await openGuestRoot(volumes.layerPath(id));
+    try {
+      if (await root.exists(HOST_KEY) || await root.exists('/usr/sbin/sshd')) return sshHostKeys(`root@${resolveProperties(ve.properties).hostname ?? ve.name}`);
+    } finally {
+      root.close();
+    }
+  }
+  return [];
 }

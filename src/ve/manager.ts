@@ -5,6 +5,7 @@ import { VeldError } from '../lib/errors.ts';
 import type { OperationRecord, TemplateRecord, VeRecord } from '../store/types.ts';
 import type { Task } from '../ops/types.ts';
 import { checkName, checkTemplateName } from '../spec/names.ts';
+import { DEFAULT_POOL } from '../spec/disk-properties.ts';
 import { parseProperties, resolveProperties } from '../spec/properties.ts';
 import { veBeancounters } from './beancounters.ts';
 import { veConnections, veTraffic } from './traffic.ts';
@@ -22,6 +23,8 @@ import { watchExits } from './exits.ts';
 import { followConsole } from './follow-log.ts';
 import { checkRunning, freezeVe, thawVe } from './freeze.ts';
 import { consoleLog } from './logs.ts';
+import { checkPool, checkPoolUnused, createPool, deletePool, findPool, viewPools } from './pool-verbs.ts';
+import { quotaReport, setUserQuota } from './quota.ts';
 import { recover } from './recovery.ts';
 import { restartVe } from './restart.ts';
 import { checkResumable, resumeVe } from './resume.ts';
@@ -92,7 +95,9 @@ export function createVeManager(context: VeContext): RunningVeManager {
     create(request, requestId) {
       if (request.start) context.engine(); // refuse before anything is made
       checkRoom(context, { name: checkName(request.name), properties: parseProperties(request.properties ?? {}) });
-      const spare = request.start && suitsWarmImage(resolveProperties(parseProperties(request.properties ?? {}))) ? spares.peek(store.findTemplate(request.template)?.fingerprint ?? '') : undefined;
+      const wanted = resolveProperties(parseProperties(request.properties ?? {}));
+      // Spares lie on the default pool.
+      const spare = request.start && wanted['disk.pool'] === DEFAULT_POOL && suitsWarmImage(wanted) ? spares.peek(store.findTemplate(request.template)?.fingerprint ?? '') : undefined;
       const ve = reserveVe(context, request, undefined, spare);
       if (spare) spares.claim(spare.uuid);
       try {
@@ -138,13 +143,18 @@ export function createVeManager(context: VeContext): RunningVeManager {
 
     clone(key, request, requestId) {
       const model = findVe(store, key);
-      checkKeepable(context, model, request.live === true);
+      const from = request.snapshot === undefined ? undefined : findSnapshot(context, model, request.snapshot);
+      if (!from) checkKeepable(context, model, request.live === true);
+      else if (request.live === true) {
+        if (from.engine === null) throw new VeldError('checkpoint.unusable', `The snapshot ${from.name} of ${model.name} has no processes.`, { hint: 'Leave --live out.' });
+        engineByFingerprint(context.settings.stateDir, from.engine);
+      }
       const properties = { ...inherited(model.properties), ...request.properties };
       checkRoom(context, { name: checkName(request.name), properties: parseProperties(properties) });
-      const clone = reserveVe(context, { name: request.name, template: model.template, properties }, model.layers);
+      const clone = reserveVe(context, { name: request.name, template: model.template, properties }, from?.layers ?? model.layers);
       try {
         return begin('clone', model, requestId, async (task) => {
-          await cloneVe(context, model.uuid, clone, request.live === true, task);
+          await cloneVe(context, model.uuid, clone, request.live === true, task, from);
           exits.look(clone.number);
           return viewVe(context, reload(store, clone.uuid));
         });
@@ -177,11 +187,11 @@ export function createVeManager(context: VeContext): RunningVeManager {
 
     snapshots: (key) => store.listSnapshots(findVe(store, key).uuid),
 
-    createSnapshot(key, { name, live }, requestId) {
+    createSnapshot(key, { name, live, description = '' }, requestId) {
       const ve = findVe(store, key);
       checkSnapshotName(context, ve, name);
       checkKeepable(context, ve, live === true);
-      return begin('snapshot', ve, requestId, (task) => createSnapshot(context, ve.uuid, name, live === true, task, true));
+      return begin('snapshot', ve, requestId, (task) => createSnapshot(context, ve.uuid, name, live === true, task, true, description));
     },
 
     deleteSnapshot(key, name, requestId) {
@@ -252,6 +262,25 @@ export function createVeManager(context: VeContext): RunningVeManager {
     readFiles: async (key, request) => readFromVe(context, findVe(store, key), request),
     writeFiles: async (key, request) => writeToVe(context, findVe(store, key), request),
     logs: (key, { tail }) => consoleLog(context.settings, findVe(store, key).uuid, tail),
+
+    quota: async (key) => quotaReport(context, findVe(store, key)),
+    async setQuota(key, kind, who, changes) {
+      const ve = findVe(store, key);
+      const busy = operations.isBusy(ve.uuid);
+      if (busy) throw new VeldError('ve.busy', `${ve.name} is busy: ${busy.kind}.`);
+      return setUserQuota(context, ve, kind, who, changes);
+    },
+
+    pools: () => viewPools(context),
+    pool: (name) => findPool(context, name),
+    createPool(request, requestId) {
+      const pool = checkPool(context, request);
+      return operations.start({ kind: 'pool-create', ve: null, requestId }, (task) => createPool(context, pool, task));
+    },
+    deletePool(name, requestId) {
+      checkPoolUnused(context, name);
+      return operations.start({ kind: 'pool-delete', ve: null, requestId }, (task) => deletePool(context, name, task));
+    },
 
     templates: () => store.listTemplates().map(viewed),
     template: (key) => viewed(findTemplate(context, key)),

@@ -11,6 +11,7 @@ import { prepareRun } from './boot.ts';
 import { cleanUpRun, cleanUpTorso, settled } from './clean-up.ts';
 import { updateVe, type VeContext } from './context.ts';
 import { removeVe } from './destroy.ts';
+import { holdDisk } from './disk.ts';
 import type { ExitWatcher } from './exits.ts';
 import { finishResume } from './resume.ts';
 import { listRunFolders, makeSharedRunFolders, readRunState, removeRunFolder, runFolder } from './run-folder.ts';
@@ -109,6 +110,8 @@ async function recoverVe(context: VeContext, ve: VeRecord, entry: JournalRecord 
     await network.admit(ve);
     if (kind === 'set' || kind === 'rename') await follow(context, entry?.data.before as VeRecord, ve, state.init, true);
     else resources.apply(ve.number, resolveProperties(ve.properties));
+    // They were taken away for a moment, if the old daemon ended just then.
+    await holdDisk(context, ve, false).catch((error: unknown) => log.error({ ve: ve.uuid, name: ve.name, err: error }, 'an adopted VE could not be held to the limits of its disk'));
     await renewRun(context, ve);
     return;
   }

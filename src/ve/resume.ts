@@ -20,6 +20,7 @@ import { cleanUpTorso, settled } from './clean-up.ts';
 import { reload, updateVe, type VeContext } from './context.ts';
 import { baselineOfState, writeRestoreFiles } from './criu-files.ts';
 import { superviseCriu } from './criu-supervision.ts';
+import { liftDisk } from './disk.ts';
 import { proveHealth } from './health.ts';
 import { updateGuestFiles } from './identity-files.ts';
 import { personalise } from './personalise.ts';
@@ -68,12 +69,14 @@ export async function bringBack(context: VeContext, uuid: string, task: Task, { 
   const folder = runFolder(settings, ve.number);
   let init: ProcessId | undefined;
   let manifest: Manifest | undefined;
+  let hold = async (): Promise<void> => {};
   if (paused) keepRoom(context, ve, task);
   else askRoom(context, ve, task);
   try {
     network.ready(ve);
     task.progress(60, 'preparing');
     resources.create(ve.number, ve.uidBase, resolveProperties(ve.properties), true);
+    hold = await liftDisk(context, ve);
     manifest = states.manifest(uuid);
     await prepareRun(context, ve, baselineOfState(manifest));
     // One that is only away for a moment comes back into its own groups; a copy begins with nothing.
@@ -91,6 +94,7 @@ export async function bringBack(context: VeContext, uuid: string, task: Task, { 
     supervision.close();
     shut?.close();
     opening?.close();
+    await hold();
     for (const result of [boot, admitted]) if (result.status === 'rejected') throw result.reason;
     const { code, stdout } = (boot as PromiseFulfilledResult<RunResult>).value;
     ({ init } = readRunState(settings, ve.number));

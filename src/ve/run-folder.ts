@@ -118,6 +118,7 @@ export function writeRunFolder(settings: Settings, plan: BootPlan): string {
     VELD_CONMON: plan.engine.conmon,
     VELD_MOUNT: plan.engine.mount,
     VELD_TINI: plan.engine.tini,
+    VELD_ACCOUNT: plan.mounts.account.join(' '),
     // Only for VEs that run a command: its init, from the engine.
     VELD_INIT: plan.command ? plan.engine.catatonit : '',
     VELD_GROUPS: directories(plan.groups),
@@ -139,6 +140,7 @@ export function writeRunFolder(settings: Settings, plan: BootPlan): string {
   for (const name of ['lock', 'saving', 'dumping', 'opening']) closeSync(openSync(join(folder, name), 'a', 0o600));
   const { binds, root, long } = mountTable(folder, runtimeId(settings, plan.ve.number), plan);
   put('fstab', long ? binds : binds + root);
+  if (plan.mounts.account.length > 0) put('fstab.again', root);
   if (long) put('fstab.root', root);
   else rmSync(join(folder, 'fstab.root'), { force: true });
   if (plan.command) put(COMMAND_INIT_SOURCE, '');
@@ -185,7 +187,9 @@ function mountTable(folder: string, id: string, { mounts, hybridMount, command, 
   // crun binds it from here, where the VE's root can reach it.
   if (command) lines.push([engine.catatonit, join(folder, COMMAND_INIT_SOURCE), 'none', 'bind,ro']);
   const lowers = stack.toReversed().join(':');
-  const root = fstabLine(`veld-${id}`, join(folder, 'rootfs'), 'overlay', `nodev,index=off,redirect_dir=off,metacopy=off,lowerdir=${lowers},upperdir=${join(volume, mounts.upper)},workdir=${join(volume, mounts.work)}`);
+  // On layers of several file systems a file has one number, and the overlay's device, only so; criu finds by it what is watched.
+  const numbers = mounts.lowers.every(({ source }) => statSync(source).dev === statSync(mounts.volume).dev) ? '' : 'xino=on,';
+  const root = fstabLine(`veld-${id}`, join(folder, 'rootfs'), 'overlay', `nodev,${numbers}index=off,redirect_dir=off,metacopy=off,lowerdir=${lowers},upperdir=${join(volume, mounts.upper)},workdir=${join(volume, mounts.work)}`);
   return { binds: lines.map((fields) => fstabLine(...fields)).join(''), root, long: lowers.length >= FSCONFIG_STRING };
 }
 

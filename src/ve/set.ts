@@ -10,6 +10,7 @@ import { applyPtys } from './beancounters.ts';
 import { prepareRun } from './boot.ts';
 import { settled } from './clean-up.ts';
 import { reload, updateVe, type VeContext } from './context.ts';
+import { checkDisk, holdDisk } from './disk.ts';
 import { announceInterfaces } from './guest-network.ts';
 import { updateGuestFiles } from './identity-files.ts';
 import { askRoom, checkRoom } from './room.ts';
@@ -26,7 +27,10 @@ const LIVE: readonly string[] = [...LIMITS, ...Object.values(PROGRAM_LIMITS).fla
 const PROMISES: readonly string[] = ['memory.limit', 'memory.guarantee'];
 
 /** What is in no file of a run folder, and of no concern to the network. */
-const NOT_IN_RUN_FOLDER: readonly string[] = [...LIVE, 'memory.oom_guarantee', 'description'];
+const NOT_IN_RUN_FOLDER: readonly string[] = [...LIVE, 'memory.oom_guarantee', 'description', 'disk.space', 'disk.inodes', 'disk.grace', 'disk.users'];
+
+/** What the file system of its pool holds. */
+const DISK_LIMITS: readonly string[] = ['disk.space', 'disk.inodes'];
 
 export interface ParsedChanges {
   /** Canonical values; undefined unsets. */
@@ -61,6 +65,7 @@ export function checkChanges(context: VeContext, ve: VeRecord, changes: Record<s
   }
   const properties = merged(ve.properties, values);
   context.resources.check(resolveProperties(properties), Object.keys(values)); // what this host no longer holds is in the way of nothing else
+  checkDisk(context, resolveProperties(properties), Object.keys(values));
   if (PROMISES.some((name) => name in values)) checkRoom(context, { ...ve, properties }, ve.properties);
   checkPorts(context, ve, properties);
   return { values, scope };
@@ -130,6 +135,7 @@ async function change(context: VeContext, before: VeRecord, fields: Partial<VeRe
 export async function follow(context: VeContext, before: VeRecord, after: VeRecord, init: ProcessId, inFiles: boolean, names?: readonly string[]): Promise<void> {
   const properties = resolveProperties(after.properties);
   context.resources.apply(after.number, properties, names);
+  if (names === undefined || names.some((name) => DISK_LIMITS.includes(name))) await holdDisk(context, after, false);
   if (JSON.stringify(before.properties['ubc.numpty']) !== JSON.stringify(after.properties['ubc.numpty'])) await applyPtys(init, properties);
   // For a limit there is nothing to compare, and nothing to write.
   const limits = names?.every((name) => NOT_IN_RUN_FOLDER.includes(name)) === true;

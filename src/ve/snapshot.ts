@@ -54,15 +54,16 @@ export function checkKeepable(context: VeContext, ve: VeRecord, live: boolean): 
  * Make a snapshot. A VE that ran runs on after a pause.
  * @param lasting it is to stay: the next one may stand on it
  */
-export async function createSnapshot(context: VeContext, uuid: string, name: string, live: boolean, task: Task, lasting = false): Promise<SnapshotRecord> {
+export async function createSnapshot(context: VeContext, uuid: string, name: string, live: boolean, task: Task, lasting = false, description = ''): Promise<SnapshotRecord> {
   await settled(context, reload(context.store, uuid).number);
   const before = reload(context.store, uuid);
   checkSnapshotName(context, before, name);
   checkKeepable(context, before, live);
   const running = readRunState(context.settings, before.number).init !== undefined;
   if (running && await canStand(context, before)) {
-    const made = await snapshotStanding(context, before, name, lasting, task);
+    const made = await snapshotStanding(context, before, { name, description, parent: lasting ? headOf(context, before) : null }, lasting, task);
     if (made) {
+      if (lasting) setHead(context, uuid, made.id);
       context.events.emit('snapshot.created', { ve: uuid, data: { name, live } });
       return made;
     }
@@ -77,13 +78,14 @@ export async function createSnapshot(context: VeContext, uuid: string, name: str
   try {
     try {
       if (away) await paused(context, before, away);
-      snapshot = await keep(context, uuid, { id, name, live: away !== undefined || before.suspended !== null });
+      snapshot = await keep(context, uuid, { id, name, description, parent: lasting ? headOf(context, before) : null, live: away !== undefined || before.suspended !== null });
     } finally {
       // Whatever became of the snapshot.
       if (away) await goOn(context, uuid, task, lasting ? id : undefined);
     }
     if (away) await context.states.secure(context.states.snapshot(id)); // not while the VE stands
     context.store.insertSnapshot(snapshot);
+    if (lasting) setHead(context, uuid, id);
   } catch (error) {
     await context.states.removeSnapshot(id);
     throw error;
@@ -95,7 +97,7 @@ export async function createSnapshot(context: VeContext, uuid: string, name: str
 }
 
 /** Keep a VE at rest, and its processes where there is a state of them. @returns the record, which is not in the store yet */
-async function keep(context: VeContext, uuid: string, { id, name, live }: { id: string; name: string; live: boolean }): Promise<SnapshotRecord> {
+async function keep(context: VeContext, uuid: string, { id, live, ...told }: { id: string; name: string; description: string; parent: string | null; live: boolean }): Promise<SnapshotRecord> {
   const { store, states, volumes } = context;
   const ve = reload(store, uuid);
   const layer = randomBytes(16).toString('hex');
@@ -107,11 +109,30 @@ async function keep(context: VeContext, uuid: string, { id, name, live }: { id: 
     store.insertLayer(frozen);
     updateVe(store, uuid, { layers });
   });
-  return { id, ve: uuid, name, createdAt: new Date().toISOString(), layers, properties: ve.properties, engine: live ? states.manifest(uuid).engine : null };
+  return { id, ve: uuid, ...told, createdAt: new Date().toISOString(), layers, properties: ve.properties, engine: live ? states.manifest(uuid).engine : null };
+}
+
+/** The snapshot that a VE was made, or brought back to, last: the next one comes after it. */
+export function headOf({ store }: Pick<VeContext, 'store'>, ve: Pick<VeRecord, 'uuid'>): string | null {
+  const snapshots = store.listSnapshots(ve.uuid);
+  const head = store.getMeta<string>(HEAD + ve.uuid);
+  return snapshots.find(({ id }) => id === head)?.id ?? snapshots.at(-1)?.id ?? null;
+}
+
+const HEAD = 'snapshot.head.';
+
+function setHead({ store }: VeContext, uuid: string, id: string | undefined): void {
+  store.setMeta(HEAD + uuid, id);
+}
+
+/** A VE that is gone has none. */
+export function forgetHead(context: VeContext, uuid: string): void {
+  setHead(context, uuid, undefined);
 }
 
 /** Remove a snapshot, and what only it has kept. The VE is not touched. */
 export async function deleteSnapshot(context: VeContext, snapshot: SnapshotRecord): Promise<void> {
+  if (context.store.getMeta(HEAD + snapshot.ve) === snapshot.id) setHead(context, snapshot.ve, snapshot.parent ?? undefined);
   context.store.deleteSnapshot(snapshot.id);
   await context.states.removeSnapshot(snapshot.id);
   await dropUnusedLayers(context, snapshot.layers);
@@ -134,6 +155,7 @@ export async function rollBack(context: VeContext, uuid: string, snapshot: Snaps
   await volumes.resetUpper(uuid);
   faultPoint('roll-back.disk');
   if (snapshot.engine !== null) states.copy(states.snapshot(snapshot.id), states.folder(uuid));
+  setHead(context, uuid, snapshot.id);
   updateVe(store, uuid, { layers: snapshot.layers, desired: 'stopped', suspended: snapshot.engine === null ? null : { at: snapshot.createdAt, engine: snapshot.engine } });
   await dropUnusedLayers(context, ve.layers);
   context.events.emit('ve.rolled-back', { ve: uuid, data: { name: ve.name, snapshot: snapshot.name } });

@@ -19,7 +19,7 @@ const MOST = { names: 4000, bytes: 64 << 20 };
 /** Whether the upper of a running VE is one that is copied quickly. */
 export async function canStand({ volumes }: VeContext, ve: VeRecord): Promise<boolean> {
   if (isSkipped('snapshot.standing')) return false;
-  const [size, shares] = await Promise.all([volumes.upperSize(ve.uuid, MOST.names), volumes.sharesBlocks()]);
+  const [size, shares] = await Promise.all([volumes.upperSize(ve.uuid, MOST.names), volumes.sharesBlocks(ve.uuid)]);
   return size !== undefined && (shares || size.bytes <= MOST.bytes);
 }
 
@@ -28,7 +28,7 @@ export async function canStand({ volumes }: VeContext, ve: VeRecord): Promise<bo
  * @param lasting it is to stay: the next one may stand on it
  * @returns the record, which is in the store; undefined when its upper could not be copied
  */
-export async function snapshotStanding(context: VeContext, ve: VeRecord, name: string, lasting: boolean, task: Task): Promise<SnapshotRecord | undefined> {
+export async function snapshotStanding(context: VeContext, ve: VeRecord, told: Pick<SnapshotRecord, 'name' | 'description' | 'parent'>, lasting: boolean, task: Task): Promise<SnapshotRecord | undefined> {
   const { states, store, volumes } = context;
   const id = randomBytes(16).toString('hex');
   const state = states.snapshot(id);
@@ -56,7 +56,7 @@ export async function snapshotStanding(context: VeContext, ve: VeRecord, name: s
     if (secured.status === 'rejected') throw secured.reason;
     const layer = committed.value;
     const layers = [...ve.layers, { id: layer.id, uidBase: layer.uidBase }];
-    const snapshot: SnapshotRecord = { id, ve: ve.uuid, name, createdAt: new Date().toISOString(), layers, properties: ve.properties, engine: states.read(state).engine };
+    const snapshot: SnapshotRecord = { id, ve: ve.uuid, ...told, createdAt: new Date().toISOString(), layers, properties: ve.properties, engine: states.read(state).engine };
     store.transaction(() => {
       store.insertLayer(layer);
       store.insertSnapshot(snapshot);

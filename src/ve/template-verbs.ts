@@ -38,7 +38,7 @@ export async function makeTemplate(
   task: Task,
 ): Promise<TemplateView> {
   const { volumes, store } = context;
-  const staged = volumes.stageLayer();
+  const staged = await volumes.stageLayer();
   task.undo('staged', () => volumes.dropStaged(staged.id));
   task.phase('fill');
   const made = await fill({ path: staged.path });

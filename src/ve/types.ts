@@ -1,6 +1,8 @@
 /** What the service floor knows of a VE: its views and the manager of its life. */
 import type { Duplex } from 'node:stream';
-import type { OperationRecord, SnapshotRecord, TemplateRecord } from '../store/types.ts';
+import type { OperationRecord, PoolRecord, SnapshotRecord, TemplateRecord } from '../store/types.ts';
+import type { DiskAccount, DiskLimits, DiskSupport, DiskUser } from '../storage/types.ts';
+import type { Room } from '../storage/pools.ts';
 import type { Beancounters } from '../spec/beancounters/table.ts';
 import type { Properties } from '../spec/types.ts';
 import type { Obstacle } from '../checkpoint/types.ts';
@@ -123,8 +125,10 @@ export interface CloneRequest {
   name: string;
   /** Instead of the model's, or besides. */
   properties?: Record<string, unknown>;
-  /** With the processes of a running one. */
+  /** With the processes of a running one, or of the snapshot. */
   live?: boolean;
+  /** Name of a snapshot: as it was then. */
+  snapshot?: string;
 }
 
 export interface CheckpointRequest {
@@ -157,6 +161,8 @@ export interface RestoreRequest {
 
 export interface SnapshotRequest {
   name: string;
+  /** What it is for, one line. */
+  description?: string;
   /** With the processes of a running VE. */
   live?: boolean;
 }
@@ -222,6 +228,43 @@ export interface ExecSession {
   exit: Promise<number>;
   /** Only for terminals. */
   terminal?: Duplex;
+}
+
+export interface PoolRequest {
+  name: string;
+  /** Absolute: an empty folder; with an image: where the image and its mount lie. Default for an image: in the state folder. */
+  path?: string;
+  /** Default: what fits the file system. */
+  driver?: PoolRecord['driver'];
+  /** Bytes; absent: the file system of the folder itself is used. */
+  imageSize?: number;
+  /** Of the image; default ext4. */
+  fileSystem?: NonNullable<PoolRecord['image']>['fileSystem'];
+}
+
+/** A pool, and what there is of it. */
+export type PoolView = Omit<PoolRecord, 'createdAt'> & {
+  /** Null for the default one. */
+  createdAt: string | null;
+  /** Of its file system; null while the pool is not there. */
+  room: Room | null;
+  /** What can be limited there, or in words why not. */
+  holds: DiskSupport | null;
+  /** Names of the VEs whose disks lie there. */
+  ves: string[];
+  /** Bytes that the file of its image takes and does not need; null without an image. */
+  reclaimable: number | null;
+};
+
+/** What a VE, and its users and groups, may have on its disk, and have. */
+export interface QuotaReport {
+  /** `used` is null where its pool does not count; `grace` in seconds. */
+  ve: { limits: DiskLimits; used: DiskAccount | null; grace: number };
+  /** How many users and groups may have limits. */
+  most: number;
+  /** Those that have anything, or limits; names where they are known. */
+  users: (DiskUser & { name: string | null })[];
+  groups: (DiskUser & { name: string | null })[];
 }
 
 /** A template, and what there is of it. */
@@ -302,6 +345,16 @@ export interface VeManager {
   logs(key: string, options: { tail?: number }): string;
   /** The same, and then each line as it comes, until `signal` is aborted or the VE is destroyed. Throws `ve.not_found` at once. */
   followLogs(key: string, options: { tail?: number; signal: AbortSignal }): AsyncGenerator<string>;
+
+  /** Throws `ve.not_found`, `property.unsupported`. */
+  quota(key: string): Promise<QuotaReport>;
+  /** Change the limits of a user or group. */
+  setQuota(key: string, kind: 'user' | 'group', who: string, changes: { space?: unknown; inodes?: unknown }): Promise<QuotaReport['users'][number]>;
+
+  pools(): PoolView[];
+  pool(name: string): PoolView;
+  createPool(request: PoolRequest, requestId: string | null): OperationRecord;
+  deletePool(name: string, requestId: string | null): OperationRecord;
 
   templates(): TemplateView[];
   template(key: string): TemplateView;

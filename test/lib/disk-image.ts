@@ -29,6 +29,15 @@ export function mountXfs(image: string, target: string): void {
   must('mount', '-t', 'xfs', '-o', 'loop', image, target);
 }
 
+/** The same with btrfs, with quotas. */
+export function mountBtrfs(image: string, target: string): void {
+  writeFileSync(image, '', { mode: 0o600 });
+  truncateSync(image, SIZE);
+  must('mkfs.btrfs', '-q', image);
+  must('mount', '-t', 'btrfs', '-o', 'loop', image, target);
+  must('btrfs', 'quota', 'enable', target);
+}
+
 /**
  * Make an ext4 and mount it, on a disk of its own to the kernel whose scheduler is bfq. As with {@link mountXfs} nothing of it stays.
  * @throws Error where that is not possible

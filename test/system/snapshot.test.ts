@@ -188,3 +188,32 @@ describe('what is not needed any more', () => {
     await veld.api.operate('DELETE', '/v1/ves/last');
   });
 });
+
+test('snapshots are a tree with descriptions, and a VE is made of one, with host keys of its own', async () => {
+  await veld.createRunning('root');
+  const snapshots = (): Promise<{ id: string; name: string; parent: string | null; description: string }[]> => veld.json('snapshot', 'list', 'root');
+  const cli = async (...args: string[]): Promise<void> => {
+    const { code, stderr } = await veld.cli(...args);
+    assert.equal(code, 0, `veld ${args.join(' ')}: ${stderr}`);
+  };
+  await veld.exec('root', 'sh', '-c', 'echo first >/root/word');
+  await cli('snapshot', 'create', 'root', 'a', '--live', '-d', 'the first');
+  await veld.exec('root', 'sh', '-c', 'echo second >/root/word');
+  await cli('snapshot', 'create', 'root', 'b', '--live');
+  await cli('snapshot', 'restore', 'root', 'a');
+  await cli('snapshot', 'create', 'root', 'c', '--live');
+  const [a, b, c] = await snapshots();
+  assert.deepEqual([a!.parent, b!.parent, c!.parent], [null, a!.id, a!.id]);
+  assert.equal(a!.description, 'the first');
+  await cli('clone', 'root', 'look', '--snapshot', 'b');
+  await cli('start', 'look');
+  assert.equal((await veld.exec('look', 'cat', '/root/word')).stdout, 'second\n');
+  assert.equal((await veld.exec('root', 'cat', '/root/word')).stdout, 'first\n');
+  const key = async (ve: string): Promise<string> => (await veld.exec(ve, 'cat', '/etc/ssh/ssh_host_ed25519_key.pub')).stdout;
+  assert.notEqual(await key('look'), await key('root'));
+  await cli('clone', 'root', 'alive', '--snapshot', 'b', '--live');
+  assert.equal((await veld.exec('alive', 'cat', '/root/word')).stdout, 'second\n');
+  await cli('snapshot', 'delete', 'root', 'a');
+  assert.deepEqual((await snapshots()).map(({ name, parent }) => [name, parent]), [['b', null], ['c', null]]);
+  await cli('destroy', '--force', 'look', 'alive', 'root');
+});

@@ -27,7 +27,7 @@ export interface Image {
 /** A plain server: what Debian's installer would give, as far as it matters here. */
 const SERVER = [
   'linux-image-cloud-amd64', 'initramfs-tools', 'zstd', 'systemd-sysv', 'systemd-timesyncd', 'udev', 'dbus', 'libpam-systemd', 'apparmor', 'openssh-server', 'iproute2', 'kmod',
-  'procps', 'cron', 'ca-certificates', 'netbase', 'e2fsprogs', 'less', 'curl', 'iputils-ping', 'systemd-resolved', 'python3',
+  'procps', 'cron', 'ca-certificates', 'netbase', 'e2fsprogs', 'xfsprogs', 'btrfs-progs', 'quota', 'less', 'curl', 'iputils-ping', 'systemd-resolved', 'python3',
 ];
 /** What quickstart installs when it is missing (npm excepted: Node's packages come with the program). */
 const QUICKSTART = ['nftables', 'mmdebstrap', 'patchelf', 'xz-utils', 'tar', 'gzip', 'util-linux', 'mount', 'libcap2-bin', 'gpgv', 'dnsmasq-base', 'conntrack', 'bpftool'];

@@ -25,7 +25,7 @@ if (what === 'engine') {
   // No operation stands around this one: a state folder that is not finished is thrown away.
   const task: Task = { id: 'vm', signal: new AbortController().signal, progress() {}, warn() {}, undo() {}, phase() {}, commit() {} };
   const volumes = createVolumes({ stateDir });
-  const staged = volumes.stageLayer();
+  const staged = await volumes.stageLayer();
   const made = await createTemplateBuilder({ settings }).build({ suite: what.slice('template:'.length), include: [] }, staged, task);
   const layer = await volumes.commitLayer(staged.id, 0);
   const store = openStore(join(stateDir, 'veld.db'));

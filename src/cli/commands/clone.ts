@@ -6,6 +6,7 @@ import { parsePair, propertiesOf, segment } from '../values.ts';
 
 interface Options {
   live?: boolean;
+  snapshot?: string;
   set?: [string, string][];
   wait?: boolean;
 }
@@ -20,16 +21,17 @@ export const command = defineCommand<{ ve: string; name: string }, Options>({
   ],
   args: [{ name: 've', completes: 've', help: 'Name, number or UUID of the model' }, { name: 'name', help: 'Name of the clone' }],
   options: [
-    { flags: '--live', help: 'With the processes of a running VE' },
+    { flags: '--live', help: 'With the processes of a running VE, or of the snapshot' },
+    { flags: '--snapshot <name>', help: 'As the VE was at this snapshot; it is not touched itself' },
     { flags: '--set <name=value>', completes: 'assignment', help: 'Give the clone another property (`veld help properties`)', parse: parsePair, repeat: true },
     NO_WAIT,
   ],
-  examples: [['clone --live web web2', 'A second one that runs already'], ['clone db db-test --set memory.limit=1G', 'Of a stopped VE']],
-  errors: ['ve.not_found', 've.busy', 've.running', 've.not_running', 've.frozen', 've.name_taken', 'name.invalid', 'property.unknown', 'property.invalid', 'address.none_free', 'address.taken', 'uid.none_free', 'capacity.exceeded',
+  examples: [['clone --live web web2', 'A second one that runs already'], ['clone db db-test --set memory.limit=1G', 'Of a stopped VE'], ['clone web look --snapshot before-upgrade', 'What was there then']],
+  errors: ['ve.not_found', 've.busy', 've.running', 've.not_running', 've.frozen', 've.name_taken', 'snapshot.not_found', 'checkpoint.unusable', 'name.invalid', 'property.unknown', 'property.invalid', 'address.none_free', 'address.taken', 'uid.none_free', 'capacity.exceeded',
     'checkpoint.refused', 'checkpoint.failed', 'restore.failed', 'restore.unhealthy', 'disk.full', 'storage.failed', 'engine.missing', 'operation.cancelled', 'operation.interrupted'],
   json: 'the new VE as `veld show` prints it; with --no-wait the operation',
   async run(context, { ve, name }, options) {
-    const body = { name, live: Boolean(options.live), properties: propertiesOf(options.set ?? [], 'clone') };
+    const body = { name, live: Boolean(options.live), ...options.snapshot !== undefined && { snapshot: options.snapshot }, properties: propertiesOf(options.set ?? [], 'clone') };
     const record = await runJob(context, { label: name, method: 'POST', path: `/v1/ves/${segment(ve)}/clone`, body }, options);
     if (options.wait === false) {
       if (context.json) context.printJson(record);
