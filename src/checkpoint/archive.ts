@@ -233,7 +233,8 @@ interface Piped {
 /** Wait for all programs of a chain. One that ended because the next one took no more is not what went wrong. @throws VeldError of the first of the others */
 async function allEnded(chain: readonly Piped[]): Promise<void> {
   const failures = (await Promise.allSettled(chain.map(({ ended }) => ended))).flatMap((result) => (result.status === 'rejected' ? [result.reason as VeldError] : []));
-  const cause = failures.find((error) => error.details?.signal !== 'SIGPIPE') ?? failures[0];
+  // (Between Node and a program there is a socket, not a pipe: what writes to one that is closed may be told so in words, too.)
+  const cause = failures.find((error) => error.details?.signal !== 'SIGPIPE' && !/Broken pipe|Connection reset by peer/.test(error.message)) ?? failures[0];
   if (cause !== undefined) throw cause;
 }
 
