@@ -69,6 +69,11 @@ export function checkpointRoutes(app: Api, { deps }: RouteContext): void {
       response: operationAnswers('ve.not_found', 've.busy', 'snapshot.not_found', 'capacity.exceeded', 'checkpoint.unusable', 'restore.failed', 'restore.unhealthy', 'engine.missing') },
   }, (request, reply) => answerOperation(reply, operations, manager.rollBack(request.params.ve, request.params.snapshot, request.id), request.query.wait));
 
+  app.get('/v1/ves/:ve/snapshots/:snapshot/diff', {
+    schema: { summary: 'What has changed on the disk since a snapshot', tags, params: schemas.SnapshotParams, querystring: schemas.DiffQuery,
+      response: answers({ 200: schemas.Differences }, 've.not_found', 'snapshot.not_found', 'storage.failed', 'pool.unavailable') },
+  }, async (request, reply) => reply.send(await manager.snapshotDiff(request.params.ve, request.params.snapshot, request.query.to)));
+
   app.get('/v1/ves/:ve/obstacles', {
     schema: { summary: 'What is in the way of suspending a running VE now', tags, params: schemas.VeParams, querystring: schemas.NoQuery,
       response: answers({ 200: schemas.Obstacles }, 've.not_found', 've.not_running', 've.frozen', 've.suspended') },

@@ -32,6 +32,8 @@ export const TemplateParams = Type.Object({
 export const OperationParams = Type.Object({ id: Type.String({ pattern: '^[A-Za-z0-9-]{1,64}$' }) }, closed);
 export const SessionParams = Type.Object({ session: Type.String({ pattern: '^[A-Za-z0-9_-]{43}$' }) }, closed);
 
+export const DiffQuery = Type.Object({ to: Type.Optional(Type.String({ pattern: KEY, description: 'Name or id of another snapshot; default: the VE as it is now' })) }, closed);
+
 const wait = Type.Optional(Type.Boolean({ description: 'Stay until the operation has ended, and hear of each change, one record a line' }));
 /** Of routes that take nothing in the query. */
 export const NoQuery = Type.Object({}, closed);
@@ -219,6 +221,11 @@ export const Snapshots = Type.Array(Type.Object({
   properties: Type.Record(Type.String(), Type.Unknown(), { description: 'The VE\'s own ones then' }),
   engine: nullable(Type.String({ description: 'That can read its processes; null: it was not running' })),
 }), { title: 'Snapshots' });
+export const Differences = Type.Array(Type.Object({
+  path: Type.String({ description: 'In the VE, absolute; each character is one byte of the name (latin1)' }),
+  change: Type.Enum(['added', 'removed', 'changed']),
+  type: Type.Enum(['file', 'folder', 'symlink', 'fifo', 'character', 'block']),
+}), { title: 'Differences' });
 export const Obstacles = Type.Array(Type.Object({
   kind: Type.String({ description: 'io_uring, namespace, console, mount, link, traced, ...' }),
   process: nullable(Type.Object({ pid: Type.Integer({ description: 'In the VE' }), name: Type.String() })),

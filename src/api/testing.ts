@@ -133,6 +133,10 @@ export async function openBench(change: Partial<ApiDeps> = {}): Promise<Bench> {
     createSnapshot: (key, _request, requestId) => begin('snapshot', find(key), requestId),
     deleteSnapshot: (key, _name, requestId) => begin('snapshot-delete', find(key), requestId),
     rollBack: (key, _name, requestId) => begin('roll-back', find(key), requestId),
+    async snapshotDiff(key) {
+      find(key);
+      return [{ path: '/etc/new', change: 'added', type: 'file' }];
+    },
     stop: verb('stop', 'stopped'),
     restart: verb('restart', 'running'),
     freeze: verb('freeze', 'frozen'),

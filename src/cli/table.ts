@@ -18,6 +18,7 @@ export const COMMANDS: Record<string, Loader> = {
   'snapshot create': () => import('./commands/snapshot/create.ts'),
   'snapshot list': () => import('./commands/snapshot/list.ts'),
   'snapshot restore': () => import('./commands/snapshot/restore.ts'),
+  'snapshot diff': () => import('./commands/snapshot/diff.ts'),
   'snapshot delete': () => import('./commands/snapshot/delete.ts'),
   'clone': () => import('./commands/clone.ts'),
   'freeze': () => import('./commands/freeze.ts'),

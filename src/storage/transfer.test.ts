@@ -201,7 +201,7 @@ test('what a program writes to a mapped page after it was read comes with the ne
 });
 
 test('what has changed just before a scan is sent again', () => {
-  const entry: TreeEntry = { inode: '1', ctime: '1.5', type: 'file', size: 1, links: 1, recent: false };
+  const entry: TreeEntry = { inode: '1', ctime: '1.5', mtime: '1.5', type: 'file', size: 1, links: 1, recent: false };
   const root: TreeEntry = { ...entry, inode: '2', type: 'folder' };
   const tree = (recent: boolean): Tree => new Map([['.', root], ['a', { ...entry, recent }]]);
   assert.deepEqual(treeChanges(tree(true), tree(false)), { send: [{ path: '.', type: 'folder' }, { path: 'a', type: 'file' }], remove: [] });
@@ -209,7 +209,7 @@ test('what has changed just before a scan is sent again', () => {
 });
 
 test('all names of an inode go together, also when a scan saw them before and after a change', () => {
-  const file: TreeEntry = { inode: '7', ctime: '1.5', type: 'file', size: 1, links: 2, recent: false };
+  const file: TreeEntry = { inode: '7', ctime: '1.5', mtime: '1.5', type: 'file', size: 1, links: 2, recent: false };
   const folder: TreeEntry = { ...file, inode: '2', type: 'folder' };
   const tree = (ctime: string): Tree => new Map([['.', folder], ['a', file], ['d', { ...folder, inode: '3' }], ['d/b', { ...file, ctime }], ['other', { ...file, inode: '8' }]]);
   assert.deepEqual(treeChanges(tree('1.5'), tree('2.5')).send.map(({ path }) => path), ['.', 'a', 'd', 'd/b']);

@@ -10,6 +10,8 @@ export interface TreeEntry {
   inode: string;
   /** Time of the last change of content or attributes, as find(1) prints it: seconds since 1970 with a fraction. The VE cannot set it. */
   ctime: string;
+  /** Of the last change of content, written in the same way; the VE can set it. */
+  mtime: string;
   type: TreeType;
   /** Bytes of content. */
   size: number;
@@ -63,7 +65,7 @@ export async function scanTree(root: string, options: { signal?: AbortSignal } =
  */
 export function prepareScan(root: string, options: { signal?: AbortSignal } = {}): PreparedScan {
   const errors: string[] = [];
-  const box = startBox(['/bin/sh', '-c', String.raw`read -r go && cd /in && exec find . -xdev -ignore_readdir_race -printf '%i %C@ %y %s %n %P\0'`],
+  const box = startBox(['/bin/sh', '-c', String.raw`read -r go && cd /in && exec find . -xdev -ignore_readdir_race -printf '%i %C@ %T@ %y %s %n %P\0'`],
     {
       in: root, links: 'refused', capabilities: ['dac_read_search'], stdin: 'pipe', stdout: 'pipe', ...options.signal && { signal: options.signal },
       onLine: (line) => { if (!RACES.test(line)) errors.push(line); },
@@ -91,11 +93,11 @@ export function prepareScan(root: string, options: { signal?: AbortSignal } = {}
 }
 
 function add(tree: Tree, record: string, recent: number): void {
-  const [, inode = '', ctime = '', letter = '', size, links, path = ''] = /^(\d+) (\S+) (\S) (\d+) (\d+) (.*)$/s.exec(record) ?? [];
+  const [, inode = '', ctime = '', mtime = '', letter = '', size, links, path = ''] = /^(\d+) (\S+) (\S+) (\S) (\d+) (\d+) (.*)$/s.exec(record) ?? [];
   const type = TYPES[letter];
   if (type === undefined) return; // a socket, or gone between its folder and itself
   if (path.length > LONGEST) throw new VeldError('storage.failed', `A path is longer than ${LONGEST} bytes: ${JSON.stringify(path.slice(0, 100))}...`, { hint: 'Move it up, or pack it into an archive, within the VE.' });
-  tree.set(path === '' ? '.' : path, { inode, ctime, type, size: Number(size), links: Number(links), recent: !(Number(ctime) < recent) });
+  tree.set(path === '' ? '.' : path, { inode, ctime, mtime, type, size: Number(size), links: Number(links), recent: !(Number(ctime) < recent) });
 }
 
 /** A name to send. */

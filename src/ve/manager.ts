@@ -33,6 +33,7 @@ import { readRunState } from './run-folder.ts';
 import { checkChanges, checkNewName, renameVe, setProperties } from './set.ts';
 import { openShell } from './shell.ts';
 import { checkKeepable, checkSnapshotName, createSnapshot, deleteSnapshot, findSnapshot, rollBack } from './snapshot.ts';
+import { snapshotDiff } from './snapshot-diff.ts';
 import { createSpares } from './spares.ts';
 import { checkNotGranted, checkStopped, startVe } from './start.ts';
 import { checkStoppable, stopVe } from './stop.ts';
@@ -208,6 +209,11 @@ export function createVeManager(context: VeContext): RunningVeManager {
         if (!readRunState(context.settings, ve.number).init) checkRoom(context, ve);
       }
       return begin('roll-back', ve, requestId, (task) => rollBack(context, ve.uuid, snapshot, task));
+    },
+
+    async snapshotDiff(key, name, to) {
+      const ve = findVe(store, key);
+      return snapshotDiff(context, ve, findSnapshot(context, ve, name), to === undefined ? undefined : findSnapshot(context, ve, to));
     },
 
     obstacles: async (key) => obstaclesOf(context, findVe(store, key)),

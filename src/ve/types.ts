@@ -2,6 +2,7 @@
 import type { Duplex } from 'node:stream';
 import type { OperationRecord, PoolRecord, SnapshotRecord, TemplateRecord } from '../store/types.ts';
 import type { DiskAccount, DiskLimits, DiskSupport, DiskUser } from '../storage/types.ts';
+import type { Difference } from '../storage/differences.ts';
 import type { Room } from '../storage/pools.ts';
 import type { Beancounters } from '../spec/beancounters/table.ts';
 import type { Properties } from '../spec/types.ts';
@@ -327,6 +328,8 @@ export interface VeManager {
   /** @param name of the snapshot */
   deleteSnapshot(key: string, name: string, requestId: string | null): OperationRecord;
   rollBack(key: string, name: string, requestId: string | null): OperationRecord;
+  /** What has changed on the disk since a snapshot. @param to another one; default: now */
+  snapshotDiff(key: string, name: string, to?: string): Promise<Difference[]>;
   /** What is in the way of a `suspend` now. */
   obstacles(key: string): Promise<Obstacle[]>;
   freeze(key: string, requestId: string | null): OperationRecord;

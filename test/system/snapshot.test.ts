@@ -205,6 +205,11 @@ test('snapshots are a tree with descriptions, and a VE is made of one, with host
   const [a, b, c] = await snapshots();
   assert.deepEqual([a!.parent, b!.parent, c!.parent], [null, a!.id, a!.id]);
   assert.equal(a!.description, 'the first');
+  const changed = async (...args: string[]): Promise<string[]> => (await ok('snapshot', 'diff', 'root', ...args)).split('\n').filter((line) => line.includes('/root/'));
+  assert.deepEqual(await changed('a', 'b'), ['M /root/word']);
+  assert.deepEqual(await changed('a'), [], 'it is what it was then');
+  await veld.exec('root', 'sh', '-c', 'mkdir /root/made; echo x >/root/made/file; rm /root/.profile');
+  assert.deepEqual(await changed('c'), ['D /root/.profile', 'A /root/made/', 'A /root/made/file']);
   await cli('clone', 'root', 'look', '--snapshot', 'b');
   await cli('start', 'look');
   assert.equal((await veld.exec('look', 'cat', '/root/word')).stdout, 'second\n');
