@@ -23,6 +23,7 @@ export const PoolSchema = Type.Object({
   room: nullable(Type.Object({ bytes: Type.Number(), freeBytes: Type.Number(), inodes: Type.Number(), freeInodes: Type.Number() }, { description: 'Of its file system; null: it is not there' })),
   holds: nullable(Type.Object({ 'disk.space': held, 'disk.inodes': held, 'disk.users': held, 'soft': held }, { description: 'Which properties can be held there; `soft`: limits that may be exceeded for a while' })),
   ves: Type.Array(Type.String({ description: 'Names of VEs whose disks lie there' })),
+  shared: nullable(Type.Object({ bytes: Type.Number(), saves: Type.Number() }, { description: 'Bytes of templates that lie there, and what VEs would take more if each had its own' })),
   reclaimable: nullable(Type.Number({ description: 'Bytes that the file of its image takes and does not need' })),
 }, { title: 'Pool' });
 

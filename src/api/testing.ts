@@ -249,7 +249,7 @@ export async function openBench(change: Partial<ApiDeps> = {}): Promise<Bench> {
 
 const POOL: PoolView = {
   name: 'fast', path: '/srv/fast', driver: 'overlay', image: { file: '/srv/fast.img', bytes: 4096, fileSystem: 'ext4' }, createdAt: '2026-01-02T03:04:05.678Z', room: { bytes: 4096, freeBytes: 2048, inodes: 10, freeInodes: 5 },
-  holds: { 'disk.space': true, 'disk.inodes': true, 'disk.users': 'it cannot', 'soft': true }, ves: [], reclaimable: 0,
+  holds: { 'disk.space': true, 'disk.inodes': true, 'disk.users': 'it cannot', 'soft': true }, ves: [], shared: null, reclaimable: 0,
 };
 
 const TEMPLATE: TemplateView = {

@@ -8,9 +8,9 @@ import { operation, startTestDaemon } from './test-daemon.ts';
 const GiB = 2 ** 30;
 const FAST: PoolView = {
   name: 'fast', path: '/srv/fast/root', driver: 'overlay', image: { file: '/srv/fast/image', bytes: 50 * GiB, fileSystem: 'ext4' }, createdAt: '2026-01-02T03:04:05.678Z',
-  room: { bytes: 50 * GiB, freeBytes: 20 * GiB, inodes: 1000, freeInodes: 900 }, holds: { 'disk.space': true, 'disk.inodes': true, 'disk.users': 'nobody is counted', 'soft': true }, ves: ['web'], reclaimable: GiB,
+  room: { bytes: 50 * GiB, freeBytes: 20 * GiB, inodes: 1000, freeInodes: 900 }, holds: { 'disk.space': true, 'disk.inodes': true, 'disk.users': 'nobody is counted', 'soft': true }, ves: ['web'], shared: { bytes: GiB, saves: 3 * GiB }, reclaimable: GiB,
 };
-const GONE: PoolView = { ...FAST, name: 'gone', path: '/srv/gone', image: null, room: null, holds: null, ves: [], reclaimable: null };
+const GONE: PoolView = { ...FAST, name: 'gone', path: '/srv/gone', image: null, room: null, holds: null, ves: [], shared: null, reclaimable: null };
 
 test('pools: a line each, one with what it holds, and made as the options say', async (t) => {
   const daemon = await startTestDaemon(t, { 'GET /v1/pools': () => [FAST, GONE], 'GET /v1/pools/fast': () => FAST, 'POST /v1/pools': operation([{ kind: 'pool-create' }]), 'DELETE /v1/pools/fast': operation([{ kind: 'pool-delete' }]) });
@@ -18,7 +18,7 @@ test('pools: a line each, one with what it holds, and made as the options say', 
   assert.match(stdout, /^fast +overlay +50 GiB +20 GiB +1 +space, inodes +\/srv\/fast\/root$/m);
   assert.match(stdout, /^gone +overlay +not there +- +0 +- +\/srv\/gone$/m);
   const shown = (await daemon.veld(['pool', 'show', 'fast'])).stdout;
-  for (const line of [/^Image: +\/srv\/fast\/image, ext4, 50 GiB$/m, /^Reclaimable: +1 GiB/m, /^disk\.users: +cannot be held: nobody is counted$/m, /^Soft limits: +can be held$/m]) assert.match(shown, line);
+  for (const line of [/^Image: +\/srv\/fast\/image, ext4, 50 GiB$/m, /^Reclaimable: +1 GiB/m, /^disk\.users: +cannot be held: nobody is counted$/m, /^Soft limits: +can be held$/m, /^Templates: +1 GiB, shared by their VEs: 3 GiB less than if each had its own$/m]) assert.match(shown, line);
   assert.equal((await daemon.veld(['pool', 'create', 'fast', '--image-size', '50G', '--fs', 'xfs'])).stdout, 'pool fast is there\n');
   assert.deepEqual(daemon.asked.at(-1)!.body, { name: 'fast', imageSize: 50 * GiB, fileSystem: 'xfs' });
   assert.equal((await daemon.veld(['pool', 'create', 'fast', '--image-size', 'much'])).status, 2);

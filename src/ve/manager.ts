@@ -2,7 +2,7 @@
 import { recipient } from '../checkpoint/archive.ts';
 import { engineByFingerprint } from '../kernel/engine.ts';
 import { VeldError } from '../lib/errors.ts';
-import type { OperationRecord, TemplateRecord, VeRecord } from '../store/types.ts';
+import type { OperationRecord, PoolRecord, TemplateRecord, VeRecord } from '../store/types.ts';
 import type { Task } from '../ops/types.ts';
 import { checkName, checkTemplateName } from '../spec/names.ts';
 import { DEFAULT_POOL } from '../spec/disk-properties.ts';
@@ -80,6 +80,7 @@ export function createVeManager(context: VeContext): RunningVeManager {
   };
 
   const spares = createSpares(context);
+  const beingMade = new Set<PoolRecord>();
   const viewed = (template: TemplateRecord): TemplateView => viewTemplate(context, template, spares.count(template.fingerprint));
 
   const manager: RunningVeManager = {
@@ -281,7 +282,16 @@ export function createVeManager(context: VeContext): RunningVeManager {
     pool: (name) => findPool(context, name),
     createPool(request, requestId) {
       const pool = checkPool(context, request);
-      return operations.start({ kind: 'pool-create', ve: null, requestId }, (task) => createPool(context, pool, task));
+      // Two at once must not be the same: what is undone of the one would be the other's.
+      const same = [...beingMade].find(({ name, path }) => name === pool.name || path === pool.path);
+      if (same) throw new VeldError('pool.name_taken', `The pool ${same.name} is being made in ${same.path}.`);
+      beingMade.add(pool);
+      try {
+        return operations.start({ kind: 'pool-create', ve: null, requestId }, (task) => createPool(context, pool, task).finally(() => beingMade.delete(pool)));
+      } catch (error) {
+        beingMade.delete(pool);
+        throw error;
+      }
     },
     deletePool(name, requestId) {
       checkPoolUnused(context, name);

@@ -34,7 +34,18 @@ function viewPool({ store, volumes }: VeContext, { name, path, driver, image, cr
     name, path, driver, image, createdAt: createdAt || null, room,
     holds: room === null ? null : volumes.supportOf(name),
     ves: store.listVes().filter((ve) => ve.ready && (ve.properties['disk.pool'] ?? DEFAULT_POOL) === name).map((ve) => ve.name),
+    shared: name === DEFAULT_POOL ? sharedTemplates(store) : null, // templates lie there
     reclaimable: image === null || room === null ? null : Math.max(0, statSync(image.file).blocks * 512 - (room.bytes - room.freeBytes)),
+  };
+}
+
+/** What all VEs of a template have together, instead of each for itself. */
+function sharedTemplates(store: VeContext['store']): PoolView['shared'] {
+  const templates = store.listTemplates();
+  const ves = store.listVes();
+  const uses = (fingerprint: string): number => ves.filter((ve) => ve.template === fingerprint).length;
+  return templates.length === 0 ? null : {
+    bytes: templates.reduce((sum, { size }) => sum + size, 0), saves: templates.reduce((sum, { size, fingerprint }) => sum + size * Math.max(0, uses(fingerprint) - 1), 0),
   };
 }
 
@@ -77,8 +88,8 @@ export async function createPool(context: VeContext, pool: PoolRecord, task: Tas
   if (pool.image) {
     task.progress(10, `making ${pool.image.fileSystem} in a file`);
     const { file } = pool.image;
+    await makePoolImage(pool.image); // or nothing of it
     task.undo('image', () => rmSync(file, { force: true }));
-    await makePoolImage(pool.image);
     faultPoint('pool.image');
     task.progress(60, 'mounting it');
     task.undo('mount', async () => {

@@ -253,6 +253,8 @@ export type PoolView = Omit<PoolRecord, 'createdAt'> & {
   holds: DiskSupport | null;
   /** Names of the VEs whose disks lie there. */
   ves: string[];
+  /** Bytes of templates that lie there, and what their VEs would take more if each had its own; null where none lies. */
+  shared: { bytes: number; saves: number } | null;
   /** Bytes that the file of its image takes and does not need; null without an image. */
   reclaimable: number | null;
 };

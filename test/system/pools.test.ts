@@ -134,6 +134,10 @@ test('bad pools are refused in words, and leave nothing', async () => {
   await refused(12, /cannot be the name/, 'pool', 'create', 'Bad', '--image-size', '1G');
   await refused(59, /holds the disks of tight, wide/, 'pool', 'delete', 'shots');
   await refused(60, /state folder itself/, 'pool', 'delete', 'default');
+  const twice = await Promise.all(['a', 'b'].map(() => veld.cli('pool', 'create', 'twice', '--image-size', '128M')));
+  assert.equal(twice.filter(({ code }) => code === 0).length, 1, 'two at once');
+  assert.match(twice.find(({ code }) => code !== 0)!.stderr, /is being made|named twice already|not an empty folder/);
+  await ok('pool', 'delete', 'twice');
   assert.deepEqual((await veld.json<PoolView[]>('pool', 'list')).map(({ name }) => name), ['default', 'plain', 'shots']);
   assert.equal(existsSync(join(veld.settings.stateDir, 'pools/bad')), false);
 });

@@ -254,3 +254,18 @@ export function quotaTests(host: Host): void {
   test('btrfs: a full disk', () => livesWhenFull(btrfs));
   test('btrfs: the pool goes', () => unmake(btrfs, 'btrfs'));
 }
+
+/** The least of it, for every day. Leaves nothing but what was there. */
+export function quotaTest(host: Host): void {
+  test('a VE and its users write up to their quotas and no further, on a pool that Veld has made', async () => {
+    const ground = groundOf(host, 'on-ext4');
+    await make(host, 'ext4', { 'disk.space': '120M', 'disk.users': 10 });
+    assert.equal(Number(await ground.line('df --output=size -B1 / | tail -n 1')), 120 * MiB);
+    await host.api.call('PATCH', '/v1/ves/on-ext4/quota/user/1000', { space: '5M' });
+    assert.match(await ground.line('mkdir -m 777 /srv/all; setpriv --reuid 1000 --regid 1000 --clear-groups dd if=/dev/zero of=/srv/all/mine bs=1M count=9 conv=fsync'), /Disk quota exceeded/);
+    assert.equal((await ground.quota()).users.find(({ id }) => id === 1000)!.used.space, 5 * MiB);
+    assert.match(await ground.line('dd if=/dev/zero of=/root/fill bs=1M count=200 conv=fsync'), /Disk quota exceeded/);
+    assert.ok((await ground.quota()).ve.used!.space <= 120 * MiB);
+    await unmake(ground, 'ext4');
+  });
+}

@@ -24,6 +24,7 @@ export const command = defineCommand<{ pool: string }>({
       ['Size', pool.room ? formatBytes(pool.room.bytes) : 'it is not there'],
       ['Free', pool.room ? formatBytes(pool.room.freeBytes) : undefined],
       ['Free inodes', pool.room && pool.room.inodes > 0 ? `${pool.room.freeInodes} of ${pool.room.inodes}` : undefined],
+      ['Templates', pool.shared ? `${formatBytes(pool.shared.bytes)}, shared by their VEs: ${formatBytes(pool.shared.saves)} less than if each had its own` : undefined],
       ['Reclaimable', pool.reclaimable ? `${formatBytes(pool.reclaimable)} (fstrim ${pool.path})` : undefined],
       ['VEs', pool.ves.join(', ') || 'none'],
       ...Object.entries(pool.holds ?? {}).map(([property, held]): [string, string] => [property === 'soft' ? 'Soft limits' : property, held === true ? 'can be held' : `cannot be held: ${held}`]),
