@@ -185,6 +185,13 @@ async function limitsUsers({ host, ve, line, set, quota }: Ground, pool: string)
   await host.destroy('twin');
   assert.doesNotMatch(await host.machine.ask(`repquota -n -u /var/lib/veld/pools/${pool}/root`, { allow: true }), new RegExp(`^#${twinBase + 1000} .*\\b${12 * 1024}\\b`, 'm'), 'another VE may get its ids');
 
+  await host.api.operate('POST', `/v1/ves/${ve}/checkpoint`, { file: '/root/quota.veld', keepRunning: true });
+  await host.api.operate('POST', '/v1/restore', { file: '/root/quota.veld', name: 'again' });
+  const again = await host.api.call<QuotaReport>('GET', '/v1/ves/again/quota');
+  assert.deepEqual(again.users.find(({ id }) => id === 1000)!.limits, { space: { soft: 12 * MiB, hard: 12 * MiB }, inodes: { soft: 60, hard: 60 } }, 'from a file');
+  await host.destroy('again');
+  await host.machine.run('rm /root/quota.veld');
+
   // A thousand of them.
   const ids = Array.from({ length: 1000 }, (_, n) => 10_000 + n);
   for (let at = 0; at < ids.length; at += 20) await Promise.all(ids.slice(at, at + 20).map((id) => limit('user', id, { space: '1M', inodes: 10 })));
