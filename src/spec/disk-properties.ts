@@ -47,7 +47,7 @@ export const DISK_PROPERTIES: readonly PropertyRow[] = [
     type: { kind: 'integer', min: 0, max: 1_000_000 },
     default: 0,
     change: 'live',
-    help: 'How many users and groups of the VE may have disk quotas of their own (`veld quota`); 0 switches these off.',
+    help: 'How many users and groups of the VE may have disk quotas of their own (`veld quota`); 0: none can be given any. Those that have one keep it.',
     vzctl: { option: 'quotaugidlimit', key: 'QUOTAUGIDLIMIT' },
     needs: 'a pool that counts users',
   },

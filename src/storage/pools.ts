@@ -107,7 +107,7 @@ export function createPools({ stateDir, records, poolOf }: PoolOptions): Pools {
     lowers: (uidBase, layers) => layers.flatMap((layer) => byLayer(layer.id).lowers(uidBase, [layer])),
     usage: async (uuid) => byVe(uuid).usage(uuid),
 
-    stageLayer: async (uuid) => (uuid === undefined ? of(DEFAULT_POOL) : byVe(uuid)).stageLayer(uuid),
+    stageLayer: async () => of(DEFAULT_POOL).stageLayer(),
     hasStaged: (id) => there().some(([, volumes]) => volumes.hasStaged(id)),
     commitLayer: async (id, uidBase) => byStaged(id).commitLayer(id, uidBase),
     dropStaged: async (id) => byStaged(id).dropStaged(id),

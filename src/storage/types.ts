@@ -91,8 +91,8 @@ export interface Volumes {
   /** Bytes in the upper, measured now (a scan: for people, not for limits). */
   usage(uuid: string): Promise<number>;
 
-  /** Path at which a new layer can be filled; it becomes visible by `commitLayer`. @param uuid of the VE that will stand on it, and whose account counts it; default: nobody's */
-  stageLayer(uuid?: string): Promise<{ id: string; path: string }>;
+  /** Path at which a new layer can be filled; it becomes visible by `commitLayer`. */
+  stageLayer(): Promise<{ id: string; path: string }>;
   hasStaged(id: string): boolean;
   /** Make a staged tree a layer. @param uidBase range in which its owners are written @returns the record (not yet in the store); its range can be another */
   commitLayer(id: string, uidBase: number): Promise<LayerRecord>;

@@ -11,7 +11,6 @@ import { randomBytes } from 'node:crypto';
 import { existsSync, lstatSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { openGuestRoot } from '../kernel/guest-tree.ts';
-import { giveTo } from '../kernel/project.ts';
 import { VeldError } from '../lib/errors.ts';
 import { faultPoint } from '../lib/faults.ts';
 import { run } from '../lib/run.ts';
@@ -136,12 +135,11 @@ export function createVolumes({ stateDir, ownersFromZero, driver = 'overlay' }: 
 
     usage: (uuid) => measure(join(volume(uuid), 'upper')),
 
-    async stageLayer(uuid) {
+    async stageLayer() {
       const id = randomBytes(16).toString('hex');
       return storingLong('A layer could not be made', async () => {
         await ground.stage(staged(id));
         makeOwned(join(staged(id), 'fs'), { uid: 0, gid: 0, mode: 0o755 });
-        if (uuid !== undefined) giveTo(join(staged(id), 'fs'), ground.accountOf(volume(uuid)));
         return { id, path: join(staged(id), 'fs') };
       });
     },
