@@ -76,6 +76,7 @@ export const CloneBody = Type.Object({
   snapshot: Type.Optional(Type.String({ maxLength: 100, description: 'Name or id of a snapshot: as the VE was then' })),
 }, { ...closed, title: 'CloneRequest', examples: [{ name: 'web2', live: true }] });
 const nodePath = Type.String({ maxLength: 4095, pattern: '^/[^\\u0000]*$', description: 'Absolute path on the node' });
+const addresses = Type.Array(printable(64), { maxItems: 64, description: 'Default: those that it had, where they are free' });
 export const CheckpointBody = Type.Object({
   file: nodePath,
   keepRunning: Type.Optional(Type.Boolean({ description: 'It runs on after a pause; else it is suspended' })),
@@ -87,10 +88,23 @@ export const CheckpointBody = Type.Object({
 export const RestoreBody = Type.Object({
   file: nodePath,
   name: Type.Optional(newName),
-  addresses: Type.Optional(Type.Array(printable(64), { maxItems: 64, description: 'Default: those that it had, where they are free' })),
+  addresses: Type.Optional(addresses),
   tcp: Type.Optional(Type.Enum(['established', 'close'], { description: 'close: its TCP connections are closed in any case' })),
   identity: Type.Optional(nodePath),
 }, { ...closed, title: 'RestoreRequest', examples: [{ file: '/srv/web.veld', name: 'web2' }] });
+export const ExportBody = Type.Object({
+  file: nodePath,
+  withTemplate: Type.Optional(Type.Boolean({ description: 'Its template goes along, for a node that has not got it' })),
+  compress: Type.Optional(Type.Enum(['zstd', 'none'], { description: 'Default zstd' })),
+  encrypt: Type.Optional(Type.String({ maxLength: 2300, description: 'For whom: a recipient of age, or the id or address of a gpg key that root on the node has' })),
+}, { ...closed, title: 'ExportRequest', examples: [{ file: '/srv/web.export', withTemplate: true }] });
+export const VeImportBody = Type.Object({
+  file: nodePath,
+  name: Type.Optional(newName),
+  addresses: Type.Optional(addresses),
+  properties: Type.Optional(PropertyChanges),
+  identity: Type.Optional(nodePath),
+}, { ...closed, title: 'VeImportRequest', examples: [{ file: '/srv/web.export', name: 'web2' }] });
 export const MigrateBody = Type.Object({
   node: Type.String({ minLength: 1, maxLength: 63, description: 'Name of a paired node' }),
   dryRun: Type.Optional(Type.Boolean({ description: 'Only look whether it can go' })),

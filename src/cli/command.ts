@@ -36,7 +36,7 @@ export interface OptionSpec {
 }
 
 /** Headings of `veld help`, in this order. */
-export const GROUPS = ['Life of a VE', 'Looking at VEs', 'Checkpoints', 'Templates', 'Operations', 'Nodes', 'This node', 'Help'] as const;
+export const GROUPS = ['Life of a VE', 'Looking at VEs', 'Checkpoints', 'Backups', 'Templates', 'Operations', 'Nodes', 'This node', 'Help'] as const;
 
 export interface Command {
   /** All words: `create`, `template build`. */

@@ -19,8 +19,8 @@ import { VeldError } from '../lib/errors.ts';
 export type BoxCapability = 'chown' | 'dac_override' | 'dac_read_search' | 'fowner' | 'fsetid' | 'setfcap';
 
 export interface BoxOptions {
-  /** Folder that it sees at /out, to write into. */
-  out?: string;
+  /** Folder that it sees at /out, to write into; or the descriptor of a mount that is attached nowhere (openIdmapped of mounts.ts). */
+  out?: string | number;
   /** Folder that it sees at /in, to read only. */
   in?: string;
   /** Whether paths in these folders may lead through symbolic links (mount(8), `nosymfollow`). What a link says can be read in either case. */
@@ -55,7 +55,10 @@ export interface Box {
   kill(): void;
 }
 
-/** $1: an empty folder for the new root; $2: folder for /out, or empty; $3: for /in; $4: more mount options of both; $5: capabilities. The rest is the program. */
+/**
+ * $1: an empty folder for the new root; $2: folder for /out, or empty, or `&3` for the mount at that descriptor; $3: for /in; $4: more mount options of both; $5: capabilities. The rest is the
+ * program. 429 is move_mount(2), the same on every architecture; 4: MOVE_MOUNT_F_EMPTY_PATH of linux/mount.h.
+ */
 const SCRIPT = `set -e
 box=$1 out=$2 in=$3 options=$4 capabilities=$5; shift 5
 mount -t tmpfs -o mode=0755,nosuid,nodev,size=1m veld-box "$box"
@@ -68,7 +71,11 @@ for name in usr bin sbin lib lib32 lib64 libx32; do
   fi
 done
 if [ -n "$links" ]; then cp -P $links "$box"; fi
-if [ -n "$out" ]; then mount --bind -o "nosuid,nodev,noexec$options" "$out" "$box/out"; fi
+if [ "$out" = '&3' ]; then
+  perl -e 'my $empty = ""; syscall(429, 3, $empty, -100, $ARGV[0], 4) == 0 or die "move_mount: $!\n"' "$box/out"
+  exec 3>&-
+  mount -o "remount,bind,nosuid,nodev,noexec$options" "$box/out"
+elif [ -n "$out" ]; then mount --bind -o "nosuid,nodev,noexec$options" "$out" "$box/out"; fi
 if [ -n "$in" ]; then mount --bind -o "ro,nosuid,nodev,noexec$options" "$in" "$box/in"; fi
 if [ -n "$options" ]; then
   # A mount(8) that does not know this option takes it for one of the file system, and a bind has none.
@@ -92,10 +99,10 @@ const SAID_LIMIT = 2000;
 export function startBox(program: readonly string[], options: BoxOptions): Box {
   const root = mkdtempSync(join(tmpdir(), 'veld-box-'));
   const child = spawn('/usr/bin/unshare', ['--mount', '--propagation', 'private', '--pid', '--fork', '--kill-child', '--net', '--ipc', '--uts', '--',
-    '/bin/sh', '-c', SCRIPT, 'sh', root, options.out ?? '', options.in ?? '', options.links === 'refused' ? ',nosymfollow' : '',
+    '/bin/sh', '-c', SCRIPT, 'sh', root, typeof options.out === 'number' ? '&3' : options.out ?? '', options.in ?? '', options.links === 'refused' ? ',nosymfollow' : '',
     ['-all', ...options.capabilities.map((name) => `+${name}`)].join(','), ...program],
   {
-    cwd: '/', env: { PATH: '/usr/sbin:/usr/bin:/sbin:/bin', LC_ALL: 'C' }, stdio: [options.stdin ?? 'ignore', options.stdout ?? 'ignore', 'pipe'],
+    cwd: '/', env: { PATH: '/usr/sbin:/usr/bin:/sbin:/bin', LC_ALL: 'C' }, stdio: [options.stdin ?? 'ignore', options.stdout ?? 'ignore', 'pipe', ...typeof options.out === 'number' ? [options.out] : []],
     detached: true,
   });
   // The whole process group: between unshare's fork and the moment at which its child asks to end with it, one who ends unshare alone leaves the child behind.

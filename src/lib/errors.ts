@@ -53,6 +53,8 @@ export const ERRORS = {
   'checkpoint.failed': { kind: 'internal', exit: 38, hint: 'The VE runs on as before. The daemon log has what criu said.' },
   'checkpoint.file': { kind: 'invalid', exit: 42, hint: 'Name a file on this node by its absolute path.' },
   'checkpoint.unusable': { kind: 'conflict', exit: 39, hint: '`veld start --discard-state NAME` boots the VE from its disk.' },
+  'export.file': { kind: 'invalid', exit: 62, hint: 'Name a file on this node by its absolute path.' },
+  'export.unusable': { kind: 'invalid', exit: 63, hint: 'Export the VE once more, or take another file.' },
   'restore.failed': { kind: 'internal', exit: 40, hint: 'Its state is still there: try again, or `veld start --discard-state NAME`. The daemon log has what criu said.' },
   'restore.unhealthy': { kind: 'internal', exit: 40, hint: 'It runs: look into it with `veld enter NAME`, or `veld restart NAME`.' },
   'migration.refused': { kind: 'conflict', exit: 52, hint: 'Do what the message says, then try again; `veld migrate --dry-run VE NODE` only looks.' },

@@ -7,7 +7,7 @@ import { userQuotas } from '../ve/disk.ts';
 import { settled } from '../ve/clean-up.ts';
 import { reload, type VeContext } from '../ve/context.ts';
 import { resolversOf } from '../ve/identity-files.ts';
-import { upperOf } from './disk-rounds.ts';
+import { upperOf } from '../ve/disk.ts';
 import { checkAccept } from './forms.ts';
 import { FrameStream } from './frames.ts';
 import { ZSTD } from './packing.ts';

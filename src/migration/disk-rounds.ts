@@ -1,19 +1,12 @@
 /** The disk of a VE on its way: first all of it, then what has changed since, until that is little; the rest when the VE stands. */
-import { join } from 'node:path';
 import { Readable } from 'node:stream';
+import { isEnough } from '../storage/rounds.ts';
 import { packTree, prepareScan, scanTree, syncTree, treeChanges, type PreparedScan, type Tree, type TreeChanges, type TreePack } from '../storage/transfer.ts';
 import { VeldError } from '../lib/errors.ts';
 import { faultPoint } from '../lib/faults.ts';
-import type { Volumes } from '../storage/types.ts';
-import type { VeRecord } from '../store/types.ts';
 import type { FrameStream } from './frames.ts';
 import { refusal } from './refusal.ts';
 import type { Done, Refuse, TreeMessage } from './types.ts';
-
-/** When the VE is to stand: this little is left, in bytes, or so many rounds have been; a round that is not smaller than this part of the one before helps no more. */
-const LITTLE = 8 << 20;
-const ROUNDS = 6;
-const SHRINKS = 0.7;
 
 export interface DiskTask {
   signal: AbortSignal;
@@ -40,12 +33,6 @@ export function prepareRound(path: string): PreparedRound {
   };
 }
 
-/** Where the upper of a VE lies, and from which number its owners are written. */
-export function upperOf(volumes: Volumes, ve: VeRecord): { path: string; base: number } {
-  const { volume, upper, map } = volumes.mountPlan(ve.uuid, ve.uidBase, ve.layers);
-  return { path: join(volume, upper), base: map === null ? ve.uidBase : 0 };
-}
-
 /** A whole tree that nobody changes. @throws VeldError `migration.link`, and what the target says */
 export async function sendTree(link: FrameStream, type: TreeMessage['type'], path: string, { signal, progress }: DiskTask): Promise<void> {
   const pack = packTree(path, { signal }); // while it is scanned
@@ -61,7 +48,7 @@ export async function sendRounds(link: FrameStream, path: string, { signal, prog
     const now = await scanTree(path, { signal });
     const changes = treeChanges(have, now);
     const bytes = bytesOf(now, changes);
-    if (have.size > 0 && (bytes < LITTLE || round > ROUNDS || bytes > SHRINKS * before)) {
+    if (have.size > 0 && isEnough(bytes, before, round)) {
       pack.cancel();
       return have;
     }

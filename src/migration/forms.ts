@@ -1,7 +1,9 @@
 /** What messages of another node must look like: nothing of them is believed, or shown to anybody, before it has been through here. */
 import { VeldError } from '../lib/errors.ts';
 import { checkTemplateName } from '../spec/names.ts';
+import { isUserQuotas } from '../ve/disk.ts';
 import { checkSnapshotWord } from '../ve/snapshot.ts';
+import { isTemplateRecord } from '../ve/template-verbs.ts';
 import { ZSTD } from './packing.ts';
 import type { Accept, Arrived, Offer, OfferedSnapshot } from './types.ts';
 
@@ -10,8 +12,6 @@ const TEXT = 1000;
 const NOTES = 20;
 /** Layers of its own that a VE or a snapshot may have; snapshots of a VE, and layers that only these stand on. */
 export const MOST = { layers: 40, snapshots: 100, snapshotLayers: 1000 };
-/** Longest description of how a template was made, in characters. */
-const SOURCE = 256 << 10;
 /** Memory that no machine has, in bytes. */
 const MEMORY = 2 ** 50;
 
@@ -49,7 +49,7 @@ export function checkForm(offer: Offer): void {
   if ((kind === 'stopped') !== (needs === null)) throw none('an offer of processes');
   if (needs !== null && (!isObject(needs) || ![needs.engine, needs.architecture, needs.kernel, needs.cgroups].every((text) => typeof text === 'string')
     || !FINGERPRINT.test(needs.engine) || !isTexts(needs.processor) || !(needs.beyond === undefined || isTexts(needs.beyond)) || !isCount(needs.memory) || needs.memory > MEMORY || !isFlag(needs.droppable))) throw none('an offer of processes');
-  if (offer.quotas !== undefined && !isQuotas(offer.quotas)) throw none('an offer of quotas');
+  if (offer.quotas !== undefined && !isUserQuotas(offer.quotas)) throw none('an offer of quotas');
   checkTemplate(offer);
   checkSnapshots(offer);
 }
@@ -75,12 +75,8 @@ function isSnapshot(value: unknown): value is OfferedSnapshot {
 }
 
 function checkTemplate({ template, ve }: Offer): void {
-  if (!isObject(template) || template.fingerprint !== ve.template || !isCount(template.size) || !isTime(template.createdAt) || !isObject(template.source)
-    || ![template.os, template.release, template.architecture].every((text) => typeof text === 'string' && /^[\w.-]{1,64}$/.test(text))) throw none('an offer of a template');
+  if (!isTemplateRecord(template, ve.template) || !isCount(template.size)) throw none('an offer of a template');
   checkTemplateName(template.name);
-  const source = JSON.stringify(template.source);
-  // eslint-disable-next-line no-control-regex
-  if (source.length > SOURCE || /\\u00(?!0a|09)[01]|\\[bfr]|[\x7f-\x9f]/.test(source)) throw none('an offer of a template');
 }
 
 /** @throws VeldError `migration.stream` */
@@ -99,14 +95,6 @@ function shownNotes(notes: readonly string[]): string[] {
 }
 
 /** Of users and groups, as a VE counts them, each once. */
-function isQuotas(value: unknown): boolean {
-  const amount = (one: unknown): boolean => one === null || isCount(one);
-  const limit = (one: unknown): boolean => one === null || isObject(one) && amount(one.soft) && amount(one.hard);
-  const all = (list: unknown): boolean => Array.isArray(list) && list.length <= 65_536 && new Set(list.map((one: { id?: unknown }) => one?.id)).size === list.length
-    && list.every((one: unknown) => isObject(one) && isCount(one.id) && one.id < 65_536 && isObject(one.limits) && limit(one.limits.space) && limit(one.limits.inodes));
-  return isObject(value) && all(value.users) && all(value.groups);
-}
-
 function none(what: string): VeldError {
   return new VeldError('migration.stream', `The other node has sent ${what} that is none.`);
 }

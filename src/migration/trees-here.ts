@@ -7,7 +7,7 @@ import type { LayerRef, TemplateRecord, VeRecord } from '../store/types.ts';
 import { fingerprintOf } from '../templates/tree.ts';
 import { updateVe, type VeContext } from '../ve/context.ts';
 import { makeTemplate } from '../ve/template-verbs.ts';
-import { upperOf } from './disk-rounds.ts';
+import { upperOf } from '../ve/disk.ts';
 import type { FrameStream } from './frames.ts';
 import type { MemoryReceived } from './memory-received.ts';
 import { NAMES, removal } from './removal.ts';

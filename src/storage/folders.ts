@@ -68,6 +68,17 @@ export function mapFromZero(uidBase: number): string {
   return `b:0:${uidBase}:${RANGE} b:${RANGE}:0:1`;
 }
 
+/**
+ * The idmap of a mount through which a tree is written whose owners are counted from `from`, so that on the disk they are counted from `to`. Who writes is the host's root, who makes files
+ * before he gives them away, and whom names that overlayfs has marked as deleted belong to (see `mapFromZero`).
+ * @returns undefined where both are the same
+ */
+export function mapInto(from: number, to: number): string | undefined {
+  if (from === to) return undefined;
+  if (to === 0) return mapFromZero(from);
+  return from === 0 ? `b:${to}:0:${RANGE} b:0:${RANGE}:1` : `b:${to}:${from}:${RANGE} b:0:0:1`;
+}
+
 /** Make an empty folder with an owner and mode of its own. Throws EEXIST. */
 export function makeOwned(path: string, owner: { uid: number; gid: number; mode: number }): void {
   mkdirSync(path, { mode: 0o700 });

@@ -23,7 +23,7 @@ import { run } from '../lib/run.ts';
 
 export { packTree } from './tree-pack.ts';
 export type { TreePack } from './tree-pack.ts';
-export { removePaths } from './tree-remove.ts';
+export { NameRemover, removePaths } from './tree-remove.ts';
 export { prepareScan, scanTree, treeChanges } from './tree-scan.ts';
 export type { PreparedScan, Tree, TreeChanges, TreeEntry, TreeName, TreeType } from './tree-scan.ts';
 export { unpackTree } from './tree-unpack.ts';

@@ -13,9 +13,10 @@ export const STREAM_MAGIC = Buffer.from('VELDTREE');
 export interface TreePack {
   /**
    * Send these names, in this order. To be called once; resolves when tar has them all, so that somebody must read `output` meanwhile.
+   * @param opaque folders among them through which nothing shows, although they themselves do not say so
    * @throws VeldError `storage.failed`, `operation.cancelled`
    */
-  send(names: readonly TreeName[]): Promise<void>;
+  send(names: readonly TreeName[], opaque?: ReadonlySet<string>): Promise<void>;
   /** The stream. It fails with what `ended` rejects with. */
   output: Readable;
   /**
@@ -80,11 +81,13 @@ export function packTree(root: string, options: { signal?: AbortSignal } = {}): 
     ended: finished,
     cancel,
     output,
-    async send(names) {
+    async send(names, others = new Set()) {
       let folder: number | undefined;
       try {
         folder = openRoot(root);
-        const opaque = Buffer.from((await opaqueFolders(folder, names.filter(({ type }) => type === 'folder').map(({ path }) => path))).map((path) => `${path}\0`).join(''), 'latin1');
+        const folders = names.filter(({ type }) => type === 'folder').map(({ path }) => path);
+        const all = new Set([...await opaqueFolders(folder, folders), ...folders.filter((path) => others.has(path))]);
+        const opaque = Buffer.from([...all].map((path) => `${path}\0`).join(''), 'latin1');
         const length = Buffer.alloc(4);
         length.writeUInt32BE(opaque.length);
         header.resolve(Buffer.concat([STREAM_MAGIC, length, opaque]));

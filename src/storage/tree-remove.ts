@@ -8,6 +8,40 @@ import { O_PATH } from '../kernel/syscalls.ts';
 import { openFolder, openRoot } from './tree-folders.ts';
 import { folderOf } from './tree-scan.ts';
 
+/** How many names are removed at a time, and the longest, in bytes: PATH_MAX of linux/limits.h. */
+const BATCH = 4096;
+const LONGEST = 4096;
+
+/** Takes names as they come, a NUL behind each, and removes them from a tree: they are never all in memory. */
+export class NameRemover {
+  #target: string;
+  #signal: AbortSignal;
+  #rest: Buffer = Buffer.alloc(0);
+
+  constructor(target: string, signal: AbortSignal) {
+    this.#target = target;
+    this.#signal = signal;
+  }
+
+  /** @throws VeldError `migration.stream`, and those of {@link removePaths} */
+  async take(chunk: Buffer): Promise<void> {
+    const bytes = this.#rest.length > 0 ? Buffer.concat([this.#rest, chunk]) : chunk;
+    let at = 0;
+    for (let names: string[] = []; ; names = []) {
+      for (let end; names.length < BATCH && (end = bytes.indexOf(0, at)) >= 0; at = end + 1) names.push(bytes.toString('latin1', at, end));
+      if (names.length === 0) break;
+      await removePaths(this.#target, names, { signal: this.#signal });
+    }
+    this.#rest = Buffer.from(bytes.subarray(at));
+    if (this.#rest.length > LONGEST) throw new VeldError('migration.stream', 'The stream holds a name to remove that is too long.');
+  }
+
+  /** All have come. @throws VeldError `migration.stream` when the last one is cut off */
+  end(): void {
+    if (this.#rest.length > 0) throw new VeldError('migration.stream', 'The stream holds names to remove that are cut off.');
+  }
+}
+
 /** Errors that say that a name is not there. */
 const GONE = new Set(['ENOENT', 'ENOTDIR']);
 

@@ -65,10 +65,11 @@ const TRAILER = /Exiting with failure status due to previous errors$/;
  * changed their type must have been removed before. Whoever made the stream is trusted with nothing: headers are checked here, before GNU tar
  * has them, and tar runs in a box, in which no path leads through a link.
  * @param target a folder of Veld's own that nobody uses yet
- * @param options `uidBase`: first of the 65536 ids that owners may have, and the root of file capabilities: 0 for a layer of a template
+ * @param options `uidBase`: first of the 65536 ids that owners may have in the stream, and the root of file capabilities: 0 for a layer of a template; `mapped`: they get
+ * others on the disk, `base` and up: through the mount at this descriptor (openIdmapped of the target, `mapInto`), which is closed by whoever has opened it
  */
-export function unpackTree(target: string, options: { uidBase: number; limits: StreamLimits; signal?: AbortSignal }): TreeUnpack {
-  const { limits, uidBase } = options;
+export function unpackTree(target: string, options: { uidBase: number; mapped?: { mount: number; base: number }; limits: StreamLimits; signal?: AbortSignal }): TreeUnpack {
+  const { limits, uidBase, mapped } = options;
   const counts: StreamCounts = { entries: 0, bytes: 0, conflicts: 0 };
   const folders = new Map<string, { opaque: boolean; attributes: Set<string> }>();
   /** Folders of entries that did not come before them. */
@@ -79,7 +80,7 @@ export function unpackTree(target: string, options: { uidBase: number; limits: S
   const box = startBox(['/usr/bin/tar', '--extract', '--file=-', '--directory=/out', '--numeric-owner', '--same-owner', '--preserve-permissions', '--acls', '--xattrs',
     '--xattrs-include=user.*', '--xattrs-include=security.capability', '--delay-directory-restore', '--warning=no-timestamp'],
   {
-    out: target, links: 'refused', capabilities: CAPABILITIES, stdin: 'pipe', ...options.signal && { signal: options.signal },
+    out: mapped?.mount ?? target, links: 'refused', capabilities: CAPABILITIES, stdin: 'pipe', ...options.signal && { signal: options.signal },
     onLine: (line) => {
       if (NO_SPACE.test(line)) {
         full = true;
@@ -185,7 +186,7 @@ export function unpackTree(target: string, options: { uidBase: number; limits: S
     const root = openRoot(target);
     try {
       for (const path of folders.keys()) unseen.delete(path);
-      counts.conflicts += await adoptFolders(root, [...unseen], uidBase) + await markFolders(root, folders satisfies Map<string, FolderMarks>);
+      counts.conflicts += await adoptFolders(root, [...unseen], mapped?.base ?? uidBase) + await markFolders(root, folders satisfies Map<string, FolderMarks>);
     } finally {
       closeSync(root);
     }

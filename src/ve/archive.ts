@@ -2,15 +2,16 @@
 import { existsSync, readFileSync, readdirSync, renameSync, rmSync, rmdirSync, writeFileSync } from 'node:fs';
 import { rm } from 'node:fs/promises';
 import { isAbsolute, join } from 'node:path';
-import { archiveKey, readArchive, recipient, writeArchive } from '../checkpoint/archive.ts';
+import { archiveKey, readArchive, writeArchive } from '../checkpoint/archive.ts';
 import { VeldError } from '../lib/errors.ts';
+import { recipient } from '../lib/sealed-file.ts';
 import { engineByFingerprint } from '../kernel/engine.ts';
 import type { Task } from '../ops/types.ts';
 import { checkName } from '../spec/names.ts';
 import type { LayerRef, TemplateRecord, VeRecord } from '../store/types.ts';
 import { fingerprintOf } from '../templates/tree.ts';
 import { reload, updateVe, type VeContext } from './context.ts';
-import { reserveVe } from './create.ts';
+import { reserveAgain, reserveVe } from './create.ts';
 import { dropUnusedLayers } from './layers.ts';
 import { personalise } from './personalise.ts';
 import { bringBack } from './resume.ts';
@@ -175,8 +176,8 @@ function reserve(context: VeContext, request: RestoreRequest, contents: Contents
   const own = request.addresses !== undefined || asked.every((address) => !taken.has(address));
   const { 'network.addresses': _, 'network.publish': ports, ...rest } = contents.properties;
   const properties = { ...rest, ...(own && { ...(ports !== undefined && { 'network.publish': ports }), 'network.addresses': asked }) };
-  const ve = reserveVe(context, { name, template: contents.template, properties }, layers);
-  return own && !context.store.listVes().some(({ uuid, mac }) => uuid !== ve.uuid && mac === contents.mac) ? updateVe(context.store, ve.uuid, { mac: contents.mac }) : ve;
+  const asIs = { name, template: contents.template, properties };
+  return own ? reserveAgain(context, asIs, contents.mac, layers) : reserveVe(context, asIs, layers);
 }
 
 /** What an interrupted restore, or a migration, has left. */

@@ -68,6 +68,12 @@ export function reserveVe(context: VeContext, request: CreateRequest, layers?: r
   });
 }
 
+/** The same for a VE that was one before, with its link-layer address where nobody else has that by now. */
+export function reserveAgain(context: VeContext, request: CreateRequest, mac: string, layers?: readonly LayerRef[]): VeRecord {
+  const ve = reserveVe(context, request, layers);
+  return context.store.listVes().some((other) => other.uuid !== ve.uuid && other.mac === mac) ? ve : updateVe(context.store, ve.uuid, { mac });
+}
+
 /** The number of the next VE: none is given twice. */
 export function nextNumber(store: Store): number {
   return Math.max(FIRST_NUMBER - 1, store.getMeta<number>(LAST_NUMBER) ?? 0) + 1;

@@ -1,4 +1,5 @@
 /** Where a VE's disk lies, and what it may hold: both levels of its quota. */
+import { join } from 'node:path';
 import { VeldError } from '../lib/errors.ts';
 import { faultPoint } from '../lib/faults.ts';
 import type { Properties } from '../spec/types.ts';
@@ -64,6 +65,12 @@ export async function liftDisk(context: VeContext, ve: VeRecord): Promise<() => 
   };
 }
 
+/** Where the upper of a VE lies, and from which number its owners are written. */
+export function upperOf(volumes: Pick<VeContext['volumes'], 'mountPlan'>, ve: VeRecord): { path: string; base: number } {
+  const { volume, upper, map } = volumes.mountPlan(ve.uuid, ve.uidBase, ve.layers);
+  return { path: join(volume, upper), base: map === null ? ve.uidBase : 0 };
+}
+
 /** What it has written; undefined where its pool does not count, or is not there. */
 export function diskAccount({ volumes, log }: VeContext, ve: VeRecord): DiskAccount | undefined {
   try {
@@ -87,4 +94,18 @@ export function bringUserQuotas({ volumes }: VeContext, ve: VeRecord, quotas: Us
   if (quotas === undefined || resolveProperties(ve.properties)['disk.users'] === 0) return;
   for (const { id, limits } of quotas.users) volumes.limitUser(ve.uuid, ve.uidBase, 'user', id, limits);
   for (const { id, limits } of quotas.groups) volumes.limitUser(ve.uuid, ve.uidBase, 'group', id, limits);
+}
+
+/** Most users, or groups, of a VE: the size of its range. */
+const IDS = 65_536;
+
+/** Whether what came from elsewhere has the form of limits of users and groups. */
+export function isUserQuotas(value: unknown): value is UserQuotas {
+  const isObject = (one: unknown): one is Record<string, unknown> => typeof one === 'object' && one !== null && !Array.isArray(one);
+  const isCount = (one: unknown): one is number => Number.isSafeInteger(one) && (one as number) >= 0;
+  const amount = (one: unknown): boolean => one === null || isCount(one);
+  const limit = (one: unknown): boolean => one === null || isObject(one) && amount(one.soft) && amount(one.hard);
+  const all = (list: unknown): boolean => Array.isArray(list) && list.length <= IDS && new Set(list.map((one: { id?: unknown }) => one?.id)).size === list.length
+    && list.every((one: unknown) => isObject(one) && isCount(one.id) && one.id < IDS && isObject(one.limits) && limit(one.limits.space) && limit(one.limits.inodes));
+  return isObject(value) && all(value.users) && all(value.groups);
 }

@@ -1,5 +1,5 @@
 /** The manager of VEs: turns each wish into an operation on a locked VE. What the verbs do is in their own files. */
-import { recipient } from '../checkpoint/archive.ts';
+import { recipient } from '../lib/sealed-file.ts';
 import { engineByFingerprint } from '../kernel/engine.ts';
 import { VeldError } from '../lib/errors.ts';
 import type { OperationRecord, PoolRecord, TemplateRecord, VeRecord } from '../store/types.ts';
@@ -19,6 +19,7 @@ import { checkDestroyable, destroyVe, removeVe } from './destroy.ts';
 import { deployVe } from './deploy.ts';
 import { dropUnusedEngines } from './engines.ts';
 import { execInVe } from './exec.ts';
+import { checkExportFile, exportVe, importFile } from './export/file.ts';
 import { watchExits } from './exits.ts';
 import { followConsole } from './follow-log.ts';
 import { checkRunning, freezeVe, thawVe } from './freeze.ts';
@@ -185,6 +186,20 @@ export function createVeManager(context: VeContext): RunningVeManager {
         exits.look(ve.number);
         return viewVe(context, ve);
       });
+    },
+
+    export(key, request, requestId) {
+      const ve = findVe(store, key);
+      checkExportFile(request.file);
+      if (request.encrypt !== undefined) recipient(request.encrypt);
+      return begin('export', ve, requestId, (task) => exportVe(context, ve.uuid, request, task));
+    },
+
+    import(request, requestId) {
+      checkExportFile(request.file);
+      if (request.identity !== undefined) checkExportFile(request.identity);
+      if (request.name !== undefined) checkNewName(context, { name: '' } as VeRecord, request.name);
+      return operations.start({ kind: 'import', ve: null, requestId }, async (task) => viewVe(context, await importFile(context, request, task)));
     },
 
     snapshots: (key) => store.listSnapshots(findVe(store, key).uuid),

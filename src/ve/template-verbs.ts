@@ -62,6 +62,21 @@ export async function makeTemplate(
   return viewTemplate(context, template);
 }
 
+/** Longest description of how a template was made, in characters. */
+const SOURCE = 256 << 10;
+
+/** Whether what came from elsewhere has the form of a template's record. Its name is not looked at. @param fingerprint that it must have */
+export function isTemplateRecord(value: unknown, fingerprint: string): value is Omit<TemplateRecord, 'layers' | 'size'> {
+  const isObject = (one: unknown): one is Record<string, unknown> => typeof one === 'object' && one !== null && !Array.isArray(one);
+  if (!isObject(value) || value.fingerprint !== fingerprint || typeof value.name !== 'string' || !isObject(value.source)) return false;
+  const { createdAt, os, release, architecture } = value;
+  if (typeof createdAt !== 'string' || Number.isNaN(Date.parse(createdAt)) || new Date(createdAt).toISOString() !== createdAt) return false;
+  if (![os, release, architecture].every((text) => typeof text === 'string' && /^[\w.-]{1,64}$/.test(text))) return false;
+  const source = JSON.stringify(value.source);
+  // eslint-disable-next-line no-control-regex
+  return source.length <= SOURCE && !/\\u00(?!0a|09)[01]|\\[bfr]|[\x7f-\x9f]/.test(source);
+}
+
 /** Delete a template and the layers that nothing else needs. @throws VeldError `template.in_use` */
 export async function deleteTemplate(context: VeContext, fingerprint: string, task: Task): Promise<void> {
   const { store, volumes } = context;

@@ -9,6 +9,7 @@ import type { Properties } from '../spec/types.ts';
 import type { Obstacle } from '../checkpoint/types.ts';
 import type { Usage } from '../resources/types.ts';
 import type { ClassTraffic, ConnectionUse, LinkPlan, Traffic } from '../network/types.ts';
+import type { ExportRequest, VeImportRequest } from './export/types.ts';
 import type { BuildRequest, ImportRequest } from '../templates/types.ts';
 
 /** `failed`: it should run, and does not. */
@@ -325,6 +326,10 @@ export interface VeManager {
   checkpoint(key: string, request: CheckpointRequest, requestId: string | null): OperationRecord;
   /** Make a VE from a file. */
   restore(request: RestoreRequest, requestId: string | null): OperationRecord;
+  /** Write what is on its disk, and its properties, into a file; it may run. */
+  export(key: string, request: ExportRequest, requestId: string | null): OperationRecord;
+  /** Make a VE of such a file. */
+  import(request: VeImportRequest, requestId: string | null): OperationRecord;
   snapshots(key: string): SnapshotRecord[];
   createSnapshot(key: string, request: SnapshotRequest, requestId: string | null): OperationRecord;
   /** @param name of the snapshot */
