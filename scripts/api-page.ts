@@ -45,7 +45,7 @@ export interface ApiDocument {
 }
 
 /** Headings by tag, in the order of the page. */
-const TAGS: Record<string, string> = { ves: 'VEs', exec: 'Commands in VEs', checkpoints: 'Checkpoints', templates: 'Templates', pools: 'Pools and disk quotas', operations: 'Operations', events: 'Events', nodes: 'Nodes', system: 'The daemon' };
+const TAGS: Record<string, string> = { ves: 'VEs', exec: 'Commands in VEs', checkpoints: 'Checkpoints', backups: 'Exports and backups', templates: 'Templates', pools: 'Pools and disk quotas', operations: 'Operations', events: 'Events', nodes: 'Nodes', system: 'The daemon' };
 
 /** What stands for a parameter in examples. */
 const SAMPLES: Record<string, string> = { ve: 'web', template: 'debian-12', id: '$operation', session: '$session', node: 'node2', pool: 'quota', kind: 'user', who: '1000', '*': 'v1/ves' };

@@ -5,6 +5,7 @@ import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { apiDoor, buildApi } from './api/app.ts';
 import { listenOnSocket } from './api/socket.ts';
+import { createBackups } from './jobs/backups.ts';
 import { createNodes } from './cluster/nodes.ts';
 import { writeBeancounterFiles } from './jobs/beancounter-files.ts';
 import { runDoctor, type DoctorCheck } from './jobs/doctor.ts';
@@ -13,7 +14,7 @@ import { keepGroupFlags } from './jobs/keep-group-flags.ts';
 import { createLxcfsKeeper } from './jobs/lxcfs-keeper.ts';
 import { mendNetwork } from './jobs/mend-network.ts';
 import { createOomOrder } from './jobs/oom-order.ts';
-import { graceVes, orderedVes, sampledVes } from './jobs/sampled-ves.ts';
+import { graceVes, orderedVes, sampledVes, scheduledVes } from './jobs/sampled-ves.ts';
 import { createDiskGrace } from './jobs/disk-grace.ts';
 import { createSampler } from './jobs/sampler.ts';
 import { nameServersChanged } from './ve/name-servers.ts';
@@ -249,6 +250,11 @@ async function open(settings: Settings, log: Logger, closers: Closers, stopping:
   diskGrace.start();
   closers.push(() => diskGrace.close());
 
+  const backups = createBackups({
+    ves: () => scheduledVes(context), backUp: (uuid) => manager.backUp(uuid, undefined, null, true), watch: (id, listener) => operations.watch(id, listener), store, events, log: log.child({ part: 'backup' }),
+  });
+  closers.push(() => backups.close());
+
   closers.push(writeBeancounterFiles({ ves: () => readersInside(context), write: (uuid) => writeInside(context, uuid), log: log.child({ part: 've' }) }));
 
   const nodes = createNodes({
@@ -299,6 +305,7 @@ async function open(settings: Settings, log: Logger, closers: Closers, stopping:
 
   const first = readIfExists(startedFile)?.trim() !== bootId();
   await manager.bringUp(first);
+  backups.start();
   if (first && !stopping()) writeFileAtomic(startedFile, `${bootId()}\n`);
 }
 

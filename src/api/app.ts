@@ -14,6 +14,7 @@ import { execRoutes } from './exec.ts';
 import { createMetrics } from './metrics.ts';
 import { nodeRoutes } from './nodes.ts';
 import { doorForNodes, passUpgrades } from './passing.ts';
+import { backupRoutes } from './backups.ts';
 import { poolRoutes } from './pools.ts';
 import { planningRoutes } from './planning.ts';
 import { operationRoutes } from './operations.ts';
@@ -121,7 +122,7 @@ export async function buildApi(deps: ApiDeps, parts: Partial<Pick<RouteContext, 
     },
   });
 
-  for (const routes of [systemRoutes, veRoutes, statsRoutes, planningRoutes, checkpointRoutes, migrationRoutes, execRoutes, streamRoutes, templateRoutes, poolRoutes, operationRoutes, eventRoutes, nodeRoutes]) {
+  for (const routes of [systemRoutes, veRoutes, statsRoutes, planningRoutes, checkpointRoutes, migrationRoutes, execRoutes, streamRoutes, backupRoutes, templateRoutes, poolRoutes, operationRoutes, eventRoutes, nodeRoutes]) {
     await app.register((scope, _options, done) => {
       routes(scope, context);
       done();

@@ -46,23 +46,6 @@ export function checkpointRoutes(app: Api, { deps }: RouteContext): void {
     return answerOperation(reply, operations, manager.restore(request.body, request.id), request.query.wait);
   });
 
-  app.post('/v1/ves/:ve/export', {
-    schema: { summary: 'Write what is on the disk of a VE into a file on the node', tags, params: schemas.VeParams, querystring: schemas.WaitQuery, body: schemas.ExportBody,
-      response: operationAnswers('ve.not_found', 've.busy', 'export.file', 'request.invalid', 'template.not_found', 'pool.unavailable', 'timeout') },
-  }, (request, reply) => {
-    request.audit = { ...request.body };
-    return answerOperation(reply, operations, manager.export(request.params.ve, request.body, request.id), request.query.wait);
-  });
-
-  app.post('/v1/import', {
-    schema: { summary: 'Make a VE of such a file', tags, querystring: schemas.WaitQuery, body: schemas.VeImportBody,
-      response: operationAnswers('export.file', 'export.unusable', 'migration.stream', 'capacity.exceeded', 'name.invalid', 've.name_taken', 'template.not_found', 'property.unknown', 'property.invalid', 'property.unsupported',
-        'address.none_free', 'address.taken', 'port.taken', 'uid.none_free', 'pool.not_found', 'pool.unavailable') },
-  }, (request, reply) => {
-    request.audit = { ...request.body };
-    return answerOperation(reply, operations, manager.import(request.body, request.id), request.query.wait);
-  });
-
   app.get('/v1/ves/:ve/snapshots', {
     schema: { summary: 'Snapshots of a VE, oldest first', tags, params: schemas.VeParams, querystring: schemas.NoQuery, response: answers({ 200: schemas.Snapshots }, 've.not_found') },
   }, (request, reply) => reply.send(manager.snapshots(request.params.ve)));

@@ -66,24 +66,26 @@ export const CreateBody = Type.Object({
   properties: Type.Optional(PropertyChanges),
   start: Type.Optional(Type.Boolean()),
 }, { ...closed, title: 'CreateRequest', examples: [{ name: 'web', template: 'debian-12', properties: { 'memory.limit': '1G' }, start: true }] });
-export const StartBody = Type.Object({
-  discardState: Type.Optional(Type.Boolean({ description: 'Boot a suspended VE anew: what it was doing is lost' })),
-}, { ...closed, title: 'StartRequest', examples: [{ discardState: true }] });
+export const StartBody = Type.Object({ discardState: Type.Optional(Type.Boolean({ description: 'Boot a suspended VE anew: what it was doing is lost' })) }, { ...closed, title: 'StartRequest', examples: [{ discardState: true }] });
 export const CloneBody = Type.Object({
   name: newName,
   properties: Type.Optional(PropertyChanges),
   live: Type.Optional(Type.Boolean({ description: 'With the processes of a running VE: both run afterwards' })),
   snapshot: Type.Optional(Type.String({ maxLength: 100, description: 'Name or id of a snapshot: as the VE was then' })),
 }, { ...closed, title: 'CloneRequest', examples: [{ name: 'web2', live: true }] });
-const nodePath = Type.String({ maxLength: 4095, pattern: '^/[^\\u0000]*$', description: 'Absolute path on the node' });
+export const nodePath = Type.String({ maxLength: 4095, pattern: '^/[^\\u0000]*$', description: 'Absolute path on the node' });
+/** How a file is written. */
+export const packing = {
+  compress: Type.Optional(Type.Enum(['zstd', 'none'], { description: 'Default zstd' })),
+  encrypt: Type.Optional(Type.String({ maxLength: 2300, description: 'For whom: a recipient of age, or the id or address of a gpg key that root on the node has' })),
+};
 const addresses = Type.Array(printable(64), { maxItems: 64, description: 'Default: those that it had, where they are free' });
 export const CheckpointBody = Type.Object({
   file: nodePath,
   keepRunning: Type.Optional(Type.Boolean({ description: 'It runs on after a pause; else it is suspended' })),
   withTemplate: Type.Optional(Type.Boolean({ description: 'Its template goes along, for a node that has not got it' })),
   tcp: Type.Optional(Type.Enum(['established', 'close'], { description: 'Whether its TCP connections go on when it is restored; default established' })),
-  compress: Type.Optional(Type.Enum(['zstd', 'none'], { description: 'Default zstd' })),
-  encrypt: Type.Optional(Type.String({ maxLength: 2300, description: 'For whom: a recipient of age, or the id or address of a gpg key that root on the node has' })),
+  ...packing,
 }, { ...closed, title: 'CheckpointRequest', examples: [{ file: '/srv/web.veld', keepRunning: true }] });
 export const RestoreBody = Type.Object({
   file: nodePath,
@@ -92,19 +94,8 @@ export const RestoreBody = Type.Object({
   tcp: Type.Optional(Type.Enum(['established', 'close'], { description: 'close: its TCP connections are closed in any case' })),
   identity: Type.Optional(nodePath),
 }, { ...closed, title: 'RestoreRequest', examples: [{ file: '/srv/web.veld', name: 'web2' }] });
-export const ExportBody = Type.Object({
-  file: nodePath,
-  withTemplate: Type.Optional(Type.Boolean({ description: 'Its template goes along, for a node that has not got it' })),
-  compress: Type.Optional(Type.Enum(['zstd', 'none'], { description: 'Default zstd' })),
-  encrypt: Type.Optional(Type.String({ maxLength: 2300, description: 'For whom: a recipient of age, or the id or address of a gpg key that root on the node has' })),
-}, { ...closed, title: 'ExportRequest', examples: [{ file: '/srv/web.export', withTemplate: true }] });
-export const VeImportBody = Type.Object({
-  file: nodePath,
-  name: Type.Optional(newName),
-  addresses: Type.Optional(addresses),
-  properties: Type.Optional(PropertyChanges),
-  identity: Type.Optional(nodePath),
-}, { ...closed, title: 'VeImportRequest', examples: [{ file: '/srv/web.export', name: 'web2' }] });
+/** What a VE out of a file or a backup is to be. */
+export const ImportChoices = { name: Type.Optional(newName), addresses: Type.Optional(addresses), properties: Type.Optional(PropertyChanges) };
 export const MigrateBody = Type.Object({
   node: Type.String({ minLength: 1, maxLength: 63, description: 'Name of a paired node' }),
   dryRun: Type.Optional(Type.Boolean({ description: 'Only look whether it can go' })),

@@ -83,6 +83,7 @@ export async function openBench(change: Partial<ApiDeps> = {}): Promise<Bench> {
   };
   const noPreset = (name: string): never => { throw new VeldError('preset.not_found', `There is no preset ${name}.`); };
   const noPool = (name: string): never => { throw new VeldError('pool.not_found', `There is no pool ${name}.`); };
+  const noRepository = (name: string): never => { throw new VeldError('repository.not_found', `There is no repository ${name}.`); };
   const noTemplate = (key: string): never => { throw new VeldError('template.not_found', `There is no template ${key}.`); };
   const plain: VeManager = {
     list: () => [...ves.values()],
@@ -130,6 +131,16 @@ export async function openBench(change: Partial<ApiDeps> = {}): Promise<Bench> {
     checkpoint: (key, _request, requestId) => begin('checkpoint', find(key), requestId),
     export: (key, _request, requestId) => begin('export', find(key), requestId),
     import: (_request, requestId) => begin('import', null, requestId),
+    repositories: () => [],
+    repository: noRepository,
+    addRepository: (_request, requestId) => begin('repository-add', null, requestId),
+    removeRepository: noRepository,
+    checkRepository: noRepository,
+    backUp: (key, _repository, requestId) => begin('backup', find(key), requestId),
+    backups: async () => [],
+    restoreBackup: noRepository,
+    verifyBackup: noRepository,
+    deleteBackup: noRepository,
     restore: (_request, requestId) => begin('restore', null, requestId),
     snapshots: () => [],
     createSnapshot: (key, _request, requestId) => begin('snapshot', find(key), requestId),

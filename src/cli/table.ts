@@ -17,6 +17,15 @@ export const COMMANDS: Record<string, Loader> = {
   'restore': () => import('./commands/restore.ts'),
   'export': () => import('./commands/export.ts'),
   'import': () => import('./commands/import.ts'),
+  'backup create': () => import('./commands/backup/create.ts'),
+  'backup list': () => import('./commands/backup/list.ts'),
+  'backup restore': () => import('./commands/backup/restore.ts'),
+  'backup verify': () => import('./commands/backup/verify.ts'),
+  'backup delete': () => import('./commands/backup/delete.ts'),
+  'repository add': () => import('./commands/repository/add.ts'),
+  'repository list': () => import('./commands/repository/list.ts'),
+  'repository check': () => import('./commands/repository/check.ts'),
+  'repository remove': () => import('./commands/repository/remove.ts'),
   'snapshot create': () => import('./commands/snapshot/create.ts'),
   'snapshot list': () => import('./commands/snapshot/list.ts'),
   'snapshot restore': () => import('./commands/snapshot/restore.ts'),
@@ -82,7 +91,7 @@ export const SYNONYMS: Record<string, string> = {
   ls: 'list', ps: 'list', htop: 'top', vztop: 'top', vzubc: 'beancounters NAME', vznetstat: 'traffic', netstat: 'traffic', user_beancounters: 'beancounters NAME', vzlist: 'list', info: 'show', status: 'show', inspect: 'show', delete: 'destroy', rm: 'destroy', remove: 'destroy',
   port: 'publish', proxy: 'publish', expose: 'publish', shell: 'enter NAME', login: 'enter NAME', attach: 'console NAME', copy: 'cp', push: 'cp', pull: 'cp', launch: 'create NAME --template TEMPLATE --start', run: 'create NAME --template TEMPLATE --start',
   hibernate: 'suspend', chkpnt: 'suspend', undump: 'resume', pause: 'freeze', unpause: 'thaw', config: 'set', reboot: 'restart', kill: 'stop --force',
-  vzcpucheck: 'capacity', vzmemcheck: 'capacity', vzcalc: 'capacity --ves', presets: 'preset list', pools: 'pool list', storage: 'pool list', vzquota: 'quota VE', setquota: 'quota VE user NAME space=SOFT:HARD', repquota: 'quota VE', profile: 'preset list', nodes: 'node list', pair: 'node add NAME', cluster: 'node list', image: 'template list', templates: 'template list', operations: 'operation list', monitor: 'events', journal: 'logs', check: 'doctor',
+  vzcpucheck: 'capacity', vzmemcheck: 'capacity', vzcalc: 'capacity --ves', presets: 'preset list', pools: 'pool list', storage: 'pool list', vzquota: 'quota VE', vzdump: 'backup create', pbs: 'repository add', backups: 'backup list', repositories: 'repository list', setquota: 'quota VE user NAME space=SOFT:HARD', repquota: 'quota VE', profile: 'preset list', nodes: 'node list', pair: 'node add NAME', cluster: 'node list', image: 'template list', templates: 'template list', operations: 'operation list', monitor: 'events', journal: 'logs', check: 'doctor',
 };
 
 /** Load one command. Undefined when the table has no such name. */

@@ -1,6 +1,7 @@
 /** The VEs of a node, as the sampler must know them. */
 import { resolveProperties } from '../spec/properties.ts';
 import type { VeContext } from '../ve/context.ts';
+import type { ScheduledVe } from './backups.ts';
 import type { GraceVe } from './disk-grace.ts';
 import type { OrderedVe } from './oom-order.ts';
 import type { SampledVe } from './sampler.ts';
@@ -22,5 +23,13 @@ export function graceVes({ store }: Pick<VeContext, 'store'>): GraceVe[] {
   return store.listVes().filter(({ ready }) => ready).flatMap(({ uuid, name, properties }) => {
     const { 'disk.space': space, 'disk.inodes': inodes, 'disk.grace': grace } = resolveProperties(properties);
     return [space, inodes].some((limit) => limit !== null && limit.soft !== limit.hard) ? [{ uuid, name, grace }] : [];
+  });
+}
+
+/** Those that are backed up by themselves (backups.ts). */
+export function scheduledVes({ store }: Pick<VeContext, 'store'>): ScheduledVe[] {
+  return store.listVes().filter(({ ready }) => ready).flatMap(({ uuid, name, properties }) => {
+    const { 'backup.repository': repository, 'backup.schedule': schedule } = resolveProperties(properties);
+    return repository === '' ? [] : [{ uuid, name, repository, schedule }];
   });
 }

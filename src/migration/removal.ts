@@ -19,7 +19,7 @@ export function removal(target: string, length: number, signal: AbortSignal): Wr
     if (left < 0) throw wrong('more names to remove than it had announced');
     await remover.take(chunk);
   };
-  const end = async (): Promise<void> => {
+  const end = (): void => {
     remover.end();
     if (left !== 0) throw wrong('names to remove that are cut off');
   };
@@ -28,7 +28,12 @@ export function removal(target: string, length: number, signal: AbortSignal): Wr
       take(chunk).then(() => ready(), ready);
     },
     final(done) {
-      end().then(() => done(), done);
+      try {
+        end();
+        done();
+      } catch (error) {
+        done(error as Error);
+      }
     },
   });
 }

@@ -1,6 +1,7 @@
 /** THE table of a VE's properties: one row each; validation, help, schema, completion and the vzctl mapping come from it. */
 import { VeldError } from '../lib/errors.ts';
 import { BEANCOUNTER_PROPERTIES } from './beancounters/properties.ts';
+import { BACKUP_PROPERTIES } from './backup-properties.ts';
 import { DISK_PROPERTIES } from './disk-properties.ts';
 import { NETWORK_PROPERTIES } from './network-properties.ts';
 import { RESOURCE_PROPERTIES } from './resource-properties.ts';
@@ -33,6 +34,7 @@ export const PROPERTIES: readonly PropertyRow[] = [
   },
   ...RESOURCE_PROPERTIES,
   ...DISK_PROPERTIES,
+  ...BACKUP_PROPERTIES,
   ...BEANCOUNTER_PROPERTIES,
   ...NETWORK_PROPERTIES,
   {

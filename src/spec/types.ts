@@ -99,6 +99,11 @@ export interface Properties {
   'disk.grace': number;
   /** Users and groups with limits of their own; 0: none can have any. */
   'disk.users': number;
+  /** Empty: it is not backed up by itself. */
+  'backup.repository': string;
+  /** When, see backup-properties.ts; and which backups stay. */
+  'backup.schedule': string;
+  'backup.keep': string;
   'ubc.numtcpsock': Pair | null;
   'ubc.numothersock': Pair | null;
   'ubc.numpty': Pair | null;

@@ -70,6 +70,17 @@ export function storeConformance(name: string, open: () => Store): void {
       assert.deepEqual(store.listPools(), [plain]);
     });
 
+    test('keeps repositories, each name once', (store) => {
+      const one = { name: 'nas', location: 'sftp://backup@nas/srv', identity: '/root/key', createdAt: NOW };
+      const two = { name: 'disk', location: '/srv/backups', identity: null, createdAt: NOW };
+      for (const record of [one, two]) store.insertRepository(record);
+      assert.throws(() => store.insertRepository({ ...two, name: 'nas' }), code('repository.name_taken'));
+      assert.deepEqual(store.listRepositories(), [two, one]);
+      store.deleteRepository('nas');
+      store.deleteRepository('nas');
+      assert.deepEqual(store.listRepositories(), [two]);
+    });
+
     test('keeps VEs as they are', (store) => {
       for (const id of ['low', 'high']) store.insertLayer(sampleLayer(id));
       const ve = sampleVe(1, { notStarted: { at: NOW, reason: 'no room' }, layers: [{ id: 'low', uidBase: 0 }, { id: 'high', uidBase: 65_536 }], lastExit: { code: 130, at: NOW, reason: 'poweroff' }, suspended: { at: NOW, engine: 'e'.repeat(64) } });

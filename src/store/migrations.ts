@@ -96,6 +96,11 @@ export const MIGRATIONS: readonly Migration[] = [
     name TEXT PRIMARY KEY, path TEXT NOT NULL UNIQUE, driver TEXT NOT NULL CHECK (driver IN ('overlay', 'btrfs')), image TEXT, created_at TEXT NOT NULL
   ) STRICT, WITHOUT ROWID;
   `,
+  `
+  CREATE TABLE repositories (
+    name TEXT PRIMARY KEY, location TEXT NOT NULL, identity TEXT, created_at TEXT NOT NULL
+  ) STRICT, WITHOUT ROWID;
+  `,
 ];
 
 /**

@@ -4,6 +4,7 @@ import { connect, type Connection, type Row } from './connection.ts';
 import { MIGRATIONS, type Migration } from './migrations.ts';
 import { nodesOf } from './nodes.ts';
 import { poolsOf } from './pools.ts';
+import { repositoriesOf } from './repositories.ts';
 import type { Handover, JournalRecord, LayerRecord, LayerRef, OperationRecord, SnapshotRecord, Store, TemplateRecord, VeRecord, WarmImage } from './types.ts';
 
 const VE = `SELECT *, (SELECT json_group_array(json_object('id', layer, 'uidBase', uid_base) ORDER BY position)
@@ -31,6 +32,7 @@ export function openStore(file: string, migrations: readonly Migration[] = MIGRA
     ...warmImages(db),
     ...nodesOf(db),
     ...poolsOf(db),
+    ...repositoriesOf(db),
     ...handovers(db),
     ...operations(db),
     ...journal(db),

@@ -144,6 +144,17 @@ export interface PoolRecord {
   createdAt: string;
 }
 
+/** A place for backups. */
+export interface RepositoryRecord {
+  name: string;
+  /** Absolute path, or sftp://USER@HOST[:PORT]/PATH. */
+  location: string;
+  /** File with the key of ssh; null: root's own. */
+  identity: string | null;
+  /** ISO 8601. */
+  createdAt: string;
+}
+
 export interface LayerRecord {
   id: string;
   uidBase: number;
@@ -285,6 +296,12 @@ export interface Store {
   deletePool(name: string): void;
   /** By name. */
   listPools(): PoolRecord[];
+
+  /** Throws `repository.name_taken`. */
+  insertRepository(repository: RepositoryRecord): void;
+  deleteRepository(name: string): void;
+  /** By name. */
+  listRepositories(): RepositoryRecord[];
 
   insertLayer(layer: LayerRecord): void;
   /** Throws `layer.in_use` while a VE, template, snapshot or warm image names it. */

@@ -9,6 +9,7 @@ import { DEFAULT_POOL } from '../spec/disk-properties.ts';
 import { parseProperties, resolveProperties } from '../spec/properties.ts';
 import { veBeancounters } from './beancounters.ts';
 import { veConnections, veTraffic } from './traffic.ts';
+import { backupManager } from './backup/manager.ts';
 import { checkArchiveFile, checkpointVe, restoreVe } from './archive.ts';
 import { attachConsole } from './console.ts';
 import { findVe, reload, type VeContext } from './context.ts';
@@ -31,7 +32,7 @@ import { restartVe } from './restart.ts';
 import { checkResumable, resumeVe } from './resume.ts';
 import { askRoom, checkRoom, keepRoom } from './room.ts';
 import { readRunState } from './run-folder.ts';
-import { checkChanges, checkNewName, renameVe, setProperties } from './set.ts';
+import { checkChanges, checkNewName, checkRepositoryOf, renameVe, setProperties } from './set.ts';
 import { openShell } from './shell.ts';
 import { checkKeepable, checkSnapshotName, createSnapshot, deleteSnapshot, findSnapshot, rollBack } from './snapshot.ts';
 import { snapshotDiff } from './snapshot-diff.ts';
@@ -99,6 +100,7 @@ export function createVeManager(context: VeContext): RunningVeManager {
       if (request.start) context.engine(); // refuse before anything is made
       checkRoom(context, { name: checkName(request.name), properties: parseProperties(request.properties ?? {}) });
       const wanted = resolveProperties(parseProperties(request.properties ?? {}));
+      checkRepositoryOf(context, wanted as unknown as Record<string, unknown>);
       // Spares lie on the default pool.
       const spare = request.start && wanted['disk.pool'] === DEFAULT_POOL && suitsWarmImage(wanted) ? spares.peek(store.findTemplate(request.template)?.fingerprint ?? '') : undefined;
       const ve = reserveVe(context, request, undefined, spare);
@@ -292,6 +294,8 @@ export function createVeManager(context: VeContext): RunningVeManager {
       if (busy) throw new VeldError('ve.busy', `${ve.name} is busy: ${busy.kind}.`);
       return setUserQuota(context, ve, kind, who, changes);
     },
+
+    ...backupManager(context, begin, (ve) => viewVe(context, ve)),
 
     pools: () => viewPools(context),
     pool: (name) => findPool(context, name),

@@ -9,6 +9,7 @@ import { isAlive, type ProcessId } from '../kernel/process.ts';
 import { applyPtys } from './beancounters.ts';
 import { prepareRun } from './boot.ts';
 import { settled } from './clean-up.ts';
+import { chooseRepository } from './backup/repositories.ts';
 import { reload, updateVe, type VeContext } from './context.ts';
 import { checkDisk, holdDisk } from './disk.ts';
 import { announceInterfaces } from './guest-network.ts';
@@ -27,7 +28,7 @@ const LIVE: readonly string[] = [...LIMITS, ...Object.values(PROGRAM_LIMITS).fla
 const PROMISES: readonly string[] = ['memory.limit', 'memory.guarantee'];
 
 /** What is in no file of a run folder, and of no concern to the network. */
-const NOT_IN_RUN_FOLDER: readonly string[] = [...LIVE, 'memory.oom_guarantee', 'description', 'disk.space', 'disk.inodes', 'disk.grace', 'disk.users'];
+const NOT_IN_RUN_FOLDER: readonly string[] = [...LIVE, 'memory.oom_guarantee', 'description', 'disk.space', 'disk.inodes', 'disk.grace', 'disk.users', 'backup.repository', 'backup.schedule', 'backup.keep'];
 
 /** What the file system of its pool holds. */
 const DISK_LIMITS: readonly string[] = ['disk.space', 'disk.inodes'];
@@ -68,6 +69,7 @@ export function checkChanges(context: VeContext, ve: VeRecord, changes: Record<s
   checkDisk(context, resolveProperties(properties), Object.keys(values));
   if (PROMISES.some((name) => name in values)) checkRoom(context, { ...ve, properties }, ve.properties);
   checkPorts(context, ve, properties);
+  checkRepositoryOf(context, values);
   return { values, scope };
 }
 
@@ -76,6 +78,12 @@ function merged(properties: Readonly<Record<string, unknown>>, values: Record<st
 }
 
 /** @throws VeldError `port.taken` */
+/** One that is not there is refused who sets it; a VE that has come from elsewhere may name one. @throws VeldError `repository.not_found` */
+export function checkRepositoryOf(context: VeContext, values: Record<string, unknown>): void {
+  const name = values['backup.repository'];
+  if (typeof name === 'string' && name !== '') chooseRepository(context, name);
+}
+
 function checkPorts(context: VeContext, ve: VeRecord, properties: Record<string, unknown>): void {
   if (JSON.stringify(properties['network.publish']) === JSON.stringify(ve.properties['network.publish'])) return;
   context.network.checkPublish({ name: ve.name, properties }, context.store.listVes().filter(({ uuid }) => uuid !== ve.uuid), ve);

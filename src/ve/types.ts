@@ -9,6 +9,7 @@ import type { Properties } from '../spec/types.ts';
 import type { Obstacle } from '../checkpoint/types.ts';
 import type { Usage } from '../resources/types.ts';
 import type { ClassTraffic, ConnectionUse, LinkPlan, Traffic } from '../network/types.ts';
+import type { BackupManager } from './backup/manager.ts';
 import type { ExportRequest, VeImportRequest } from './export/types.ts';
 import type { BuildRequest, ImportRequest } from '../templates/types.ts';
 
@@ -292,7 +293,7 @@ export interface SetOptions {
 }
 
 /** `task` answers at once with the operation's record; wait for it through the operations. */
-export interface VeManager {
+export interface VeManager extends BackupManager {
   list(): VeView[];
   /** All with everything, as `show` tells of one. */
   listDetails(): VeDetail[];

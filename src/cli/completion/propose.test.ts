@@ -12,11 +12,12 @@ const names: Names = {
   ves: async () => [ve({ name: 'web' }), ve({ name: 'db', status: 'stopped' }), ve({ name: 'ice', status: 'frozen' }), ve({ name: 'lost', status: 'failed' })],
   presets: async () => [{ name: 'small', description: 'A small one' }],
   pools: async () => [{ name: 'fast', path: '/srv/fast' }],
+  repositories: async () => [{ name: 'nas', location: 'sftp://nas/srv' }],
   templates: async () => [{ name: 'debian-12', os: 'debian', release: '12' }, { name: 'x; rm -rf /', os: 'evil', release: '$(id)' }] as never,
   operations: async () => [operationRecord({ id: 'op1', state: 'running' }), operationRecord({ id: 'op2' })],
   nodes: async () => [{ name: 'node2', address: '192.0.2.2:7430' }, { name: 'node3', address: null }],
 };
-const none: Names = { ves: async () => [], templates: async () => [], operations: async () => [], nodes: async () => [], presets: async () => [], pools: async () => [] };
+const none: Names = { ves: async () => [], templates: async () => [], operations: async () => [], nodes: async () => [], presets: async () => [], pools: async () => [], repositories: async () => [] };
 
 async function values(line: string, from = names): Promise<string[]> {
   return (await propose(line.split(' '), commands, from)).proposals.map(({ value }) => value);

@@ -33,6 +33,7 @@ export interface Names {
   nodes(): Promise<{ name: string; address: string | null }[]>;
   presets(): Promise<{ name: string; description: string }[]>;
   pools(): Promise<{ name: string; path: string }[]>;
+  repositories(): Promise<{ name: string; location: string }[]>;
 }
 
 const STATUSES: Partial<Record<Completes, readonly VeStatus[]>> = {
@@ -143,6 +144,7 @@ async function ofKind(spec: ArgumentSpec | OptionSpec, typed: string, taken: rea
     case 'node': return nodeNames(names, taken);
     case 'preset': return closed((await names.presets()).map(({ name, description }) => ({ value: name, help: description })));
     case 'pool': return closed((await names.pools()).filter(({ name }) => !taken.includes(name)).map(({ name, path }) => ({ value: name, help: path })));
+    case 'repository': return closed((await names.repositories()).filter(({ name }) => !taken.includes(name)).map(({ name, location }) => ({ value: name, help: location })));
     case 'template': return closed((await names.templates()).filter(({ name }) => !taken.includes(name)).map(({ name, os, release }) => ({ value: name, help: `${os} ${release}` })));
     case 'operation':
     case 'running operation':

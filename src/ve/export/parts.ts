@@ -1,15 +1,27 @@
 /**
- * A stream of messages and of bulk data between them. Each is a part: blocks with their length before them (32 bits, big-endian), and a block of none at its end. A
- * message is one part, a JSON object whose `type` says whether bulk data follows as another part.
+ * A stream of messages and of bulk data between them. Each is a part: its bytes, then a mark and 01. Where its bytes themselves hold the mark, 00 follows there. A message is one
+ * part, a JSON object whose `type` says whether bulk data follows as another part.
+ *
+ * There are no lengths in it: a repository that stores what streams have in common once finds the same bytes again only where nothing stands between them that depends on where
+ * they are, or on how they were read.
  */
-import { once } from 'node:events';
 import type { Readable, Writable } from 'node:stream';
 import { VeldError } from '../../lib/errors.ts';
+import { writeTo } from '../../lib/streams.ts';
 
+/** No end of it is its beginning: so it never overlaps with itself. */
+const MARK = Buffer.from('fe7665 6c642d70617274 a19d3c4b5e6f7081 92a3b4c5d6e7f80912 2b3c4d5e'.replaceAll(' ', ''), 'hex');
+const [INSIDE, END] = [Buffer.of(0), Buffer.of(1)];
 /** Longest message, in bytes. */
 const MESSAGE = 4 << 20;
-/** Longest block. */
-const BLOCK = 16 << 20;
+
+/** How many bytes at the end of a buffer may be the beginning of a mark. */
+function begun(bytes: Buffer): number {
+  for (let length = Math.min(MARK.length - 1, bytes.length); length > 0; length--) {
+    if (bytes[bytes.length - length] === MARK[0] && bytes.subarray(bytes.length - length).equals(MARK.subarray(0, length))) return length;
+  }
+  return 0;
+}
 
 /** Writes parts into a stream, which somebody must read. */
 export class PartWriter {
@@ -23,24 +35,29 @@ export class PartWriter {
     await this.bulk([Buffer.from(JSON.stringify(message))]);
   }
 
-  /** @param onProgress told of each block, bytes */
+  /** @param onProgress told of each piece, bytes */
   async bulk(data: Iterable<Buffer> | AsyncIterable<Buffer>, onProgress?: (bytes: number) => void): Promise<void> {
+    let left: Buffer = Buffer.alloc(0);
     for await (const chunk of data) {
-      for (let at = 0; at < chunk.length; at += BLOCK) await this.#block(chunk.subarray(at, at + BLOCK));
+      const bytes = left.length > 0 ? Buffer.concat([left, chunk]) : chunk;
+      let at = 0;
+      for (let mark; (mark = bytes.indexOf(MARK, at)) >= 0; at = mark + MARK.length) {
+        await this.#write(bytes.subarray(at, mark + MARK.length));
+        await this.#write(INSIDE);
+      }
+      const rest = bytes.subarray(at);
+      const held = begun(rest);
+      await this.#write(rest.subarray(0, rest.length - held));
+      left = Buffer.from(rest.subarray(rest.length - held));
       onProgress?.(chunk.length);
     }
-    await this.#write(Buffer.alloc(4));
-  }
-
-  async #block(chunk: Buffer): Promise<void> {
-    const length = Buffer.alloc(4);
-    length.writeUInt32BE(chunk.length);
-    await this.#write(Buffer.concat([length, chunk]));
+    await this.#write(Buffer.concat([left, MARK, END]));
   }
 
   async #write(bytes: Buffer): Promise<void> {
+    if (bytes.length === 0) return;
     if (this.#out.destroyed) throw new VeldError('operation.cancelled', 'Nobody takes the export any more.');
-    if (!this.#out.write(bytes)) await Promise.race([once(this.#out, 'drain'), once(this.#out, 'close')]);
+    await writeTo(this.#out, bytes);
   }
 }
 
@@ -55,16 +72,16 @@ export class PartReader {
 
   /** @throws VeldError `export.unusable` */
   async message(): Promise<{ type: string } & Record<string, unknown>> {
-    const blocks: Buffer[] = [];
+    const pieces: Buffer[] = [];
     let length = 0;
-    for await (const block of this.bulk()) {
-      length += block.length;
+    for await (const piece of this.bulk()) {
+      length += piece.length;
       if (length > MESSAGE) throw broken('holds a message that is too long');
-      blocks.push(block);
+      pieces.push(piece);
     }
     let message: unknown;
     try {
-      message = JSON.parse(Buffer.concat(blocks).toString('utf8'));
+      message = JSON.parse(Buffer.concat(pieces).toString('utf8'));
     } catch {
       throw broken('holds a message that cannot be read');
     }
@@ -72,17 +89,26 @@ export class PartReader {
     return message as { type: string } & Record<string, unknown>;
   }
 
-  /** The blocks of a part. To be read to its end before anything else is. */
+  /** The bytes of a part. To be read to its end before anything else is. */
   async* bulk(): AsyncGenerator<Buffer> {
     for (;;) {
-      const length = (await this.#exactly(4)).readUInt32BE(0);
-      if (length === 0) return;
-      if (length > BLOCK) throw broken('holds a block that is too long');
-      for (let left = length; left > 0;) {
-        const chunk = await this.#some(left);
-        left -= chunk.length;
-        yield chunk;
+      const mark = this.#left.indexOf(MARK);
+      if (mark < 0) {
+        const ready = this.#left.length - begun(this.#left);
+        const [now, later] = [this.#left.subarray(0, ready), this.#left.subarray(ready)];
+        this.#left = later;
+        if (now.length > 0) yield now;
+        await this.#more();
+        continue;
       }
+      const after = mark + MARK.length;
+      while (this.#left.length === after) await this.#more();
+      const what = this.#left[after];
+      if (what !== INSIDE[0] && what !== END[0]) throw broken('holds a mark that is none');
+      const now = this.#left.subarray(0, what === END[0] ? mark : after);
+      this.#left = this.#left.subarray(after + 1);
+      if (now.length > 0) yield now;
+      if (what === END[0]) return;
     }
   }
 
@@ -91,26 +117,10 @@ export class PartReader {
     if (this.#left.length > 0 || (await this.#from.next()).done !== true) throw broken('goes on behind its end');
   }
 
-  async #exactly(length: number): Promise<Buffer> {
-    const parts: Buffer[] = [];
-    for (let left = length; left > 0;) {
-      const chunk = await this.#some(left);
-      left -= chunk.length;
-      parts.push(chunk);
-    }
-    return Buffer.concat(parts);
-  }
-
-  /** At least one byte, and not more than asked for. */
-  async #some(most: number): Promise<Buffer> {
-    while (this.#left.length === 0) {
-      const next = await this.#from.next();
-      if (next.done === true) throw broken('is cut short');
-      this.#left = next.value;
-    }
-    const chunk = this.#left.subarray(0, most);
-    this.#left = this.#left.subarray(chunk.length);
-    return chunk;
+  async #more(): Promise<void> {
+    const next = await this.#from.next();
+    if (next.done === true) throw broken('is cut short');
+    this.#left = this.#left.length > 0 ? Buffer.concat([this.#left, next.value]) : next.value;
   }
 }
 

@@ -6,6 +6,7 @@ import { closeSync } from 'node:fs';
 import type { Readable } from 'node:stream';
 import { VeldError } from '../../lib/errors.ts';
 import { faultPoint } from '../../lib/faults.ts';
+import { writeTo } from '../../lib/streams.ts';
 import { openIdmapped, parseIdmaps } from '../../kernel/mounts.ts';
 import { openGuestRoot } from '../../kernel/guest-tree.ts';
 import type { Task } from '../../ops/types.ts';
@@ -101,10 +102,7 @@ async function takeTree({ path, from, to }: { path: string; from: number; to: nu
     for await (const block of parts.bulk()) {
       if (unpacker.input.destroyed) break;
       onProgress(block.length);
-      if (!unpacker.input.write(block)) await new Promise<void>((go) => {
-        unpacker.input.once('drain', go);
-        unpacker.input.once('close', go);
-      });
+      await writeTo(unpacker.input, block);
     }
     unpacker.input.end();
     return (await unpacker.ended).conflicts;
@@ -130,7 +128,7 @@ function checkContents(message: { type: string } & Record<string, unknown>): Con
     if (!isTemplateRecord(templateRecord, template)) throw broken('holds a template that is none');
     checkTemplateName(templateRecord.name);
   }
-  checkName(name as string);
+  checkName(name);
   return message as unknown as Contents;
 }
 
@@ -146,7 +144,7 @@ function wanted({ store, volumes }: VeContext, contents: Contents, { name, addre
   const pool = rest['disk.pool'];
   if (pool !== undefined && properties['disk.pool'] === undefined && (typeof pool !== 'string' || !knows(volumes, pool))) {
     delete rest['disk.pool'];
-    task.warn(`There is no pool ${JSON.stringify(String(pool).slice(0, 40))} here: its disk lies on the pool ${DEFAULT_POOL}.`);
+    task.warn(`There is no pool ${JSON.stringify(typeof pool === 'string' ? pool.slice(0, 40) : pool)} here: its disk lies on the pool ${DEFAULT_POOL}.`);
   }
   return { name: checkName(name ?? contents.name), properties: { ...rest, ...own && { ...ports !== undefined && { 'network.publish': ports }, 'network.addresses': asked } } };
 }

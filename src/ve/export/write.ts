@@ -34,7 +34,9 @@ export function exportStream(context: VeContext, uuid: string, { withTemplate = 
   const exported = write(context, uuid, withTemplate, output, task);
   exported.then(() => output.end(), (error: unknown) => output.destroy(error as Error));
   output.on('error', () => {}); // `ended` tells
-  return { output, ended: exported.then(() => {}), exported };
+  const ended = exported.then(() => {});
+  ended.catch(() => {}); // whoever waits hears of it
+  return { output, ended, exported };
 }
 
 async function write(context: VeContext, uuid: string, withTemplate: boolean, output: PassThrough, task: Task): Promise<Exported> {
@@ -151,11 +153,12 @@ async function sendTree(parts: PartWriter, message: TreeMessage, pack: TreePack,
   await gathered(pack, (data) => parts.bulk(data, onProgress));
 }
 
-async function sendTemplate(parts: PartWriter, path: string, { signal, progress }: Task): Promise<void> {
+async function sendTemplate(parts: PartWriter, path: string, task: Task): Promise<void> {
+  const { signal } = task;
   const tree = await scanTree(path, { signal });
   const pack = packTree(path, { signal });
   pack.send(treeChanges(new Map(), tree).send).catch(() => {}); // `output` tells
-  progress(10, 'its template');
+  task.progress(10, 'its template');
   await gathered(pack, (data) => parts.bulk(data));
 }
 
