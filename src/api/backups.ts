@@ -76,12 +76,12 @@ export function backupRoutes(app: Api, { deps }: RouteContext): void {
   });
 
   app.post('/v1/repositories/:repository/check', {
-    schema: { summary: 'Verify that a repository is whole', tags, params: RepositoryParams, querystring: WaitQuery, body: Type.Object({ data: Type.Optional(Type.Boolean({ description: 'Read all that is stored, too' })) }, closed),
+    schema: { summary: 'Verify that a repository is whole', tags, params: RepositoryParams, querystring: WaitQuery, body: Type.Object({ data: Type.Optional(Type.Boolean({ description: 'Read all that is stored, too' })) }, { ...closed, examples: [{ data: true }] }),
       response: operationAnswers('repository.not_found', 'repository.unavailable', 'repository.damaged') },
   }, (request, reply) => answerOperation(reply, operations, manager.checkRepository(request.params.repository, request.body.data === true, request.id), request.query.wait));
 
   app.post('/v1/ves/:ve/backup', {
-    schema: { summary: 'Back a VE up', tags, params: VeParams, querystring: WaitQuery, body: Type.Object({ repository: Type.Optional(name('Default: that of the VE, or the only one')) }, { ...closed, title: 'BackupRequest' }),
+    schema: { summary: 'Back a VE up', tags, params: VeParams, querystring: WaitQuery, body: Type.Object({ repository: Type.Optional(name('Default: that of the VE, or the only one')) }, { ...closed, title: 'BackupRequest', examples: [{ repository: 'nas' }] }),
       response: operationAnswers('ve.not_found', 've.busy', 'repository.not_found', 'repository.unavailable', 'repository.invalid', 'template.not_found', 'pool.unavailable', 'timeout') },
   }, (request, reply) => {
     request.audit = { ...request.body };

@@ -9,6 +9,8 @@ const EMPTY = 'empty';
 const INIT = 'init';
 /** The VE's own beancounters. */
 const BEANCOUNTERS = 'beancounters';
+/** A folder of the host; behind it follows where it is in the VE. */
+const BOUND = 'disk.mounts';
 
 export interface MountSources {
   /** Folder of lxcfs' mount; null when there is none. */
@@ -19,6 +21,8 @@ export interface MountSources {
   init: string;
   /** File with the VE's own beancounters. */
   beancounters: string;
+  /** Folders of the host, by where they are in the VE: those of its record, whatever a state says. */
+  bound: ReadonlyMap<string, string>;
 }
 
 /**
@@ -26,25 +30,31 @@ export interface MountSources {
  * @param table of its init
  * @param source name of this installation's lxcfs in mount tables
  * @param covered mount points over which the empty folder was bound at its boot
- * @param init where the init of an application VE was bound @param beancounters where its beancounters were
+ * @param init where the init of an application VE was bound @param beancounters where its beancounters were @param folders where folders of the host were
  */
-export function externalMounts(table: readonly MountLine[], source: string, covered: readonly string[], init: readonly string[], beancounters: readonly string[]): ExternalMount[] {
+export function externalMounts(table: readonly MountLine[], source: string, covered: readonly string[], init: readonly string[], beancounters: readonly string[], folders: readonly string[] = []): ExternalMount[] {
   const lxcfs = lxcfsBinds(table, source).map(({ target, file }) => ({ inside: target, name: `lxcfs${file}` }));
   // Device nodes of the host; a VE cannot have any other ones.
   const devices = table.filter(({ type, root }) => type === 'devtmpfs' && /^\/[a-z]+$/.test(root)).map(({ target, root }) => ({ inside: target, name: `dev${root}` }));
   const targets = new Set(table.map(({ target }) => target));
   const bound = (places: readonly string[], name: string): ExternalMount[] => places.filter((target) => targets.has(target)).map((inside) => ({ inside, name }));
-  return [...lxcfs, ...devices, ...bound(covered, EMPTY), ...bound(init, INIT), ...bound(beancounters, BEANCOUNTERS)];
+  return [...lxcfs, ...devices, ...bound(covered, EMPTY), ...bound(init, INIT), ...bound(beancounters, BEANCOUNTERS), ...folders.flatMap((inside) => bound([inside], BOUND + inside))];
 }
 
 /**
  * Where an external mount comes from on this host.
  * @throws VeldError `checkpoint.unusable` for what this host has not
  */
-export function sourceOf({ name }: ExternalMount, { lxcfs, empty, init, beancounters }: MountSources): string {
+export function sourceOf({ name }: ExternalMount, { lxcfs, empty, init, beancounters, bound }: MountSources): string {
   if (name === EMPTY) return empty;
   if (name === INIT) return init;
   if (name === BEANCOUNTERS) return beancounters;
+  if (name.startsWith(`${BOUND}/`)) {
+    const inside = name.slice(BOUND.length);
+    const source = bound.get(inside);
+    if (source === undefined) throw new VeldError('checkpoint.unusable', `Its processes have a folder of the host at ${inside}, which disk.mounts does not name any more.`, { hint: 'Set disk.mounts as it was, or `veld start --discard-state NAME`.' });
+    return source;
+  }
   if (/^dev\/[a-z]+$/.test(name)) return `/${name}`;
   const file = /^lxcfs(\/(?!.*\.\.)[a-z/]+)$/.exec(name)?.[1];
   if (file === undefined) throw new VeldError('checkpoint.unusable', `The state wants a mount ${JSON.stringify(name)} that this version does not know.`);

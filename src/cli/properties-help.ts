@@ -25,7 +25,7 @@ export function describeType(type: PropertyType): string {
 
 const LISTS: Record<ListItem, string> = {
   address: 'addresses', resolver: 'addresses', domain: 'domains', gateway: 'addresses', prefix: 'prefixes', interface: `interfaces ${INTERFACE_HELP}`,
-  publish: 'HOSTPORT:PORT items', rule: 'rules',
+  publish: 'HOSTPORT:PORT items', rule: 'rules', mount: 'HOST:INSIDE items',
 };
 
 /** When a change takes effect, in words. */

@@ -100,6 +100,7 @@ export const ERRORS = {
   'network.no_bridge': { kind: 'conflict', exit: 25, hint: 'Make the bridge on the host (and let it be made at boot), or name another one in the property.' },
   'network.failed': { kind: 'internal', exit: 25, hint: 'See `veld doctor`, and the daemon log.' },
   'storage.failed': { kind: 'internal', exit: 26, hint: 'See the daemon log.' },
+  'mount.refused': { kind: 'invalid', exit: 69, hint: 'See disk.mounts in docs/reference/properties.md.' },
   'pool.not_found': { kind: 'not_found', exit: 58, hint: 'See `veld pool list`.' },
   'pool.name_taken': { kind: 'conflict', exit: 59, hint: 'Choose another name, or another folder.' },
   'pool.in_use': { kind: 'conflict', exit: 59, hint: 'Destroy the VEs on it, and delete the snapshots and templates whose files lie there, first.' },

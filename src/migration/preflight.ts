@@ -7,6 +7,7 @@ import { hasDroppable, haveDroppable } from '../kernel/droppable.ts';
 import { engineByFingerprint } from '../kernel/engine.ts';
 import { outgrown, processorExtensions } from '../kernel/processor.ts';
 import { VeldError } from '../lib/errors.ts';
+import { mountsFrom } from '../spec/disk-mounts.ts';
 import { DEFAULT_POOL } from '../spec/disk-properties.ts';
 import { resolveProperties } from '../spec/properties.ts';
 import type { VeRecord } from '../store/types.ts';
@@ -84,6 +85,7 @@ export function checkOffer(context: VeContext, offer: Offer): { ve: VeRecord; te
   if (offer.copy) return { ve, template: template === undefined, notes: ve.addresses.length > 0 ? [...notes, `Addresses of the copy: ${ve.addresses.join(', ')}.`] : notes };
   if (ve.uidBase !== offer.ve.uidBase) notes.push('Its uids on the host become others.');
   const properties = resolveProperties(ve.properties);
+  if (properties['disk.mounts'].length > 0) notes.push(`What it finds at ${mountsFrom(properties['disk.mounts']).map(({ inside }) => inside).join(', ')} is that node's: folders of a host do not go along.`);
   if (properties['network.mode'] === 'routed' && properties['network.publish'].length > 0) notes.push('Its published ports are those of the other node\'s addresses: connections that came by a port of this node end.');
   if (ve.addresses.some(isPrivate)) notes.push('Connections that left by this node\'s own address (masqueraded) end; those to and from its own addresses go on.');
   return { ve, template: template === undefined, notes };

@@ -1,7 +1,10 @@
 /** The trees of a VE at the side to which it comes: its template, its layers, and the rounds of its disk, each unpacked while it comes. */
+import { closeSync } from 'node:fs';
+import { openIdmapped, parseIdmaps } from '../kernel/mounts.ts';
 import { VeldError } from '../lib/errors.ts';
 import { faultPoint } from '../lib/faults.ts';
 import type { Task } from '../ops/types.ts';
+import { mapInto } from '../storage/folders.ts';
 import { syncTree, unpackTree, type TreeUnpack } from '../storage/transfer.ts';
 import type { LayerRef, TemplateRecord, VeRecord } from '../store/types.ts';
 import { fingerprintOf } from '../templates/tree.ts';
@@ -20,17 +23,29 @@ const ROUNDS = 32;
 export const MORE = 4 * 2 ** 30;
 const ENTRIES = 5_000_000;
 
+/** Where a tree goes. `base`: first of the ids of its owners as they come; `written`: on the disk, where they become others there. */
+interface Place {
+  path: string;
+  base: number;
+  written?: number;
+}
+
 /** A tree, or a round of one, into a folder. @returns the message that came before it */
-async function receiveTree(link: FrameStream, type: TreeMessage['type'], target: string, base: number, bytes: number, task: Task, memory?: MemoryReceived): Promise<TreeMessage> {
+async function receiveTree(link: FrameStream, type: TreeMessage['type'], { path, base, written = base }: Place, bytes: number, task: Task, memory?: MemoryReceived): Promise<TreeMessage> {
   const most = 2 * bytes + MORE;
+  const map = mapInto(base, written);
+  const mount = map === undefined ? undefined : await openIdmapped(path, parseIdmaps(map), { readOnly: false });
   // Begun before there is anything to unpack: nobody waits for it then.
-  const unpacker = unpackTree(target, { uidBase: base, limits: { entries: ENTRIES, bytes: most, leave: LEFT.disk, ...type === 'template' && { whole: most } }, signal: task.signal });
+  const unpacker = unpackTree(path, {
+    uidBase: base, ...mount !== undefined && { mapped: { mount, base: written } }, limits: { entries: ENTRIES, bytes: most, leave: LEFT.disk, ...type === 'template' && { whole: most } }, signal: task.signal,
+  });
   unpacker.ended.catch(() => {}); // whoever waits hears of it
   try {
-    return await fill(link, type, target, unpacker, task.signal, memory);
+    return await fill(link, type, path, unpacker, task.signal, memory);
   } finally {
     unpacker.cancel();
     await unpacker.ended.catch(() => {}); // or it would write to what is removed
+    if (mount !== undefined) closeSync(mount);
   }
 }
 
@@ -58,7 +73,7 @@ export async function receiveTemplate(context: VeContext, link: FrameStream, { v
   const back: (() => void | Promise<void>)[] = [];
   try {
     await makeTemplate(context, async (staged) => {
-      await receiveTree(link, 'template', staged.path, 0, record.size, task);
+      await receiveTree(link, 'template', { path: staged.path, base: 0 }, record.size, task);
       if (await fingerprintOf(staged.path, task.signal) !== fingerprint) throw new VeldError('migration.stream', 'The template that came along is not what its fingerprint says.');
       return { ...record, fingerprint, name };
     }, { ...task, undo: (_name, step) => void back.push(step), phase() {}, commit() {} });
@@ -73,7 +88,7 @@ export async function receiveTemplate(context: VeContext, link: FrameStream, { v
 export async function receiveLayer({ store, volumes }: VeContext, link: FrameStream, uidBase: number, bytes: number, task: Task): Promise<LayerRef> {
   const staged = await volumes.stageLayer();
   try {
-    await receiveTree(link, 'layer', staged.path, uidBase, bytes, task);
+    await receiveTree(link, 'layer', { path: staged.path, base: uidBase }, bytes, task);
     const layer = await volumes.commitLayer(staged.id, uidBase);
     store.insertLayer(layer);
     link.send({ type: 'done' });
@@ -85,7 +100,7 @@ export async function receiveLayer({ store, volumes }: VeContext, link: FrameStr
 }
 
 /**
- * The rounds of the disk. Where owners are written as they are there it becomes the upper of the VE; else a layer, which is mounted under the ids that the VE has here.
+ * The rounds of the disk: the upper of the VE, whose owners get their place in the range that it has here while they are written. That of a copy stays empty, and it becomes a layer.
  * @param memory takes what comes of the memory between them
  * @returns `synced` settles when it is on the disk
  */
@@ -93,14 +108,14 @@ export async function receiveDisk({ store, volumes }: VeContext, link: FrameStre
   const { uuid } = ve;
   await volumes.createVolume(uuid, ve.uidBase, ve.number, ve.layers);
   const upper = upperOf(volumes, ve);
-  // (The upper of a copy stays empty: what is its own is laid into it.)
-  const staged = upper.base === diskBase && !copy ? undefined : await volumes.stageLayer();
-  const target = staged?.path ?? upper.path;
+  // (What is a copy's own is laid into its upper.)
+  const staged = copy ? await volumes.stageLayer() : undefined;
+  const target: Place = staged ? { path: staged.path, base: diskBase } : { path: upper.path, base: diskBase, written: upper.base };
   try {
     for (let [last, round] = [false, 1]; !last; round++) {
       faultPoint('migrate-in.disk');
       if (round > ROUNDS) throw new VeldError('migration.stream', `The other node sends the disk again and again: ${ROUNDS} times so far.`);
-      ({ last = false } = await receiveTree(link, 'round', target, diskBase, disk, task, memory));
+      ({ last = false } = await receiveTree(link, 'round', target, disk, task, memory));
       if (last && staged) {
         const layer = await volumes.commitLayer(staged.id, diskBase);
         store.insertLayer(layer);
@@ -114,7 +129,7 @@ export async function receiveDisk({ store, volumes }: VeContext, link: FrameStre
     throw error;
   }
   // While its memory is under way.
-  const synced = staged ? Promise.resolve() : syncTree(target);
+  const synced = staged ? Promise.resolve() : syncTree(target.path);
   synced.catch(() => {}); // whoever waits hears of it
   return { synced };
 }

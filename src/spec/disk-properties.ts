@@ -51,4 +51,12 @@ export const DISK_PROPERTIES: readonly PropertyRow[] = [
     vzctl: { option: 'quotaugidlimit', key: 'QUOTAUGIDLIMIT' },
     needs: 'a pool that counts users',
   },
+  {
+    name: 'disk.mounts',
+    type: { kind: 'list', item: 'mount', maxItems: 16 },
+    default: [],
+    change: 'restart',
+    help: 'Folders of the host in the VE: `/srv/data:/data`, `/srv/pub:/pub:ro`. Owners are counted from 0, as the VE sees them, unless `:plain`. What is in them is the host\'s: not counted, not in snapshots, exports and backups.',
+    vzctl: { option: 'bindmount_add', key: 'BINDMOUNTS' },
+  },
 ];

@@ -5,6 +5,7 @@ import { Compile } from 'typebox/schema';
 import { VeldError } from '../lib/errors.ts';
 import { canonicalAddress, canonicalCidr, canonicalDomain, canonicalGateway, canonicalNetwork, canonicalPrefix, canonicalResolver } from './addresses.ts';
 import { canonicalInterface } from './interfaces.ts';
+import { canonicalMount } from './disk-mounts.ts';
 import { canonicalPublish, parsePublish, publishOverlaps } from './ports.ts';
 import { canonicalRule, parseRule } from './rules.ts';
 import { findProperty, formatProperty, parseProperties, parseProperty, PROPERTIES, resolveProperties } from './properties.ts';
@@ -28,6 +29,8 @@ const domain = fc.domain().filter((name) => name.length < 200);
 
 const port = fc.integer({ min: 1, max: 60_000 });
 const range = fc.tuple(port, fc.integer({ min: 0, max: 1023 }));
+const mountPath = fc.array(fc.stringMatching(/^[a-z0-9._-]{1,8}$/).filter((name) => !/^\.{1,2}$/.test(name)), { minLength: 1, maxLength: 4 }).map((names) => `/${names.join('/')}`);
+const mount = fc.tuple(mountPath, mountPath, fc.constantFrom('', ':ro', ':plain', ':plain:ro')).map(([host, inside, options]) => `${host}:/srv${inside}${options}`);
 const publish = fc.tuple(fc.option(fc.oneof(ipv4, ipv6.map((a) => `[${a}]`), fc.constantFrom('0.0.0.0', '[::]'))), range, port, fc.constantFrom('', '/tcp', '/udp'))
   .map(([host, [first, more], inside, protocol]) => `${host === null ? '' : `${host}:`}${first}-${first + more}:${inside}-${inside + more}${protocol}`);
 const rule = fc.tuple(fc.constantFrom('', 'in:', 'out:'), fc.oneof(fc.constant('any'), ipv4, ipv4.map((a) => `${a}/13`), ipv6.map((a) => `[${a}]`), ipv6.map((a) => `[${a}/35]`)),
@@ -40,6 +43,7 @@ const items: Record<ListItem, { values: fc.Arbitrary<string>; canonical: (text: 
   domain: { values: domain, canonical: canonicalDomain },
   gateway: { values: fc.oneof(ipv4, ipv6, fc.constant('FE80:0::1')), canonical: canonicalGateway },
   prefix: { values: fc.oneof(ipv4.map((ip) => `${ip}/28`), ipv6.map((ip) => `${ip}/64`)), canonical: canonicalPrefix },
+  mount: { values: mount, canonical: canonicalMount },
   publish: { values: publish, canonical: canonicalPublish },
   rule: { values: rule, canonical: canonicalRule },
   interface: {

@@ -31,9 +31,10 @@ export type PropertyType =
 
 /**
  * `address`: one that a VE can have, with the length of its subnet or without; `resolver`: one that it can ask; `gateway`: one that can be
- * its router; `prefix`: a whole range of addresses; `interface`: see interfaces.ts; `publish`: see ports.ts; `rule`: see rules.ts.
+ * its router; `prefix`: a whole range of addresses; `interface`: see interfaces.ts; `publish`: see ports.ts; `rule`: see rules.ts;
+ * `mount`: see disk-mounts.ts.
  */
-export type ListItem = 'address' | 'resolver' | 'domain' | 'gateway' | 'prefix' | 'interface' | 'publish' | 'rule';
+export type ListItem = 'address' | 'resolver' | 'domain' | 'gateway' | 'prefix' | 'interface' | 'publish' | 'rule' | 'mount';
 
 /** A soft and a hard limit of a disk quota; null: none. */
 export interface Quota {
@@ -99,6 +100,8 @@ export interface Properties {
   'disk.grace': number;
   /** Users and groups with limits of their own; 0: none can have any. */
   'disk.users': number;
+  /** Items of disk-mounts.ts. */
+  'disk.mounts': string[];
   /** Empty: it is not backed up by itself. */
   'backup.repository': string;
   /** When, see backup-properties.ts; and which backups stay. */

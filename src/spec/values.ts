@@ -2,6 +2,7 @@
 import { VeldError } from '../lib/errors.ts';
 import { canonicalAddress, canonicalCidr, canonicalDomain, canonicalGateway, canonicalPrefix, canonicalResolver } from './addresses.ts';
 import { formatPair, isOrdered, parsePair, type Pair } from './beancounters/pairs.ts';
+import { canonicalMount } from './disk-mounts.ts';
 import { canonicalInterface, INTERFACE_HELP, INTERFACE_TEXT_MAX } from './interfaces.ts';
 import { canonicalPublish } from './ports.ts';
 import { formatRanges, parseRanges } from './ranges.ts';
@@ -86,6 +87,7 @@ const LIST_WORDS: Record<ListItem, string> = {
   prefix: 'IPv4 or IPv6 prefixes such as 2001:db8:1:2::/64',
   interface: `interfaces ${INTERFACE_HELP}`,
   publish: 'ports of the host and of the VE such as 8080:80, 192.0.2.1:53:53/udp or [2001:db8::1]:8000-8010:80-90/tcp (up to 1024 in a range; tcp unless said)',
+  mount: 'folders of the host and where they are in the VE, such as /srv/data:/data or /srv/pub:/pub:ro (ro: read-only; plain: owners as the host has written them)',
   rule: 'rules such as 22/tcp, 192.0.2.0/24:443, out:[2001:db8::/32]:25/tcp or any/icmp (in: unless said)',
 };
 
@@ -98,6 +100,7 @@ const CANONICAL: Record<ListItem, (text: string) => string | undefined> = {
   prefix: canonicalPrefix,
   interface: canonicalInterface,
   publish: canonicalPublish,
+  mount: canonicalMount,
   rule: canonicalRule,
 };
 

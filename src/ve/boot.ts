@@ -17,6 +17,7 @@ import { commandUser } from './command-user.ts';
 import { updateVe, type VeContext } from './context.ts';
 import { holdDisk } from './disk.ts';
 import { updateGuestFiles } from './identity-files.ts';
+import { checkMounts, hostMounts, mountHook, wordsOf } from './host-mounts.ts';
 import { insideFile } from './inside-beancounters.ts';
 import { consoleLogFile, lastWords } from './logs.ts';
 import { ociConfig } from './oci-config.ts';
@@ -35,6 +36,7 @@ export async function bootVe(context: VeContext, ve: VeRecord, task: Task): Prom
   const attempt = { ve, properties, since: new Date() };
 
   askRoom(context, ve, task);
+  checkMounts(context, properties);
   network.ready(ve);
   task.undo('boot', () => cleanUpRun(context, ve));
   task.progress(10, 'preparing');
@@ -84,10 +86,12 @@ export async function prepareRun(context: VeContext, ve: VeRecord, baseline?: re
   const groups = resources.groups(ve.number);
   const lxcfs = context.lxcfs();
   const timeNamespace = existsSync('/proc/self/ns/time');
+  const bound = hostMounts(runFolder(settings, ve.number), properties);
   const options = {
     ve, properties, rootfs: join(runFolder(settings, ve.number), 'rootfs'), empty: emptyFolder(settings), cgroupPath: groups.path, timeNamespace,
     commandInit: join(runFolder(settings, ve.number), COMMAND_INIT_SOURCE), user: await commandUser(context, ve, properties), baseline,
     beancounters: properties['features.beancounters'] ? insideFile(runFolder(settings, ve.number)) : null,
+    hook: mountHook(settings, runFolder(settings, ve.number), bound),
   };
   mkdirSync(join(settings.stateDir, 'logs'), { recursive: true, mode: 0o700 });
   writeRunFolder(settings, {
@@ -104,6 +108,7 @@ export async function prepareRun(context: VeContext, ve: VeRecord, baseline?: re
     consoleLog: consoleLogFile(settings, ve.uuid),
     command: properties['boot.command'] !== null,
     beancounters: properties['features.beancounters'],
+    hostMounts: bound,
     timeNamespace,
   });
 }
@@ -123,6 +128,8 @@ function startFailed(context: VeContext, ve: VeRecord, sync: string): VeldError 
   try {
     reason = (JSON.parse(reason) as { message?: string }).message?.trim().replace(/^\d{4}-\S+Z?: /gm, '') || reason;
   } catch { /* not JSON: shown as it is */ }
+  const mounts = wordsOf(runFolder(context.settings, ve.number));
+  if (mounts !== '') return new VeldError('ve.start_failed', `${ve.name} could not be started: ${mounts}.`, { hint: 'See what it has there, or set disk.mounts otherwise.' });
   const words = lastWords(context.settings, ve.uuid);
   return new VeldError('ve.start_failed', `${ve.name} could not be started${reason || !words ? `: ${reason || 'its monitor ended without a word'}.` : `; ${LAST_WORDS} ${words}`}`);
 }

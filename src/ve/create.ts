@@ -8,6 +8,7 @@ import { parseProperties, resolveProperties } from '../spec/properties.ts';
 import type { LayerRef, Store, TemplateRecord, VeRecord } from '../store/types.ts';
 import { updateVe, type VeContext } from './context.ts';
 import { checkDisk } from './disk.ts';
+import { checkMounts } from './host-mounts.ts';
 import { HOST_KEY, sshHostKeys } from './host-keys.ts';
 import { filesOf, isWanted } from './identity-files.ts';
 import { removeLogs } from './logs.ts';
@@ -31,6 +32,7 @@ export function reserveVe(context: VeContext, request: CreateRequest, layers?: r
   const set = parseProperties(request.properties ?? {});
   context.resources.check(resolveProperties(set));
   checkDisk(context, resolveProperties(set));
+  checkMounts(context, resolveProperties(set));
   const template = store.findTemplate(request.template);
   if (!template && !layers) throw new VeldError('template.not_found', `There is no template ${JSON.stringify(request.template)}.`);
   return store.transaction(() => {

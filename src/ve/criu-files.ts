@@ -17,16 +17,18 @@ import type { Manifest, StateFolder } from '../checkpoint/types.ts';
 import { WATCHED_IMAGE, watchedImage } from '../checkpoint/watches.ts';
 import { VeldError } from '../lib/errors.ts';
 import type { Settings } from '../lib/settings.ts';
+import { mountsFrom } from '../spec/disk-mounts.ts';
 import { resolveProperties } from '../spec/properties.ts';
 import type { UpperCopy } from '../storage/types.ts';
 import type { VeRecord } from '../store/types.ts';
 import { hybridMount } from './boot.ts';
 import { monitorOf } from './monitor.ts';
 import { COMMAND_INIT } from './inits.ts';
+import { checkMounts, hostMounts } from './host-mounts.ts';
 import { BEANCOUNTERS_MOUNT, INSIDE, insideFile, makeInsideFile } from './inside-beancounters.ts';
 import type { VeContext } from './context.ts';
 import type { Watched } from './watched.ts';
-import { bootedBaseline, COMMAND_INIT_SOURCE, emptyFolder, fstabLine, mark, putFile, runFolder, runtimeId, shellVariables } from './run-folder.ts';
+import { bootedBaseline, bootedProperties, COMMAND_INIT_SOURCE, emptyFolder, fstabLine, mark, putFile, runFolder, runtimeId, shellVariables } from './run-folder.ts';
 
 /** How a VE is kept that is not taken away: it stands until it has been written. */
 export interface Standing {
@@ -54,10 +56,11 @@ export function manifestOf({ settings, engine }: VeContext, ve: VeRecord, init: 
   const covered = mounts.filter(({ source }) => source === emptyFolder(settings)).map(({ destination }) => destination);
   const commandInit = mounts.filter(({ destination }) => destination === COMMAND_INIT).map(({ destination }) => destination);
   const beancounters = mounts.filter(({ destination }) => destination === INSIDE).map(({ destination }) => destination);
+  const bound = mountsFrom(bootedProperties(settings, ve.number)?.['disk.mounts'] ?? []).map(({ inside }) => inside);
   const baseline = bootedBaseline(settings, ve.number);
   return {
     format: 1, ve: ve.uuid, uidBase: ve.uidBase, engine: engine().fingerprint, kernel: release(), architecture: process.arch, processor: [...baseline ?? processorExtensions()], ...baseline && { told: true },
-    mounts: externalMounts(mountsOf(init), lxcfsSource(settings.instance), covered, commandInit, beancounters), createdAt: new Date().toISOString(),
+    mounts: externalMounts(mountsOf(init), lxcfsSource(settings.instance), covered, commandInit, beancounters, bound), createdAt: new Date().toISOString(),
     ...consoleKeeper !== undefined && { consoleKeeper },
   };
 }
@@ -98,8 +101,10 @@ export async function writeMemoryFiles({ settings, engine }: VeContext, ve: VeRe
  * Write what a restore needs, into the run folder of a boot: with the file `restore` there that becomes one.
  * @param track id of the snapshot that the state is of, where the kernel is to note from then on what the processes change of their memory; else empty
  */
-export async function writeRestoreFiles({ settings, resources, lxcfs }: VeContext, ve: VeRecord, state: StateFolder, manifest: Manifest, track: string): Promise<void> {
+export async function writeRestoreFiles(context: VeContext, ve: VeRecord, state: StateFolder, manifest: Manifest, track: string): Promise<void> {
   checkProcessor(manifest);
+  checkMounts(context, resolveProperties(ve.properties));
+  const { settings, resources, lxcfs } = context;
   const { engine, mounts, derived, consoleKeeper } = manifest;
   mendImages(state);
   const folder = runFolder(settings, ve.number);
@@ -121,7 +126,7 @@ export async function writeRestoreFiles({ settings, resources, lxcfs }: VeContex
   const initLine = ownInit ? fstabLine(used.catatonit, init, 'none', 'bind,ro') : '';
   putFile(folder, 'fstab.restore', readFileSync(join(folder, 'fstab'), 'utf8') + initLine + await cacheLine(used, settings));
   putFile(folder, 'restore.conf', criuConfig(restoreOptions({
-    state, group: groups.path, mounts, work: folder, closeTcp: derived?.closeTcp ?? false, sources: { lxcfs: lxcfs(), empty: emptyFolder(settings), init, beancounters: insideFile(folder) },
+    state, group: groups.path, mounts, work: folder, closeTcp: derived?.closeTcp ?? false, sources: { lxcfs: lxcfs(), empty: emptyFolder(settings), init, beancounters: insideFile(folder), bound: new Map(hostMounts(folder, resolveProperties(ve.properties)).map(({ inside, at }) => [inside, at])) },
   })));
   for (const name of ['given-up', 'restored', 'keeper'] as const) mark(settings, ve.number, name, false);
   mark(settings, ve.number, 'console-lent', consoleKeeper !== undefined);

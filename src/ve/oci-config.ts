@@ -8,6 +8,7 @@ import type { Properties } from '../spec/types.ts';
 import { filesOf } from '../kernel/lxcfs-mounts.ts';
 import { bootProcess } from './boot-process.ts';
 import { COMMAND_INIT } from './inits.ts';
+import type { Hook } from './host-mounts.ts';
 import { INSIDE } from './inside-beancounters.ts';
 import type { GuestUser } from './guest-users.ts';
 import { seccompProfile } from './seccomp.ts';
@@ -51,6 +52,8 @@ export interface OciOptions {
   commandInit: string;
   /** The file with the VE's own beancounters, outside; null: it does not ask for it. */
   beancounters: string | null;
+  /** Mounts folders of the host into it; null: it has none. */
+  hook: Hook | null;
   /** Whom `boot.command` runs as. */
   user: GuestUser;
   /** What its programs are told that the processor can do; null: nothing. */
@@ -58,7 +61,7 @@ export interface OciOptions {
 }
 
 /** The whole configuration, ready for JSON. */
-export function ociConfig({ ve, properties, rootfs, empty, lxcfs, cgroupPath, timeNamespace, commandInit, beancounters, user, baseline }: OciOptions): object {
+export function ociConfig({ ve, properties, rootfs, empty, lxcfs, cgroupPath, timeNamespace, commandInit, beancounters, hook, user, baseline }: OciOptions): object {
   const covered = MASKED_FOLDERS.filter((path) => existsSync(path));
   const map = [{ containerID: 0, hostID: ve.uidBase, size: UID_COUNT }];
   return {
@@ -78,6 +81,7 @@ export function ociConfig({ ve, properties, rootfs, empty, lxcfs, cgroupPath, ti
     ]), ...(beancounters === null ? [] : [
       { destination: INSIDE, type: 'bind', source: beancounters, options: ['bind', 'nosuid', 'nodev', 'noexec', 'ro'] },
     ])],
+    ...hook !== null && { hooks: { createContainer: [hook] } },
     linux: {
       namespaces: [
         ...['pid', 'ipc', 'uts', 'mount', 'cgroup', 'network'].map((type) => ({ type })),

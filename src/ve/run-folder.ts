@@ -21,6 +21,7 @@ import type { VeGroups } from '../resources/types.ts';
 import { resolveProperties } from '../spec/properties.ts';
 import type { Properties } from '../spec/types.ts';
 import { makeInsideFile } from './inside-beancounters.ts';
+import { makeWords, mountOptions, type HostMount } from './host-mounts.ts';
 import { BASELINE_ANNOTATION, PROPERTIES_ANNOTATION } from './oci-config.ts';
 
 export interface BootPlan {
@@ -42,6 +43,8 @@ export interface BootPlan {
   command: boolean;
   /** Whether the VE reads its own beancounters. */
   beancounters: boolean;
+  /** Folders of the host. */
+  hostMounts: readonly HostMount[];
   /** Whether the VE counts time since its own boot. */
   timeNamespace: boolean;
 }
@@ -105,7 +108,7 @@ export function makeSharedRunFolders(settings: Settings): void {
 export function writeRunFolder(settings: Settings, plan: BootPlan): string {
   const folder = runFolder(settings, plan.ve.number);
   mkdirSync(folder, { recursive: true, mode: WALK_ONLY });
-  for (const name of ['rootfs', 'volume', ...plan.mounts.lowers.map((_, i) => `lower${i}`)]) mkdirSync(join(folder, name), { recursive: true, mode: 0o711 });
+  for (const name of ['rootfs', 'volume', ...plan.mounts.lowers.map((_, i) => `lower${i}`), ...plan.hostMounts.map((_, i) => join('mounts', String(i)))]) mkdirSync(join(folder, name), { recursive: true, mode: 0o711 });
   const put = (name: string, text: string): void => putFile(folder, name, text);
   put('env', shellVariables({
     VELD_ID: runtimeId(settings, plan.ve.number),
@@ -143,6 +146,7 @@ export function writeRunFolder(settings: Settings, plan: BootPlan): string {
   if (plan.mounts.account.length > 0) put('fstab.again', root);
   if (long) put('fstab.root', root);
   else rmSync(join(folder, 'fstab.root'), { force: true });
+  if (plan.hostMounts.length > 0) makeWords(folder, plan.ve.uidBase);
   if (plan.command) put(COMMAND_INIT_SOURCE, '');
   if (plan.beancounters) makeInsideFile(folder, plan.ve.number);
   put('links.batch', plan.network.linkBatch);
@@ -172,7 +176,7 @@ export function fstabLine(...fields: [source: string, target: string, type: stri
  * a layer is still that of the VE's old root, of which nothing is left but that it has not been put away yet (see `pause` in suspend.ts).
  * No redirects and no files without their content: what is in an upper must mean the same on another node.
  */
-function mountTable(folder: string, id: string, { mounts, hybridMount, command, engine }: BootPlan): { binds: string; root: string; long: boolean } {
+function mountTable(folder: string, id: string, { ve, mounts, hostMounts, hybridMount, command, engine }: BootPlan): { binds: string; root: string; long: boolean } {
   const lines: [source: string, target: string, type: string, options: string][] = [];
   // crun takes a hybrid host for a unified one when it sees the cgroup2 hierarchy here.
   if (hybridMount !== null) lines.push([hybridMount, '/sys/fs/cgroup', 'none', 'bind']);
@@ -186,6 +190,7 @@ function mountTable(folder: string, id: string, { mounts, hybridMount, command, 
   if (mounts.map !== null) lines.push([mounts.volume, volume, 'none', `bind,X-mount.idmap=${mounts.map}`]);
   // crun binds it from here, where the VE's root can reach it.
   if (command) lines.push([engine.catatonit, join(folder, COMMAND_INIT_SOURCE), 'none', 'bind,ro']);
+  for (const mount of hostMounts) lines.push([mount.host, mount.at, 'none', mountOptions(mount, ve.uidBase)]);
   const lowers = stack.toReversed().join(':');
   // On layers of several file systems a file has one number, and the overlay's device, only so; criu finds by it what is watched.
   const numbers = mounts.lowers.every(({ source }) => statSync(source).dev === statSync(mounts.volume).dev) ? '' : 'xino=on,';

@@ -12,6 +12,7 @@ import { settled } from './clean-up.ts';
 import { chooseRepository } from './backup/repositories.ts';
 import { reload, updateVe, type VeContext } from './context.ts';
 import { checkDisk, holdDisk } from './disk.ts';
+import { checkMounts } from './host-mounts.ts';
 import { announceInterfaces } from './guest-network.ts';
 import { updateGuestFiles } from './identity-files.ts';
 import { askRoom, checkRoom } from './room.ts';
@@ -70,6 +71,7 @@ export function checkChanges(context: VeContext, ve: VeRecord, changes: Record<s
   if (PROMISES.some((name) => name in values)) checkRoom(context, { ...ve, properties }, ve.properties);
   checkPorts(context, ve, properties);
   checkRepositoryOf(context, values);
+  if ('disk.mounts' in values) checkMounts(context, resolveProperties(properties));
   return { values, scope };
 }
 
