@@ -63,7 +63,9 @@ export function createBackups({ ves, backUp, watch, store, events, log, now = ()
       events.emit('backup.failed', { ve: ve.uuid, data: { name: ve.name, repository: ve.repository, message } });
     };
     try {
-      const record = await ended(backUp(ve.uuid).id);
+      const { id } = backUp(ve.uuid);
+      note(false); // should the daemon die of it, it is not tried again at once
+      const record = await ended(id);
       if (record.state === 'succeeded') note(true);
       else failed(record.error?.message ?? record.state);
     } catch (error) {
@@ -83,7 +85,7 @@ export function createBackups({ ves, backUp, watch, store, events, log, now = ()
       if (closed) return;
       const due = lastDue(ve.schedule, now()).getTime();
       const last = known[ve.uuid]!;
-      if (due <= last.due && (last.done || now().getTime() - last.at < AGAIN)) continue;
+      if (due <= last.due && last.at <= now().getTime() && (last.done || now().getTime() - last.at < AGAIN)) continue;
       await one(ve, Math.max(due, last.due));
     }
   };

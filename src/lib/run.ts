@@ -22,6 +22,8 @@ export interface RunOptions {
   timeout?: number;
   /** Exit statuses other than 0 that are answers, not failures; `true` for all. */
   allow?: readonly number[] | true;
+  /** What is kept of each output stream, in bytes; default 1 MiB. */
+  keep?: number;
   /** Called for each line of standard error and standard output as it comes (progress of long programs). */
   onLine?: (line: string) => void;
 }
@@ -48,8 +50,8 @@ export function run(file: string, args: readonly string[], options: RunOptions =
     });
     let timedOut = false;
     const timer = options.timeout === undefined ? undefined : setTimeout(() => { timedOut = true; child.kill('SIGKILL'); }, options.timeout);
-    const out = collect(child.stdout, options.onLine);
-    const err = collect(child.stderr, options.onLine);
+    const out = collect(child.stdout, options.keep, options.onLine);
+    const err = collect(child.stderr, options.keep, options.onLine);
     if (options.input !== undefined) {
       child.stdin?.on('error', () => {}); // the program may end without reading everything
       child.stdin?.end(options.input);
@@ -101,12 +103,12 @@ function bytesOf(stream: unknown): number {
   return (stream as Socket | null)?.bytesRead ?? 0;
 }
 
-function collect(stream: NodeJS.ReadableStream | null, onLine?: (line: string) => void): () => string {
+function collect(stream: NodeJS.ReadableStream | null, limit = OUTPUT_LIMIT, onLine?: (line: string) => void): () => string {
   const chunks: Buffer[] = [];
   let size = 0;
   let rest = '';
   stream?.on('data', (chunk: Buffer) => {
-    if (size < OUTPUT_LIMIT) { chunks.push(chunk); size += chunk.length; }
+    if (size < limit) { chunks.push(chunk); size += chunk.length; }
     if (!onLine) return;
     const lines = (rest + chunk.toString('utf8')).split(/[\n\r]/);
     rest = (lines.pop() ?? '').slice(-4096);

@@ -9,7 +9,7 @@
  * A file is read twice: it is unpacked only after its seal was found to be right.
  */
 import { createHash } from 'node:crypto';
-import { closeSync, createWriteStream, existsSync, fstatSync, fsyncSync, linkSync, openSync, readSync, rmSync, writeSync } from 'node:fs';
+import { closeSync, constants, createWriteStream, existsSync, fstatSync, fsyncSync, linkSync, openSync, readSync, rmSync, writeSync } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
 import { Readable, Transform } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
@@ -128,8 +128,11 @@ export async function writeSealed({ kind, file, source, packing: { compress, enc
     syncFolder(dirname(file));
     return bytes + kind.sealLength;
   } finally {
-    if (fd !== undefined) closeSync(fd);
-    rmSync(partial, { force: true });
+    // (One that could not be opened is somebody else's.)
+    if (fd !== undefined) {
+      closeSync(fd);
+      rmSync(partial, { force: true });
+    }
   }
 }
 
@@ -162,7 +165,7 @@ export async function readSealed({ kind, file, check, wrong, identity, signal }:
   const unusable = (message: string, hint?: string): VeldError => new VeldError(kind.codes.unusable, message, hint === undefined ? {} : { hint });
   let fd: number;
   try {
-    fd = openSync(file, 'r');
+    fd = openSync(file, constants.O_RDONLY | constants.O_NONBLOCK | constants.O_NOCTTY); // a FIFO would be waited for
   } catch (error) {
     throw fileError(kind, file, error);
   }

@@ -7,7 +7,6 @@ import { hasDroppable, haveDroppable } from '../kernel/droppable.ts';
 import { engineByFingerprint } from '../kernel/engine.ts';
 import { outgrown, processorExtensions } from '../kernel/processor.ts';
 import { VeldError } from '../lib/errors.ts';
-import { mountsFrom } from '../spec/disk-mounts.ts';
 import { DEFAULT_POOL } from '../spec/disk-properties.ts';
 import { resolveProperties } from '../spec/properties.ts';
 import type { VeRecord } from '../store/types.ts';
@@ -66,6 +65,8 @@ export function checkOffer(context: VeContext, offer: Offer): { ve: VeRecord; te
   const refuse = (message: string, hint?: string): never => { throw new VeldError('migration.refused', message, { ...hint !== undefined && { hint } }); };
   if (offer.protocol !== PROTOCOL) refuse(`That node speaks version ${PROTOCOL} of the migration protocol, and this one ${shownNumber(offer.protocol)}.`, 'Bring both nodes to the same version of Veld.');
   checkForm(offer);
+  // Whether a VE may have a folder of this host is for this host's administrator to say.
+  if (offer.ve.properties['disk.mounts'] !== undefined) refuse('It has folders of its host (disk.mounts), and no node gives its own to a VE that comes from elsewhere.', 'Stop it and unset disk.mounts (`veld set NAME disk.mounts=none`); set it again when it is there.');
   const ve = offer.copy ? copyRecord(context, offer.ve) : arrivalRecord(context, offer.ve);
   const notes: string[] = [];
   if (offer.needs) notes.push(...checkNeeds(context, offer.needs));
@@ -85,7 +86,6 @@ export function checkOffer(context: VeContext, offer: Offer): { ve: VeRecord; te
   if (offer.copy) return { ve, template: template === undefined, notes: ve.addresses.length > 0 ? [...notes, `Addresses of the copy: ${ve.addresses.join(', ')}.`] : notes };
   if (ve.uidBase !== offer.ve.uidBase) notes.push('Its uids on the host become others.');
   const properties = resolveProperties(ve.properties);
-  if (properties['disk.mounts'].length > 0) notes.push(`What it finds at ${mountsFrom(properties['disk.mounts']).map(({ inside }) => inside).join(', ')} is that node's: folders of a host do not go along.`);
   if (properties['network.mode'] === 'routed' && properties['network.publish'].length > 0) notes.push('Its published ports are those of the other node\'s addresses: connections that came by a port of this node end.');
   if (ve.addresses.some(isPrivate)) notes.push('Connections that left by this node\'s own address (masqueraded) end; those to and from its own addresses go on.');
   return { ve, template: template === undefined, notes };

@@ -59,7 +59,8 @@ async function fill(link: FrameStream, type: TreeMessage['type'], target: string
   if (typeof last !== 'boolean') throw new VeldError('migration.stream', 'The other node does not say whether this is all.');
   if (removes > 0) await link.receiveBulk(removal(target, removes, signal));
   await link.receiveBulk(unpacker.input);
-  const { conflicts } = await unpacker.ended;
+  const { conflicts: found, adopted } = await unpacker.ended;
+  const conflicts = found + adopted;
   if (conflicts > 0 && (type !== 'round' || message.last)) throw new VeldError('migration.stream', `${conflicts} names of a tree that does not change could not be put where they belong.`);
   return message;
 }

@@ -15,6 +15,8 @@ import type { RepositoryRecord } from '../store/types.ts';
 
 /** Name of the one file in each backup. */
 const FILE = 've.export';
+/** Most that restic tells of a repository, in bytes: some hundred thousand backups. */
+const LISTED = 256 << 20;
 /** On all backups of Veld's: others may lie in the same repository. */
 const TAG = 'veld';
 
@@ -40,14 +42,14 @@ export type Keep = Partial<Record<'last' | 'hourly' | 'daily' | 'weekly' | 'mont
 export interface Repository {
   /** Make it, or find it there. @returns whether it is new. Throws `repository.invalid` for one that another password opens */
   open(): Promise<boolean>;
-  /** Take a stream as a backup. It is there when this resolves, and not at all when it fails. @returns its id, and how many bytes had to be stored */
-  store(of: Omit<Backup, 'id' | 'at'>, stream: Piped, signal: AbortSignal): Promise<{ id: string; added: number }>;
+  /** Take a stream as a backup. It is there when this resolves, and not at all when it fails. @param of `mark`: see `forget` @returns its id, and how many bytes had to be stored */
+  store(of: Omit<Backup, 'id' | 'at'> & { mark: string }, stream: Piped, signal: AbortSignal): Promise<{ id: string; added: number }>;
   /** Oldest first. @param ve of this one only */
   list(ve?: string): Promise<Backup[]>;
   /** The stream of a backup. @param id whole, or its beginning */
   read(id: string, signal: AbortSignal): Piped;
-  /** Forget those of a VE that are not to be kept. @param prune free what only they had @returns how many were forgotten */
-  forget(ve: string, keep: Keep, prune: boolean, signal: AbortSignal): Promise<number>;
+  /** Forget those of a VE that are not to be kept. @param mark of those alone: a VE that comes from elsewhere, with the UUID of another, is not to take that one's with it @param prune free what only they had @returns how many were forgotten */
+  forget(ve: string, mark: string, keep: Keep, prune: boolean, signal: AbortSignal): Promise<number>;
   remove(id: string, signal: AbortSignal): Promise<void>;
   /** Verify that all is there. @param data read everything that is stored, too */
   check(data: boolean, signal: AbortSignal): Promise<void>;
@@ -94,7 +96,7 @@ export function openRepository(stateDir: string, { name, location, identity }: P
     return new VeldError('repository.unavailable', `The repository ${name} cannot be used: ${words}`);
   };
   const restic = async (args: readonly string[], signal?: AbortSignal): Promise<string> => {
-    const { code, stdout, stderr } = await run('/usr/bin/restic', [...options, ...args], { env, allow: true, ...signal && { signal } }).catch((error: unknown) => { throw installed(error); });
+    const { code, stdout, stderr } = await run('/usr/bin/restic', [...options, ...args], { env, allow: true, keep: LISTED, ...signal && { signal } }).catch((error: unknown) => { throw installed(error); });
     if (code !== 0) throw failed(code, stderr || stdout);
     return stdout;
   };
@@ -119,8 +121,9 @@ export function openRepository(stateDir: string, { name, location, identity }: P
       return true;
     },
 
-    async store({ ve, name: veName, template, host: by }, stream, signal) {
-      const tags = [TAG, `ve=${ve}`, `name=${veName}`, `template=${template}`].flatMap((tag) => ['--tag', tag]);
+    async store({ ve, name: veName, template, host: by, mark }, stream, signal) {
+      await unlock(signal); // one that was ended in the middle of a check, say
+      const tags = [TAG, `ve=${ve}`, `name=${veName}`, `template=${template}`, `mark=${mark}`].flatMap((tag) => ['--tag', tag]);
       // It must not outlive whoever feeds it: the end of its input would look like the end of the stream, and it would keep what came of it.
       const child = spawn('/usr/bin/setpriv', ['--pdeathsig', 'KILL', '--', '/usr/bin/restic', ...options, 'backup', '--json', '--stdin', '--stdin-filename', FILE, '--host', by, ...tags],
         { cwd: '/', env: { PATH: SAFE_PATH, LC_ALL: 'C', HOME: '/root', ...env }, stdio: ['pipe', 'pipe', 'pipe'] });
@@ -169,11 +172,11 @@ export function openRepository(stateDir: string, { name, location, identity }: P
       return { output: child.stdout, ended };
     },
 
-    async forget(ve, keep, prune, signal) {
+    async forget(ve, mark, keep, prune, signal) {
       if (Object.keys(keep).length === 0) return 0;
       if (prune) await unlock(signal);
       const before = await this.list(ve);
-      await restic(['forget', '--tag', `${TAG},ve=${ve}`, '--group-by', '', ...Object.entries(keep).flatMap(([span, count]) => [`--keep-${span}`, String(count)]), ...prune ? ['--prune'] : []], signal);
+      await restic(['forget', '--tag', `${TAG},ve=${ve},mark=${mark}`, '--group-by', '', ...Object.entries(keep).flatMap(([span, count]) => [`--keep-${span}`, String(count)]), ...prune ? ['--prune'] : []], signal);
       return before.length - (await this.list(ve)).length;
     },
 

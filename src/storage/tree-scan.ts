@@ -53,7 +53,7 @@ export interface PreparedScan {
  * Look at every name of a tree: what {@link prepareScan} does, at once.
  * @throws VeldError `storage.failed`, `operation.cancelled`
  */
-export async function scanTree(root: string, options: { signal?: AbortSignal } = {}): Promise<Tree> {
+export async function scanTree(root: string, options: { signal?: AbortSignal; most?: number } = {}): Promise<Tree> {
   return prepareScan(root, options).run();
 }
 
@@ -61,9 +61,10 @@ export async function scanTree(root: string, options: { signal?: AbortSignal } =
  * Make a scan ready: a box with find(1), which follows no link and stays on the file system. The tree may change while it is scanned: what vanishes meanwhile is left
  * out, what is moved may be missed or seen twice; the next scan has it.
  * @param root a folder of Veld's own (an upper, a layer); the VE rules over everything below
+ * @param options `most`: names; default: any number
  * @returns a scan whose `run` throws VeldError `storage.failed` for what find cannot read and for a path of more than 4093 bytes, `operation.cancelled`
  */
-export function prepareScan(root: string, options: { signal?: AbortSignal } = {}): PreparedScan {
+export function prepareScan(root: string, options: { signal?: AbortSignal; most?: number } = {}): PreparedScan {
   const errors: string[] = [];
   const box = startBox(['/bin/sh', '-c', String.raw`read -r go && cd /in && exec find . -xdev -ignore_readdir_race -printf '%i %C@ %T@ %y %s %n %P\0'`],
     {
@@ -81,6 +82,10 @@ export function prepareScan(root: string, options: { signal?: AbortSignal } = {}
         const records = (rest + (chunk as Buffer).toString('latin1')).split('\0');
         rest = records.pop() ?? '';
         for (const record of records) add(tree, record, recent);
+        if (options.most !== undefined && tree.size > options.most) {
+          box.kill();
+          throw new VeldError('storage.failed', `${root} has more than ${options.most} names: it cannot be carried.`, { hint: 'Pack what is in folders with very many files into archives, within the VE.' });
+        }
       }
       const { code } = await box.ended;
       // 1: it has said why, a line for each reason.

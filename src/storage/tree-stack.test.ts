@@ -33,7 +33,11 @@ test('what is deleted, or became something else, hides all that was there', () =
 test('a folder that was made anew hides what the trees below have in it, and stays opaque', () => {
   assert.deepEqual(shown(layer('d/', 'd/x', 'd/e/', 'd/e/y'), layer('!d/', 'd/z'), layer('d/', 'd/w')),
     { '.': '2 folder', 'd': '2 folder opaque', 'd/w': '2 file', 'd/z': '1 file' });
-  // A file in the lowest, a folder above: overlayfs has marked it as opaque.
+  // One that was made anew over what a layer in between deletes, or has as a file: overlayfs does not mark it, and stops there all the same.
+  assert.deepEqual(shown(layer('-d'), layer('d/', 'd/x')), { '.': '1 folder', 'd': '1 folder opaque', 'd/x': '1 file' });
+  assert.deepEqual(shown(layer('d'), layer('d/')), { '.': '1 folder', 'd': '1 folder opaque' });
+  assert.deepEqual(shown(layer('d/', 'd/y'), layer('-d'), layer('d/', 'd/x')), { '.': '2 folder', 'd': '2 folder opaque', 'd/x': '2 file' });
+  // A file in the lowest, a folder above, which was marked.
   assert.deepEqual(shown(layer('d'), layer('!d/', 'd/x')), { '.': '1 folder', 'd': '1 folder opaque', 'd/x': '1 file' });
 });
 

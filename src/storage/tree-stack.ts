@@ -50,7 +50,11 @@ export function mergeTrees(stack: readonly StackedTree[]): Merged {
       const above = tree.get(path);
       // What comes from this tree itself hides nothing of it: only names of those above are in the way.
       if (above && from.get(path) !== place) {
-        if (entry.type !== 'folder') continue;
+        // A folder over what was none, or was deleted, is where overlayfs stops looking: nothing shows through it.
+        if (entry.type !== 'folder') {
+          if (above.type === 'folder') now.push(path);
+          continue;
+        }
         if (above.type !== 'folder' || opaque.has(path)) {
           hidden.add(path);
           continue;

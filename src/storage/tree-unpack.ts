@@ -32,6 +32,8 @@ export interface StreamCounts {
    * tree that nobody changes has none, so that the last round must have none.
    */
   conflicts: number;
+  /** Folders that were made for what is in them, because their own entries did not come: they come with another stream of the same tree, or are missing. */
+  adopted: number;
 }
 
 export interface TreeUnpack {
@@ -70,7 +72,7 @@ const TRAILER = /Exiting with failure status due to previous errors$/;
  */
 export function unpackTree(target: string, options: { uidBase: number; mapped?: { mount: number; base: number }; limits: StreamLimits; signal?: AbortSignal }): TreeUnpack {
   const { limits, uidBase, mapped } = options;
-  const counts: StreamCounts = { entries: 0, bytes: 0, conflicts: 0 };
+  const counts: StreamCounts = { entries: 0, bytes: 0, conflicts: 0, adopted: 0 };
   const folders = new Map<string, { opaque: boolean; attributes: Set<string> }>();
   /** Folders of entries that did not come before them. */
   const unseen = new Set<string>();
@@ -186,7 +188,8 @@ export function unpackTree(target: string, options: { uidBase: number; mapped?: 
     const root = openRoot(target);
     try {
       for (const path of folders.keys()) unseen.delete(path);
-      counts.conflicts += await adoptFolders(root, [...unseen], mapped?.base ?? uidBase) + await markFolders(root, folders satisfies Map<string, FolderMarks>);
+      counts.adopted = await adoptFolders(root, [...unseen], mapped?.base ?? uidBase);
+      counts.conflicts += await markFolders(root, folders satisfies Map<string, FolderMarks>);
     } finally {
       closeSync(root);
     }

@@ -11,7 +11,6 @@ import { type Arrival, MAC, onPool, UUID } from './arrive.ts';
 import { inherited } from './clone.ts';
 import { reload, type VeContext } from './context.ts';
 import { checkDisk } from './disk.ts';
-import { checkMounts } from './host-mounts.ts';
 import { nextNumber, randomMac } from './create.ts';
 import { newHostKeys } from './host-keys.ts';
 import { personalise } from './personalise.ts';
@@ -31,7 +30,6 @@ export function copyRecord(context: VeContext, { uuid, name, template, propertie
   const set = onPool(context, parseProperties(inherited(properties)));
   resources.check(resolveProperties(set));
   checkDisk(context, resolveProperties(set));
-  checkMounts(context, resolveProperties(set));
   const others = otherInstances(settings.instance).flatMap(({ uids }) => (uids ? [{ start: uids.base, count: uids.count }] : []));
   const ve: VeRecord = {
     uuid: randomUUID(), name, template, mac: randomMac(), number: nextNumber(store), layers: [], properties: set, addresses: [], createdAt: new Date().toISOString(),

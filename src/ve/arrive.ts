@@ -8,7 +8,6 @@ import type { VeRecord } from '../store/types.ts';
 import type { VeContext } from './context.ts';
 import { nextNumber } from './create.ts';
 import { checkDisk } from './disk.ts';
-import { checkMounts } from './host-mounts.ts';
 import { resolversOf } from './identity-files.ts';
 import { allocateRange, isRangeFree } from './uid-ranges.ts';
 
@@ -50,7 +49,6 @@ export function arrivalRecord(context: VeContext, { uuid, name, template, proper
   const set = onPool(context, parseProperties(properties));
   context.resources.check(resolveProperties(set));
   checkDisk(context, resolveProperties(set));
-  checkMounts(context, resolveProperties(set));
   const ve: VeRecord = {
     uuid, name, template, mac, number: nextNumber(store), layers: [], properties: set, addresses: [], createdAt,
     uidBase: isRangeFree(store, uidBase, others) ? uidBase : allocateRange(store), desired: 'stopped', ready: false, guestDirty, lastExit: null, suspended: null, deployed: null, notStarted: null,

@@ -2,6 +2,7 @@
 import { VeldError } from '../lib/errors.ts';
 import type { Task } from '../ops/types.ts';
 import type { VeRecord } from '../store/types.ts';
+import { forgetMark } from './backup/mark.ts';
 import { cleanUpRun, settled } from './clean-up.ts';
 import { forgetRecord } from './create.ts';
 import { reload, updateVe, type VeContext } from './context.ts';
@@ -39,6 +40,7 @@ export async function removeVe(context: VeContext, ve: VeRecord, task?: Task): P
   await context.states.remove(ve.uuid);
   const snapshots = context.store.listSnapshots(ve.uuid);
   forgetHead(context, ve.uuid);
+  forgetMark(context, ve.uuid);
   forgetRecord(context, ve.uuid);
   for (const { id } of snapshots) await context.states.removeSnapshot(id);
   await dropUnusedLayers(context, [...ve.layers, ...snapshots.flatMap(({ layers }) => layers)]);

@@ -2,8 +2,9 @@
  * Folders of the host in a VE (`disk.mounts`). They are mounted in the VE's private mount namespace, idmapped unless that is not wished, and bound into the VE from a copy of that which is the VE's: by a
  * hook (libexec/veld-folders), at a restore by criu. What is in them is the host's: it is neither counted, nor in snapshots, nor does it go anywhere.
  */
-import { closeSync, constants, fchownSync, openSync, readFileSync, realpathSync, statSync } from 'node:fs';
+import { closeSync, constants, fchownSync, fstatSync, openSync, readFileSync, realpathSync, statSync } from 'node:fs';
 import { dirname, join } from 'node:path';
+import { listXattrs } from '../kernel/syscalls.ts';
 import { VeldError } from '../lib/errors.ts';
 import { readIfExists } from '../lib/files.ts';
 import type { Settings } from '../lib/settings.ts';
@@ -16,13 +17,14 @@ const NEVER = ['/proc', '/sys', '/dev', '/run', '/boot', '/etc', '/usr', '/var/r
 
 /** One of a VE. */
 export interface HostMount extends DiskMount {
-  /** Where it is mounted in the VE's private mount namespace. */
+  /** Where it is bound in the VE's private mount namespace (libexec/veld-host-folders), and where it is then with owners as the VE shall see them. */
+  bound: string;
   at: string;
 }
 
 /** @param folder the VE's run folder */
 export function hostMounts(folder: string, properties: Pick<Properties, 'disk.mounts'>): HostMount[] {
-  return mountsFrom(properties['disk.mounts']).map((mount, i) => ({ ...mount, at: join(folder, 'mounts', String(i)) }));
+  return mountsFrom(properties['disk.mounts']).map((mount, i) => ({ ...mount, bound: join(folder, 'mounts', `host-${i}`), at: join(folder, 'mounts', String(i)) }));
 }
 
 /** A hook of an OCI configuration. */
@@ -90,6 +92,18 @@ function checkFolder({ host, readOnly, plain }: DiskMount, settings: Pick<Settin
   if (never !== undefined) refuse(`what is in ${never} is the host's own`);
   // A file that the VE's root makes setuid there belongs to the host's root: nobody else may come to where it is.
   if (readOnly || plain) return;
-  for (let path = host; path !== '/'; path = dirname(path)) if ((statSync(path).mode & 0o001) === 0) return;
-  refuse('all users of the host can walk there, and the VE\'s root could leave programs for them that run as the host\'s root', `Lock the others out: \`chmod o-x ${host}\`; or mount it read-only (:ro), or with the owners as they are (:plain).`);
+  // (Not by the folder itself: that is the VE's root's.)
+  for (let path = dirname(host); path !== '/'; path = dirname(path)) if (isClosed(path)) return;
+  refuse('users of the host can walk there, and the VE\'s root could leave programs for them that run as the host\'s root', 'Put it into a folder that only root can enter (mode 0700, root\'s); or mount it read-only (:ro), or with the owners as they are (:plain).');
+}
+
+/** Whether nobody but the host's root can walk through a folder. */
+function isClosed(path: string): boolean {
+  const fd = openSync(path, constants.O_RDONLY | constants.O_DIRECTORY | constants.O_NOFOLLOW);
+  try {
+    const { uid, gid, mode } = fstatSync(fd);
+    return uid === 0 && (mode & 0o001) === 0 && (gid === 0 || (mode & 0o010) === 0) && !listXattrs(fd).includes('system.posix_acl_access');
+  } finally {
+    closeSync(fd);
+  }
 }

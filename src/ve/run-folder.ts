@@ -7,7 +7,7 @@
  * Left by the scripts: `init` (`PID STARTTIME`), `tracked` (of a VE that goes on after a live snapshot: `ID SECONDS`, or `ID` of one that stood for it, see {@link takeTrackedSince}), `unheld` (see {@link unheldIn}), `old-init` (of one that goes on at once: what was its init, which may be dying still), `exited` (`CODE EPOCHSECONDS`), `config.json` (of this boot).
  */
 import { chmodSync, closeSync, existsSync, linkSync, mkdirSync, openSync, readFileSync, readdirSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { join, relative } from 'node:path';
 import { readIfExists } from '../lib/files.ts';
 import type { Settings } from '../lib/settings.ts';
 import { unheldLimits } from '../checkpoint/groups.ts';
@@ -108,7 +108,7 @@ export function makeSharedRunFolders(settings: Settings): void {
 export function writeRunFolder(settings: Settings, plan: BootPlan): string {
   const folder = runFolder(settings, plan.ve.number);
   mkdirSync(folder, { recursive: true, mode: WALK_ONLY });
-  for (const name of ['rootfs', 'volume', ...plan.mounts.lowers.map((_, i) => `lower${i}`), ...plan.hostMounts.map((_, i) => join('mounts', String(i)))]) mkdirSync(join(folder, name), { recursive: true, mode: 0o711 });
+  for (const name of ['rootfs', 'volume', ...plan.mounts.lowers.map((_, i) => `lower${i}`), ...plan.hostMounts.flatMap(({ at, bound }) => [at, bound].map((path) => relative(folder, path)))]) mkdirSync(join(folder, name), { recursive: true, mode: 0o711 });
   const put = (name: string, text: string): void => putFile(folder, name, text);
   put('env', shellVariables({
     VELD_ID: runtimeId(settings, plan.ve.number),
@@ -122,6 +122,7 @@ export function writeRunFolder(settings: Settings, plan: BootPlan): string {
     VELD_MOUNT: plan.engine.mount,
     VELD_TINI: plan.engine.tini,
     VELD_ACCOUNT: plan.mounts.account.join(' '),
+    VELD_FOLDERS: plan.hostMounts.flatMap(({ host, bound }) => [host, bound]).join(' '),
     // Only for VEs that run a command: its init, from the engine.
     VELD_INIT: plan.command ? plan.engine.catatonit : '',
     VELD_GROUPS: directories(plan.groups),
@@ -190,7 +191,7 @@ function mountTable(folder: string, id: string, { ve, mounts, hostMounts, hybrid
   if (mounts.map !== null) lines.push([mounts.volume, volume, 'none', `bind,X-mount.idmap=${mounts.map}`]);
   // crun binds it from here, where the VE's root can reach it.
   if (command) lines.push([engine.catatonit, join(folder, COMMAND_INIT_SOURCE), 'none', 'bind,ro']);
-  for (const mount of hostMounts) lines.push([mount.host, mount.at, 'none', mountOptions(mount, ve.uidBase)]);
+  for (const mount of hostMounts) lines.push([mount.bound, mount.at, 'none', mountOptions(mount, ve.uidBase)]);
   const lowers = stack.toReversed().join(':');
   // On layers of several file systems a file has one number, and the overlay's device, only so; criu finds by it what is watched.
   const numbers = mounts.lowers.every(({ source }) => statSync(source).dev === statSync(mounts.volume).dev) ? '' : 'xino=on,';

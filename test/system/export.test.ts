@@ -96,12 +96,14 @@ test('layers of snapshots and clones become one, with what is deleted in between
   await ok('snapshot', 'create', 'web', 'one');
   await ok('start', 'web');
   await veld.booted('web');
-  await said('web', 'cd /srv; rm a/one link2; rm -r "name with blanks"; mkdir "name with blanks"; echo third >"name with blanks/three"; rm -r a/b; echo file >a/b; echo more >>sparse; mkdir -p empty/x/y; chmod 700 empty; touch -d "2005-05-05" a');
+  await said('web', 'cd /srv; rm a/one link2; rm -r "name with blanks"; mkdir "name with blanks"; echo third >"name with blanks/three"; rm -r a/b; echo file >a/b; echo more >>sparse; mkdir -p empty/x/y; chmod 700 empty; touch -d "2005-05-05" a; rm -r /usr/share/perl5');
   await ok('stop', 'web');
   await ok('snapshot', 'create', 'web', 'two');
   await ok('clone', 'web', 'copy');
   await ok('start', 'copy');
   await veld.booted('copy');
+  // Deleted in one layer, made anew in the next: nothing of the template shows through it.
+  assert.equal(await said('copy', 'mkdir /usr/share/perl5; ls -A /usr/share/perl5 | wc -l'), '0');
   await said('copy', 'cd /srv; rm -r a; mkdir a; echo again >a/again; ln link1 link4; touch -d "2006-06-06" a');
   const text = await ok('export', 'copy', '--file', join(folder, 'copy.export'));
   assert.match(text, /it stood/);
@@ -110,6 +112,7 @@ test('layers of snapshots and clones become one, with what is deleted in between
   assert.equal((await veld.show('flat')).template.fingerprint, (await veld.show('copy')).template.fingerprint);
   assert.equal(await said('flat', LOOK), await said('copy', LOOK));
   assert.equal(await said('flat', MARKS), await said('copy', MARKS));
+  assert.equal(await said('flat', 'ls -A /usr/share/perl5'), '');
   assert.equal(await said('flat', CHANGED), await said('copy', CHANGED));
   await veld.api.operate('DELETE', '/v1/ves/flat?force=true');
   await veld.api.operate('DELETE', '/v1/ves/copy?force=true');
@@ -127,7 +130,15 @@ test('onto XFS, where owners are written from 0, and back from there', { skip: w
   assert.equal(await said('again', MARKS), marks);
   assert.match(marks, /\/srv\/empty system\.posix_acl_default 02/);
   assert.equal(await said('again', CHANGED), changed);
-  for (const name of ['there', 'again']) await veld.api.operate('DELETE', `/v1/ves/${name}?force=true`);
+  // At rest, with layers of snapshots and clones below what is its own.
+  await ok('stop', 'again');
+  await ok('snapshot', 'create', 'again', 'cold');
+  await ok('clone', 'again', 'rests');
+  await ok('export', 'rests', '--file', join(folder, 'rests.export'));
+  await ok('import', '--file', join(folder, 'rests.export'), '--as', 'rested', '--start');
+  await veld.booted('rested');
+  assert.equal(await said('rested', LOOK), look);
+  for (const name of ['there', 'again', 'rests', 'rested']) await veld.api.operate('DELETE', `/v1/ves/${name}?force=true`);
   await ok('pool', 'delete', 'xfs');
 });
 

@@ -61,6 +61,9 @@ test('over a suspend, a reboot from inside, a live snapshot and a live clone', a
   await veld.exec('web', 'systemd-run', '--quiet', '--unit=writer', 'sh', '-c', 'exec 3>>/srv/data/log; i=0; while :; do i=$((i + 1)); echo $i >&3; sleep 0.05; done');
   await ok('suspend', 'web');
   await ok('resume', 'web');
+  execFileSync('mknod', [join(data, 'device'), 'c', '1', '3']);
+  for (const command of ['mount -o remount,dev,bind /srv/data; echo x >/srv/data/device', 'mount -o remount,rw,bind /srv/pub; echo x >/srv/pub/x']) assert.notEqual((await veld.exec('web', 'sh', '-c', command)).exitCode, 0, `${command}, after it was brought back`);
+  rmSync(join(data, 'device'));
   await said('web', 'a=$(wc -l </srv/data/log); sleep 0.5; test $(wc -l </srv/data/log) -gt $a; touch /srv/pub/y 2>/dev/null && exit 1; test $(stat -c %u /srv/data/file) = 1000');
   await ok('snapshot', 'create', '--live', 'web', 'one');
   await said('web', 'a=$(wc -l </srv/data/log); sleep 0.5; test $(wc -l </srv/data/log) -gt $a');
@@ -109,6 +112,23 @@ test('a change waits for the next start; a suspended VE needs what it had; one w
   await refused(10, /leads through what is no folder/, 'start', 'other');
 });
 
+test('a VE that may write to a folder cannot lead another mount elsewhere by it', async () => {
+  const inner = join(data, 'inner');
+  mkdirSync(inner);
+  await veld.createRunning('sly', { 'disk.mounts': `${data}:/d,${inner}:/www:ro` });
+  await veld.booted('sly');
+  await said('sly', 'mv /d/inner /d/moved && ln -s /etc /d/inner');
+  const before = await veld.show('sly');
+  await veld.exec('sly', 'systemctl', 'reboot');
+  for (let i = 0; i < 300 && (await veld.show('sly')).pid === before.pid; i++) await new Promise((resolve) => setTimeout(resolve, 100));
+  for (let i = 0; i < 300 && (await veld.show('sly')).status !== 'failed'; i++) await new Promise((resolve) => setTimeout(resolve, 100));
+  const after = await veld.show('sly');
+  assert.equal(after.pid, null, 'it does not boot');
+  await refused(69, /by a link|not there/, 'start', 'sly');
+  await veld.api.operate('DELETE', '/v1/ves/sly?force=true');
+  rmSync(inner);
+});
+
 test('what a VE must not have is refused in words', async () => {
   const link = join(folder, 'link');
   symlinkSync(data, link);
@@ -124,9 +144,16 @@ test('what a VE must not have is refused in words', async () => {
   await refused(69, /not a folder/, ...create(`${data}/file:/x`));
   await refused(69, /both be at/, ...create(`${data}:/x,${pub}:/x:ro`));
   await refused(12, /folders of the host/, ...create(`${data}:/proc/x`));
-  // Where everybody can walk a VE's root could leave a setuid program.
-  chmodSync(folder, 0o755);
-  await refused(69, /chmod o-x/, ...create(`${open}:/x`));
+  // Where somebody can walk a VE's root could leave a setuid program; its own folder it could open itself.
+  chmodSync(open, 0o700);
+  for (const mode of [0o755, 0o701]) {
+    chmodSync(folder, mode);
+    await refused(69, /only root can enter/, ...create(`${open}:/x`));
+  }
+  chmodSync(folder, 0o700);
+  chownSync(folder, 1000, 0);
+  await refused(69, /only root can enter/, ...create(`${open}:/x`));
+  chownSync(folder, 0, 0);
   await ok(...create(`${open}:/x:ro`));
   await veld.api.operate('DELETE', '/v1/ves/bad');
   chmodSync(folder, 0o700);

@@ -2,6 +2,7 @@
 import { hostname } from 'node:os';
 import { VeldError } from '../../lib/errors.ts';
 import { faultPoint } from '../../lib/faults.ts';
+import type { Piped } from '../../lib/piped.ts';
 import type { Task } from '../../ops/types.ts';
 import type { VeRecord } from '../../store/types.ts';
 import type { Backup, Keep } from '../../storage/repository.ts';
@@ -9,6 +10,7 @@ import { reload, type VeContext } from '../context.ts';
 import { PartReader } from '../export/parts.ts';
 import { finishImport, importVe } from '../export/read.ts';
 import { exportStream } from '../export/write.ts';
+import { markOf } from './mark.ts';
 import { repositoryOf } from './repositories.ts';
 import type { BackedUp, BackupRestoreRequest } from './types.ts';
 
@@ -21,7 +23,7 @@ const PRUNE = 24 * 3_600_000;
 export async function backUp(context: VeContext, uuid: string, repository: string, task: Task): Promise<BackedUp> {
   const ve = reload(context.store, uuid);
   const stream = exportStream(context, uuid, {}, task);
-  const { id, added } = await repositoryOf(context, repository).store({ ve: uuid, name: ve.name, template: ve.template, host: hostname() }, stream, task.signal);
+  const { id, added } = await repositoryOf(context, repository).store({ ve: uuid, name: ve.name, template: ve.template, host: hostname(), mark: markOf(context, uuid) }, stream, task.signal);
   faultPoint('backup.stored');
   context.events.emit('backup.created', { ve: uuid, data: { name: ve.name, repository, backup: id } });
   return { id, repository, added, ...await stream.exported };
@@ -33,7 +35,7 @@ export async function backUpByItself(context: VeContext, uuid: string, repositor
   task.progress(97, 'forgetting those that are not to be kept');
   const last = context.store.getMeta<string>(PRUNED + repository);
   const prune = last === undefined || Date.now() - Date.parse(last) >= PRUNE;
-  await repositoryOf(context, repository).forget(uuid, keep, prune, task.signal);
+  await repositoryOf(context, repository).forget(uuid, markOf(context, uuid), keep, prune, task.signal);
   if (prune) context.store.setMeta(PRUNED + repository, new Date().toISOString());
   return done;
 }
@@ -54,10 +56,7 @@ export async function restoreBackup(context: VeContext, repository: string, id: 
   try {
     ve = await importVe(context, stream.output, choices, task);
   } catch (error) {
-    stream.output.destroy();
-    // Why it came to its end too early says more than that it did.
-    if (error instanceof VeldError && error.code === 'export.unusable') await stream.ended;
-    throw error;
+    return because(stream, error);
   }
   await stream.ended;
   return finishImport(context, ve, task);
@@ -81,12 +80,19 @@ export async function verifyBackup(context: VeContext, repository: string, id: s
     }
     await parts.end();
   } catch (error) {
-    stream.output.destroy();
-    await stream.ended;
-    throw error;
+    return because(stream, error);
   }
   await stream.ended;
   return { id: backup.id, bytes };
+}
+
+/** Why a stream came to its end too early says more than that it did; whatever else went wrong says itself why. */
+async function because(stream: Piped, error: unknown): Promise<never> {
+  const early = error instanceof VeldError && error.code === 'export.unusable' && error.message.endsWith('is cut short.');
+  stream.output.destroy();
+  const ended = stream.ended.catch((reason: unknown) => reason);
+  const reason = await ended;
+  throw early && reason !== undefined ? reason : error;
 }
 
 export async function deleteBackup(context: VeContext, repository: string, id: string, task: Task): Promise<void> {

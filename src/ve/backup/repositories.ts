@@ -1,6 +1,6 @@
 /** `repository add|list|remove|check`: places for backups. */
 import { randomBytes } from 'node:crypto';
-import { chmodSync, copyFileSync, existsSync, mkdirSync, readFileSync, rmSync } from 'node:fs';
+import { closeSync, constants, existsSync, fstatSync, mkdirSync, openSync, readFileSync, rmSync } from 'node:fs';
 import { isAbsolute } from 'node:path';
 import { VeldError } from '../../lib/errors.ts';
 import { faultPoint } from '../../lib/faults.ts';
@@ -71,10 +71,7 @@ export async function addRepository(context: VeContext, record: RepositoryRecord
   const file = passwordFile(stateDir, record.name);
   if (password === undefined) writeFileAtomic(file, `${randomBytes(PASSWORD).toString('base64url')}\n`, 0o600);
   else {
-    copyFileSync(password, file);
-    chmodSync(file, 0o600);
-    const { length } = readFileSync(file);
-    if (length === 0 || length > LONGEST) throw new VeldError('repository.invalid', `${password} holds no password.`);
+    writeFileAtomic(file, readPassword(password), 0o600);
   }
   task.progress(20, 'looking what is there');
   const made = await openRepository(stateDir, record).open();
@@ -83,6 +80,18 @@ export async function addRepository(context: VeContext, record: RepositoryRecord
   task.commit();
   context.events.emit('repository.added', { data: { name: record.name } });
   return { ...findRepository(context, record.name), made };
+}
+
+/** @throws VeldError `repository.invalid` for what is no small file */
+function readPassword(file: string): Buffer {
+  const fd = openSync(file, constants.O_RDONLY | constants.O_NONBLOCK | constants.O_NOCTTY);
+  try {
+    const stat = fstatSync(fd);
+    if (!stat.isFile() || stat.size === 0 || stat.size > LONGEST) throw new VeldError('repository.invalid', `${file} holds no password.`);
+    return readFileSync(fd);
+  } finally {
+    closeSync(fd);
+  }
 }
 
 /** Forget it on this node; what is in it stays. @throws VeldError `repository.in_use` */

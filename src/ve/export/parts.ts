@@ -56,7 +56,7 @@ export class PartWriter {
 
   async #write(bytes: Buffer): Promise<void> {
     if (bytes.length === 0) return;
-    if (this.#out.destroyed) throw new VeldError('operation.cancelled', 'Nobody takes the export any more.');
+    if (this.#out.destroyed) throw new VeldError('operation.cancelled', 'Nobody takes the export any more.', { details: { signal: 'SIGPIPE' } });
     await writeTo(this.#out, bytes);
   }
 }

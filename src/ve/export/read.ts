@@ -30,6 +30,8 @@ import type { Contents, ImportChoices } from './types.ts';
 /** Bounds of a stream: names, and bytes that stay free. */
 const ENTRIES = 5_000_000;
 const LEAVE = 256 << 20;
+/** Bytes of a template with its holes: somebody will read them all. */
+const TEMPLATE = 2 ** 38;
 
 /**
  * Make a VE of an export. Nobody sees it before {@link finishImport}.
@@ -93,10 +95,10 @@ async function readDisk({ path, base }: { path: string; base: number }, { bytes 
 }
 
 /** @param from, to ids from which its owners are counted in the stream, and on the disk @returns names that could not be put where they belong */
-async function takeTree({ path, from, to }: { path: string; from: number; to: number }, parts: PartReader, signal: AbortSignal, onProgress: (bytes: number) => void): Promise<number> {
+async function takeTree({ path, from, to, whole }: { path: string; from: number; to: number; whole?: number }, parts: PartReader, signal: AbortSignal, onProgress: (bytes: number) => void): Promise<number> {
   const map = mapInto(from, to);
   const mount = map === undefined ? undefined : await openIdmapped(path, parseIdmaps(map), { readOnly: false });
-  const unpacker = unpackTree(path, { uidBase: from, ...mount !== undefined && { mapped: { mount, base: to } }, limits: { entries: ENTRIES, bytes: Number.MAX_SAFE_INTEGER, leave: LEAVE }, signal });
+  const unpacker = unpackTree(path, { uidBase: from, ...mount !== undefined && { mapped: { mount, base: to } }, limits: { entries: ENTRIES, bytes: Number.MAX_SAFE_INTEGER, leave: LEAVE, ...whole !== undefined && { whole } }, signal });
   unpacker.ended.catch(() => {}); // told below
   try {
     for await (const block of parts.bulk()) {
@@ -141,6 +143,11 @@ function wanted({ store, volumes }: VeContext, contents: Contents, { name, addre
   const own = addresses !== undefined || properties['network.addresses'] !== undefined || asked.every((address) => !taken.has(address));
   const { 'network.addresses': _, 'network.publish': ports, ...rest } = before;
   if (!own) task.warn(`Another VE has ${asked.find((address) => taken.has(address))} by now: it gets other addresses${ports === undefined ? '' : ', and publishes no ports'}.`);
+  // Whether it may have folders of this host is for whoever asks for it here to say, never for the file.
+  if (rest['disk.mounts'] !== undefined && properties['disk.mounts'] === undefined) {
+    delete rest['disk.mounts'];
+    task.warn('Folders of the host that it had (disk.mounts) are left out: name them here, with --set, if it is to have them.');
+  }
   const pool = rest['disk.pool'];
   if (pool !== undefined && properties['disk.pool'] === undefined && (typeof pool !== 'string' || !knows(volumes, pool))) {
     delete rest['disk.pool'];
@@ -175,12 +182,12 @@ async function templateOf(context: VeContext, contents: Contents, parts: PartRea
     throw new VeldError('template.not_found', `The export stands on a template that is not here: ${contents.template.slice(0, 12)} (${JSON.stringify(contents.templateName.slice(0, 60))}).`, { hint: 'Bring the template here first: its content must be the same. Or export the VE --with-template.' });
   }
   task.progress(5, 'its template');
-  const name = store.findTemplate(record.name) ? `${record.name}-${contents.template.slice(0, 12)}` : record.name;
+  const name = `${record.name}-${contents.template.slice(0, 12)}`; // not the name alone: somebody may take it for another
   // It stays, also when the VE does not: its steps back are of this step alone.
   const back: (() => void | Promise<void>)[] = [];
   try {
     await makeTemplate(context, async (staged) => {
-      await takeTree({ path: staged.path, from: 0, to: 0 }, parts, task.signal, () => {});
+      await takeTree({ path: staged.path, from: 0, to: 0, whole: TEMPLATE }, parts, task.signal, () => {});
       if (await fingerprintOf(staged.path, task.signal) !== contents.template) throw broken('holds a template that is not what its fingerprint says');
       return { ...record, fingerprint: contents.template, name };
     }, { ...task, undo: (_name, step) => void back.push(step), phase() {}, commit() {} });

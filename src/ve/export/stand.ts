@@ -5,8 +5,11 @@ import { readControl } from '../../kernel/cgroup.ts';
 import type { VeRecord } from '../../store/types.ts';
 import type { VeContext } from '../context.ts';
 
-/** $1: group. Lets it go on at the end of standard input, so also when whoever has frozen it dies. */
-const GUARD = 'trap "" TERM INT HUP; read -r word; [ "$word" = done ] || echo 0 >"$1/cgroup.freeze"';
+/** $1: group, $2: seconds. Lets it go on at the end of standard input, so also when whoever has frozen it dies, and after that time, should he do nothing any more. */
+const GUARD = 'trap "" TERM INT HUP; word=$(timeout -s KILL "$2" head -n 1); [ "$word" = done ] || echo 0 >"$1/cgroup.freeze"';
+
+/** How long a VE may stand, in milliseconds; and when it goes on by itself. */
+export const LONGEST = 60_000;
 
 /**
  * Do work while all processes of a running VE stand. It goes on afterwards, whatever happens, also when this daemon is killed. One that stands already is left as it is.
@@ -16,8 +19,9 @@ const GUARD = 'trap "" TERM INT HUP; read -r word; [ "$word" = done ] || echo 0 
 export async function whileStanding<T>({ resources }: Pick<VeContext, 'resources'>, ve: VeRecord, work: () => Promise<T>): Promise<{ result: T; stood: number }> {
   const group = resources.groups(ve.number).unified;
   if (readControl(group, 'cgroup.freeze') === '1') return { result: await work(), stood: 0 };
-  const guard = spawn('/bin/sh', ['-c', GUARD, 'sh', group], { cwd: '/', stdio: ['pipe', 'ignore', 'ignore'], detached: true });
+  const guard = spawn('/bin/sh', ['-c', GUARD, 'sh', group, String(2 * LONGEST / 1000)], { cwd: '/', stdio: ['pipe', 'ignore', 'ignore'], detached: true });
   const ended = once(guard, 'exit');
+  ended.catch(() => {}); // said by the next but one
   guard.stdin.on('error', () => {}); // killed: the work goes on, and thaws below
   await once(guard, 'spawn');
   try {

@@ -2,9 +2,9 @@
  * The stream of an export: a VE's properties and what is its own on its disk, as one tree whatever layers it lies in. Of a VE that runs the disk is carried in rounds, and the
  * last one while its processes stand, so that all of it is of one instant; it is not taken away for that, and need not be one that can be suspended.
  */
-import { createReadStream, createWriteStream, openSync, mkdirSync, rmSync } from 'node:fs';
+import { createReadStream, createWriteStream, openSync, mkdirSync, rmSync, statfsSync } from 'node:fs';
 import { join } from 'node:path';
-import { PassThrough } from 'node:stream';
+import { PassThrough, Transform } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import { VeldError } from '../../lib/errors.ts';
 import { faultPoint } from '../../lib/faults.ts';
@@ -19,8 +19,14 @@ import { reload, type VeContext } from '../context.ts';
 import { upperOf, userQuotas } from '../disk.ts';
 import { readRunState } from '../run-folder.ts';
 import { PartWriter } from './parts.ts';
-import { whileStanding } from './stand.ts';
+import { LONGEST, whileStanding } from './stand.ts';
 import type { Contents, Exported, TreeMessage } from './types.ts';
+
+/** Bytes that stay free of the node's own disk, and after how many it is looked at. */
+const LEAVE = 256 << 20;
+const LOOK = 16 << 20;
+/** Most names of a disk: more do not fit into the memory of the daemon. */
+const NAMES = 2_000_000;
 
 /** A tree of the disk that is the VE's own, lowest first. */
 interface Place {
@@ -54,9 +60,9 @@ async function write(context: VeContext, uuid: string, withTemplate: boolean, ou
 
   task.progress(1, 'looking at its disk');
   const below: StackedTree[] = [];
-  for (const { path } of places.slice(0, -1)) below.push(await stacked(path, await scanTree(path, { signal })));
+  for (const { path } of places.slice(0, -1)) below.push(await stacked(path, await scanTree(path, { signal, most: NAMES })));
   const merged = async (tree: Tree): Promise<Merged> => mergeTrees([...below, below.length === 0 ? { tree, opaque: new Set() } : await stacked(upper, tree)]);
-  let now = await merged(await scanTree(upper, { signal }));
+  let now = await merged(await scanTree(upper, { signal, most: NAMES }));
   const total = bytesOf(now.tree, now.tree.keys());
   await parts.message(contentsOf(context, ve, template, total, withTemplate));
   if (withTemplate) {
@@ -82,7 +88,7 @@ async function write(context: VeContext, uuid: string, withTemplate: boolean, ou
     for (const { base, pack } of packs(places, now, changes, signal)) await sendTree(parts, { type: 'tree', base, last: !running }, pack, told);
     if (!running) break;
     [have, before] = [now.tree, left];
-    now = await merged(await scanTree(upper, { signal }));
+    now = await merged(await scanTree(upper, { signal, most: NAMES }));
   }
   const stood = running ? await sendRest(context, ve, { parts, places, have, merged }, task) : null;
   await parts.message({ type: 'end' });
@@ -94,20 +100,21 @@ async function sendRest(context: VeContext, ve: VeRecord, { parts, places, have,
   const folder = join(context.settings.stateDir, 'outgoing', task.id);
   const upper = places.at(-1)!.path;
   // Their programs wait: nothing is begun while it stands.
-  const [scan, pack] = [prepareScan(upper), packTree(upper, { signal: task.signal })];
+  const [scan, pack] = [prepareScan(upper, { most: NAMES }), packTree(upper, { signal: task.signal })];
   pack.ended.catch(() => {}); // also when it is not used
   try {
     mkdirSync(folder, { recursive: true, mode: 0o700 });
     task.progress(96, 'the rest, while it stands');
     const { result, stood } = await whileStanding(context, ve, async () => {
       faultPoint('export.standing');
+      const until = performance.now() + LONGEST;
       const now = await merged(await scan.run());
       const changes = treeChanges(have, now.tree);
       const kept: { base: number; file: string }[] = [];
       for (const { base, pack: one } of packs(places, now, changes, task.signal, pack)) {
         const file = join(folder, String(kept.length));
         kept.push({ base, file });
-        await gathered(one, (data) => pipeline(data, createWriteStream('', { fd: openSync(file, 'wx', 0o600) })));
+        await gathered(one, (data) => pipeline(data, bounded(context.settings.stateDir, ve, until), createWriteStream('', { fd: openSync(file, 'wx', 0o600) })));
       }
       return { remove: changes.remove, kept };
     });
@@ -122,6 +129,23 @@ async function sendRest(context: VeContext, ve: VeRecord, { parts, places, have,
     pack.cancel();
     rmSync(folder, { recursive: true, force: true });
   }
+}
+
+/** Passes on what is read while a VE stands: neither for longer than that may be, nor at the cost of the node's own disk. */
+function bounded(stateDir: string, { name }: VeRecord, until: number): Transform {
+  let looked = 0;
+  return new Transform({
+    transform(chunk: Buffer, _encoding, done) {
+      looked -= chunk.length;
+      if (looked <= 0) {
+        looked = LOOK;
+        const { bavail, bsize } = statfsSync(stateDir);
+        if (bavail * bsize < LEAVE) return done(new VeldError('disk.full', `${name} has changed more while it was read than this node has room for.`));
+      }
+      if (performance.now() > until) return done(new VeldError('timeout', `${name} changes its disk faster than that can be read: it stood for ${LONGEST / 1000} s, and goes on.`, { hint: 'Try again when it is quieter, or stop it for that.' }));
+      done(null, chunk);
+    },
+  });
 }
 
 function contentsOf(context: VeContext, ve: VeRecord, template: TemplateRecord, bytes: number, withTemplate: boolean): Contents {
