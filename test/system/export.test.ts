@@ -183,6 +183,7 @@ test('a file that was changed, cut off, or is none is refused, and nothing comes
     [63, /was changed or cut off/, () => { copyFileSync(file, bad); truncateSync(bad, statSync(file).size - 100); }],
     [63, /is not an export/, () => writeFileSync(bad, 'something else altogether, and long enough to be one: '.repeat(9))],
     [62, /no such file/i, () => rmSync(bad, { force: true })],
+    [63, /is not an export/, () => execFileSync('mkfifo', [bad])],
   ];
   for (const [status, words, change] of tries) {
     change();

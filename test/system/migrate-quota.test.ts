@@ -69,3 +69,11 @@ test('so is one at rest, and one that was imported there', async () => {
   assert.ok(await used(b) > 80 * MiB);
   assert.match(await write(b, '/srv/more', 400), /quota exceeded/);
 });
+
+test('a node gives none of its folders to a VE that comes from elsewhere', async () => {
+  await ok(a, 'stop', 'web');
+  await ok(a, 'set', 'web', 'disk.mounts=/srv:/srv/host:ro');
+  const { code, stderr } = await a.cli('migrate', 'web', 'beta');
+  assert.match(stderr, /folders of its host/);
+  assert.equal(code, 52);
+});
