@@ -30,7 +30,7 @@ const SERVER = [
   'procps', 'cron', 'ca-certificates', 'netbase', 'e2fsprogs', 'xfsprogs', 'btrfs-progs', 'quota', 'less', 'curl', 'iputils-ping', 'systemd-resolved', 'python3',
 ];
 /** What quickstart installs when it is missing (npm excepted: Node's packages come with the program). */
-const QUICKSTART = ['nftables', 'mmdebstrap', 'patchelf', 'xz-utils', 'tar', 'gzip', 'util-linux', 'mount', 'libcap2-bin', 'gpgv', 'dnsmasq-base', 'conntrack', 'bpftool'];
+const QUICKSTART = ['nftables', 'mmdebstrap', 'patchelf', 'xz-utils', 'tar', 'gzip', 'util-linux', 'mount', 'libcap2-bin', 'gpgv', 'dnsmasq-base', 'conntrack', 'restic', 'openssh-client', 'bpftool'];
 
 /** Bytes of the disk; the file is sparse. */
 const SIZE = 8 * 2 ** 30;
