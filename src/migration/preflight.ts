@@ -66,7 +66,7 @@ export function checkOffer(context: VeContext, offer: Offer): { ve: VeRecord; te
   if (offer.protocol !== PROTOCOL) refuse(`That node speaks version ${PROTOCOL} of the migration protocol, and this one ${shownNumber(offer.protocol)}.`, 'Bring both nodes to the same version of Veld.');
   checkForm(offer);
   // Whether a VE may have a folder of this host is for this host's administrator to say.
-  if (offer.ve.properties['disk.mounts'] !== undefined) refuse('It has folders of its host (disk.mounts), and no node gives its own to a VE that comes from elsewhere.', 'Stop it and unset disk.mounts (`veld set NAME disk.mounts=none`); set it again when it is there.');
+  if (![undefined, '[]'].includes(JSON.stringify(offer.ve.properties['disk.mounts']))) refuse('It has folders of its host (disk.mounts), and no node gives its own to a VE that comes from elsewhere.', 'Stop it and unset disk.mounts (`veld set NAME disk.mounts=none`); set it again when it is there.');
   const ve = offer.copy ? copyRecord(context, offer.ve) : arrivalRecord(context, offer.ve);
   const notes: string[] = [];
   if (offer.needs) notes.push(...checkNeeds(context, offer.needs));

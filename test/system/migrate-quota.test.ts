@@ -76,4 +76,7 @@ test('a node gives none of its folders to a VE that comes from elsewhere', async
   const { code, stderr } = await a.cli('migrate', 'web', 'beta');
   assert.match(stderr, /folders of its host/);
   assert.equal(code, 52);
+  await ok(a, 'set', 'web', 'disk.mounts=none');
+  await b.api.operate('DELETE', '/v1/ves/web?force=true');
+  await ok(a, 'migrate', 'web', 'beta');
 });

@@ -144,7 +144,7 @@ function wanted({ store, volumes }: VeContext, contents: Contents, { name, addre
   const { 'network.addresses': _, 'network.publish': ports, ...rest } = before;
   if (!own) task.warn(`Another VE has ${asked.find((address) => taken.has(address))} by now: it gets other addresses${ports === undefined ? '' : ', and publishes no ports'}.`);
   // Whether it may have folders of this host is for whoever asks for it here to say, never for the file.
-  if (rest['disk.mounts'] !== undefined && properties['disk.mounts'] === undefined) {
+  if (![undefined, '[]'].includes(JSON.stringify(rest['disk.mounts'])) && properties['disk.mounts'] === undefined) {
     delete rest['disk.mounts'];
     task.warn('Folders of the host that it had (disk.mounts) are left out: name them here, with --set, if it is to have them.');
   }
