@@ -30,7 +30,7 @@ const repository = Type.Optional(name('Name of the repository; default: the only
 const FromQuery = Type.Object({ wait: WaitQuery.properties.wait, repository }, closed);
 const ListQuery = Type.Object({ repository: Type.Optional(name('Of this repository; default: of all')), ve: Type.Optional(name('Of this VE: name, number or UUID, also of one that is gone')) }, closed);
 const unreachable = ['repository.not_found', 'repository.unavailable', 'repository.invalid', 'backup.not_found'] as const;
-const becoming = ['migration.stream', 'capacity.exceeded', 'name.invalid', 've.name_taken', 'template.not_found', 'property.unknown', 'property.invalid', 'property.unsupported', 'address.none_free', 'address.taken', 'port.taken',
+const becoming = ['migration.stream', 'capacity.exceeded', 'name.invalid', 've.name_taken', 'template.not_found', 'property.unknown', 'property.invalid', 'property.unsupported', 'mount.refused', 'address.none_free', 'address.taken', 'port.taken',
   'uid.none_free', 'pool.not_found', 'pool.unavailable'] as const;
 
 /** Add the routes. */

@@ -17,7 +17,7 @@ export function checkpointRoutes(app: Api, { deps }: RouteContext): void {
 
   app.post('/v1/ves/:ve/resume', {
     schema: { summary: 'Bring the processes of a suspended VE back', tags, params: schemas.VeParams, querystring: schemas.WaitQuery, body: schemas.NoBody,
-      response: operationAnswers('ve.not_found', 've.busy', 've.not_suspended', 'capacity.exceeded', 'checkpoint.unusable', 'restore.failed', 'restore.unhealthy', 'engine.missing') },
+      response: operationAnswers('ve.not_found', 've.busy', 've.not_suspended', 'mount.refused', 'capacity.exceeded', 'checkpoint.unusable', 'restore.failed', 'restore.unhealthy', 'engine.missing') },
   }, (request, reply) => answerOperation(reply, operations, manager.resume(request.params.ve, request.id), request.query.wait));
 
   app.post('/v1/ves/:ve/clone', {

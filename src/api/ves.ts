@@ -8,7 +8,7 @@ import * as schemas from './schemas.ts';
 import type { Api, RouteContext } from './types.ts';
 
 const tags = ['ves'];
-const START_ERRORS = ['engine.missing', 'kernel.unsupported', 'property.unsupported', 'exec.not_found', 'exec.not_executable'] as const;
+const START_ERRORS = ['engine.missing', 'kernel.unsupported', 'property.unsupported', 'mount.refused', 'exec.not_found', 'exec.not_executable'] as const;
 
 /** Add the routes of VEs. */
 export function veRoutes(app: Api, { deps }: RouteContext): void {
@@ -21,7 +21,7 @@ export function veRoutes(app: Api, { deps }: RouteContext): void {
   app.post('/v1/ves', {
     schema: {
       summary: 'Create a VE', tags, querystring: schemas.WaitQuery, body: schemas.CreateBody,
-      response: operationAnswers('name.invalid', 've.name_taken', 'template.not_found', 'property.unknown', 'property.invalid', 'property.not_live', 'address.none_free',
+      response: operationAnswers('name.invalid', 've.name_taken', 'template.not_found', 'property.unknown', 'property.invalid', 'property.not_live', 'repository.not_found', 'address.none_free',
         'address.taken', 'uid.none_free', 'preset.not_found', 'preset.invalid', 'capacity.exceeded', ...START_ERRORS),
     },
   }, (request, reply) => {
@@ -79,7 +79,7 @@ export function veRoutes(app: Api, { deps }: RouteContext): void {
 
   app.patch('/v1/ves/:ve/properties', {
     schema: { summary: 'Change properties; null unsets', tags, params: schemas.VeParams, querystring: schemas.WaitQuery, body: schemas.SetBody,
-      response: operationAnswers('ve.not_found', 've.busy', 'property.unknown', 'property.invalid', 'property.not_live', 'property.unsupported', 'address.taken',
+      response: operationAnswers('ve.not_found', 've.busy', 'property.unknown', 'property.invalid', 'property.not_live', 'property.unsupported', 'mount.refused', 'repository.not_found', 'address.taken',
         'address.none_free', 've.not_running', 'preset.not_found', 'preset.invalid', 'capacity.exceeded') },
   }, (request, reply) => {
     const { preset, changes, ...options } = request.body;

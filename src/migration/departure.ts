@@ -85,7 +85,3 @@ export async function prepared(link: FrameStream): Promise<void> {
   const reply = await link.receive<Prepared | Refuse>('prepared', 'refuse');
   if (reply.type === 'refuse') throw refusal(reply);
 }
-
-export function mib(bytes: number): string {
-  return `${(bytes / (1 << 20)).toFixed(bytes < 10 << 20 ? 1 : 0)} MiB`;
-}

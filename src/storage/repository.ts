@@ -7,6 +7,7 @@ import { spawn } from 'node:child_process';
 import { existsSync, mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Readable, Writable } from 'node:stream';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { VeldError } from '../lib/errors.ts';
 import type { Piped } from '../lib/piped.ts';
 import { writeTo } from '../lib/streams.ts';
@@ -143,11 +144,13 @@ export function openRepository(stateDir: string, { name, location, identity }: P
         await stream.ended;
         signal.throwIfAborted();
       } catch (error) {
-        kill(); // before it sees the end of its input
-        await ended.catch(() => {});
+        // One that has closed its input is about to say why.
+        if (error === EARLY) await Promise.race([ended.catch(() => {}), sleep(LAST_WORDS, undefined, { ref: false })]);
+        kill(); // else before it sees the end of its input
+        const code = await ended.catch(() => null);
         stream.output.destroy();
         const why = await stream.ended.then(() => error, (reason: unknown) => reason);
-        throw signal.aborted ? new VeldError('operation.cancelled', 'The backup was cancelled.', { cause: error }) : said.trim() !== '' && error === EARLY ? failed(null, said) : why;
+        throw signal.aborted ? new VeldError('operation.cancelled', 'The backup was cancelled.', { cause: error }) : error === EARLY ? failed(code, said) : why;
       } finally {
         signal.removeEventListener('abort', kill);
       }
@@ -196,6 +199,9 @@ export function openRepository(stateDir: string, { name, location, identity }: P
     },
   };
 }
+
+/** How long restic has to say why it takes no more, in milliseconds. */
+const LAST_WORDS = 10_000;
 
 const EARLY = new Error('restic ended before it had all of the stream');
 

@@ -9,28 +9,15 @@ import type { BackedUp, RepositoryView } from '../../src/ve/backup/types.ts';
 import type { Backup } from '../../src/storage/repository.ts';
 import { mountXfs } from '../lib/disk-image.ts';
 import { fileInstance } from '../lib/instance.ts';
+import { wordsWith } from '../lib/words.ts';
 import { until } from '../lib/wait.ts';
 
 const folder = mkdtempSync(join(tmpdir(), 'veld-backup-'));
 after(() => rmSync(folder, { recursive: true, force: true }));
 const veld = await fileInstance();
+const { ok, refused, said } = wordsWith(veld);
 const disk = join(folder, 'repository');
 
-const ok = async (...args: string[]): Promise<string> => {
-  const result = await veld.cli(...args);
-  assert.equal(result.code, 0, `veld ${args.join(' ')}: ${result.stderr}`);
-  return result.stdout;
-};
-const refused = async (status: number, words: RegExp, ...args: string[]): Promise<void> => {
-  const { code, stderr } = await veld.cli(...args);
-  assert.match(stderr, words, `veld ${args.join(' ')}`);
-  assert.equal(code, status, stderr);
-};
-const said = async (ve: string, command: string): Promise<string> => {
-  const { stdout, stderr, exitCode } = await veld.exec(ve, 'sh', '-c', command);
-  assert.equal(exitCode, 0, `${command}: ${stderr}`);
-  return stdout.trim();
-};
 const list = (...args: string[]): Promise<(Backup & { repository: string })[]> => veld.json('backup', 'list', ...args);
 const backUp = async (...args: string[]): Promise<BackedUp> => (await veld.json<{ result: BackedUp }[]>('backup', 'create', ...args))[0]!.result;
 

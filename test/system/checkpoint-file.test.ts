@@ -7,24 +7,16 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, test } from 'node:test';
 import { fileInstance } from '../lib/instance.ts';
+import { wordsWith } from '../lib/words.ts';
 import { until } from '../lib/wait.ts';
 
 const folder = mkdtempSync(join(tmpdir(), 'veld-checkpoint-'));
 after(() => rmSync(folder, { recursive: true, force: true }));
 const GNUPGHOME = join(folder, 'gnupg');
 const veld = await fileInstance({ env: { GNUPGHOME } });
+const { ok, said } = wordsWith(veld);
 const file = join(folder, 'web.veld');
 
-const ok = async (...args: string[]): Promise<string> => {
-  const result = await veld.cli(...args);
-  assert.equal(result.code, 0, `veld ${args.join(' ')}: ${result.stderr}`);
-  return result.stdout;
-};
-const said = async (ve: string, command: string): Promise<string> => {
-  const { stdout, stderr, exitCode } = await veld.exec(ve, 'sh', '-c', command);
-  assert.equal(exitCode, 0, `${command}: ${stderr}`);
-  return stdout.trim();
-};
 /** Answers each line with the number of lines so far. */
 const SERVER = 'use IO::Socket::IP; my $s = IO::Socket::IP->new(LocalHost => "::", LocalPort => 7000, Listen => 9, ReuseAddr => 1, V6Only => 0) or die $@; '
   + 'my $n = 0; while (my $c = $s->accept) { $c->autoflush(1); while (<$c>) { $n++; print $c "$n\\n" } }';

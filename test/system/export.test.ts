@@ -10,23 +10,15 @@ import { after, test } from 'node:test';
 import { PartWriter } from '../../src/ve/export/parts.ts';
 import { whyNoXfs } from '../lib/disk-image.ts';
 import { fileInstance } from '../lib/instance.ts';
+import { wordsWith } from '../lib/words.ts';
 import { until } from '../lib/wait.ts';
 
 const folder = mkdtempSync(join(tmpdir(), 'veld-export-'));
 after(() => rmSync(folder, { recursive: true, force: true }));
 const veld = await fileInstance();
+const { ok, said } = wordsWith(veld);
 const file = join(folder, 'web.export');
 
-const ok = async (...args: string[]): Promise<string> => {
-  const result = await veld.cli(...args);
-  assert.equal(result.code, 0, `veld ${args.join(' ')}: ${result.stderr}`);
-  return result.stdout;
-};
-const said = async (ve: string, command: string): Promise<string> => {
-  const { stdout, stderr, exitCode } = await veld.exec(ve, 'sh', '-c', command);
-  assert.equal(exitCode, 0, `${command}: ${stderr}`);
-  return stdout.trim();
-};
 /** Everything that a file has, of all files of a tree that VEs do not change by themselves. */
 const LOOK = 'cd /srv && { find . -printf "%p %y %U:%G %m %T@ %l\\n" | sort && find . -type f | sort | xargs sha256sum; getcap -r .; find . -type f -printf "%p %n %s\\n" | sort; find . -name sparse -size -20000 -printf "sparse\\n"; find . -name "link*" -printf "%i\\n" | sort -u | wc -l; } | cat -v';
 /** Attributes and access lists by system calls: the template has no programs for them. Format of a list: linux/posix_acl_xattr.h, version 2: tag, permissions, id. */

@@ -6,28 +6,15 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, test } from 'node:test';
 import { fileInstance } from '../lib/instance.ts';
+import { wordsWith } from '../lib/words.ts';
 
 const veld = await fileInstance();
+const { ok, refused, said } = wordsWith(veld);
 const folder = mkdtempSync(join(tmpdir(), 'veld-mounts-'));
 after(() => rmSync(folder, { recursive: true, force: true }));
 const [data, pub, plain] = ['data', 'pub', 'plain'].map((name) => join(folder, name)) as [string, string, string];
 for (const path of [data, pub, plain]) mkdirSync(path, { mode: 0o755 });
 
-const ok = async (...args: string[]): Promise<string> => {
-  const result = await veld.cli(...args);
-  assert.equal(result.code, 0, `veld ${args.join(' ')}: ${result.stderr}`);
-  return result.stdout;
-};
-const refused = async (status: number, words: RegExp, ...args: string[]): Promise<void> => {
-  const { code, stderr } = await veld.cli(...args);
-  assert.match(stderr, words, `veld ${args.join(' ')}`);
-  assert.equal(code, status, stderr);
-};
-const said = async (ve: string, command: string): Promise<string> => {
-  const { stdout, stderr, exitCode } = await veld.exec(ve, 'sh', '-c', command);
-  assert.equal(exitCode, 0, `${command}: ${stderr}`);
-  return stdout.trim();
-};
 
 test('owners are the VE\'s own, on the host they are counted from 0; read-only and plain ones are so', async () => {
   writeFileSync(join(data, 'file'), 'of the host\n');

@@ -27,7 +27,7 @@ export const command = defineCommand<{ ve: string; name: string }, Options>({
     NO_WAIT,
   ],
   examples: [['clone --live web web2', 'A second one that runs already'], ['clone db db-test --set memory.limit=1G', 'Of a stopped VE'], ['clone web look --snapshot before-upgrade', 'What was there then']],
-  errors: ['ve.not_found', 've.busy', 've.running', 've.not_running', 've.frozen', 've.name_taken', 'snapshot.not_found', 'checkpoint.unusable', 'name.invalid', 'property.unknown', 'property.invalid', 'address.none_free', 'address.taken', 'uid.none_free', 'capacity.exceeded',
+  errors: ['ve.not_found', 've.busy', 've.running', 've.not_running', 've.frozen', 've.name_taken', 'snapshot.not_found', 'checkpoint.unusable', 'name.invalid', 'property.unknown', 'property.invalid', 'mount.refused', 'address.none_free', 'address.taken', 'uid.none_free', 'capacity.exceeded',
     'checkpoint.refused', 'checkpoint.failed', 'restore.failed', 'restore.unhealthy', 'disk.full', 'storage.failed', 'engine.missing', 'operation.cancelled', 'operation.interrupted'],
   json: 'the new VE as `veld show` prints it; with --no-wait the operation',
   async run(context, { ve, name }, options) {

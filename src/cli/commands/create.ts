@@ -54,7 +54,7 @@ export const command = defineCommand<{ name: string; command: string[] }, Option
     ['create small-one -t debian-12 --preset small --set memory.limit=1G', 'A preset, and one limit of your choice'],
     ['create shop -t debian-12 --start -p 8080:80 -p 8443:443', 'Reached by ports of the host'],
   ],
-  errors: ['ve.name_taken', 'name.invalid', 'property.unknown', 'property.invalid', 'property.unsupported', 'template.not_found', 'address.none_free', 'address.taken', 'port.taken', 'preset.not_found', 'preset.invalid', 'capacity.exceeded',
+  errors: ['ve.name_taken', 'name.invalid', 'property.unknown', 'property.invalid', 'property.unsupported', 'mount.refused', 'repository.not_found', 'template.not_found', 'address.none_free', 'address.taken', 'port.taken', 'preset.not_found', 'preset.invalid', 'capacity.exceeded',
     'uid.none_free', 'disk.full', 've.start_failed', 've.init_died', 'exec.not_found', 'exec.not_executable', 'request.invalid', 'engine.missing', 'network.no_bridge', 'network.failed', 'storage.failed', 'operation.cancelled', 'operation.interrupted', 'timeout'],
   json: 'the new VE as `veld show` prints it; with --no-wait the operation',
   async run(context, { name, command }, options) {

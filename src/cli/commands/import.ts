@@ -33,7 +33,7 @@ export const command = defineCommand<object, Options>({
     NO_WAIT,
   ],
   examples: [['import --file web.export --start', 'As it was'], ['import --file web.export --as web2 --set disk.pool=nvme', 'As another one, elsewhere']],
-  errors: ['export.file', 'export.unusable', 'migration.stream', 'name.invalid', 've.name_taken', 'template.not_found', 'property.unknown', 'property.invalid', 'property.unsupported', 'address.none_free', 'address.taken', 'port.taken', 'uid.none_free',
+  errors: ['export.file', 'export.unusable', 'migration.stream', 'name.invalid', 've.name_taken', 'template.not_found', 'property.unknown', 'property.invalid', 'property.unsupported', 'mount.refused', 'address.none_free', 'address.taken', 'port.taken', 'uid.none_free',
     'pool.not_found', 'pool.unavailable', 'capacity.exceeded', 'disk.full', 'storage.failed', 'command.failed', 'operation.cancelled', 'operation.interrupted'],
   json: 'the operation, whose result is the VE',
   async run(context, _args, { file, as, address, set, identity, start, wait }) {

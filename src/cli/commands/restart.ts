@@ -18,7 +18,7 @@ export const command = defineCommand<{ ve: string[] }, { wait?: boolean; force?:
   ],
   examples: [['restart --wait web', 'Restart, and return when it is up']],
   errors: ['ve.not_found', 've.busy', 've.not_running', 've.stop_failed', 've.start_failed', 've.init_died', 'exec.not_found', 'exec.not_executable', 'request.invalid', 'engine.missing', 'network.no_bridge', 'network.failed', 'storage.failed',
-    'property.unsupported', 'operation.cancelled', 'operation.interrupted', 'timeout'],
+    'property.unsupported', 'mount.refused', 'operation.cancelled', 'operation.interrupted', 'timeout'],
   json: 'an array of the operations',
   run(context, { ve }, { force, timeout, wait }) {
     const jobs = ve.map((label) => ({ label, method: 'POST' as const, path: `/v1/ves/${segment(label)}/restart`, body: { force, timeout } }));

@@ -13,7 +13,7 @@ export const command = defineCommand<{ ve: string[] }, { wait: boolean }>({
   args: [{ name: 've', completes: 'suspended ve', help: 'Names, numbers or UUIDs', variadic: true }],
   options: [NO_WAIT],
   examples: [['resume web', 'Bring one back']],
-  errors: ['ve.not_found', 've.busy', 've.not_suspended', 'checkpoint.unusable', 'restore.failed', 'restore.unhealthy', 'engine.missing', 'network.no_bridge', 'network.failed', 'operation.cancelled', 'operation.interrupted'],
+  errors: ['ve.not_found', 've.busy', 've.not_suspended', 'checkpoint.unusable', 'mount.refused', 'restore.failed', 'restore.unhealthy', 'engine.missing', 'network.no_bridge', 'network.failed', 'operation.cancelled', 'operation.interrupted'],
   json: 'an array of the operations',
   run(context, { ve }, options) {
     const jobs = ve.map((label) => ({ label, method: 'POST' as const, path: `/v1/ves/${segment(label)}/resume`, body: {} }));

@@ -35,7 +35,7 @@ export const command = defineCommand<{ 've': string; 'name=value': string[] | un
     ['set web --next-start features.nesting=on', 'At the next start'],
     ['set web --live-only cpu.limit=50%', 'For now'],
   ],
-  errors: ['ve.not_found', 've.busy', 've.not_running', 'property.unknown', 'property.invalid', 'property.not_live', 'property.unsupported', 'address.taken', 'port.taken', 'network.no_bridge', 'network.failed', 'preset.not_found', 'preset.invalid', 'capacity.exceeded'],
+  errors: ['ve.not_found', 've.busy', 've.not_running', 'property.unknown', 'property.invalid', 'property.not_live', 'property.unsupported', 'mount.refused', 'repository.not_found', 'address.taken', 'port.taken', 'network.no_bridge', 'network.failed', 'preset.not_found', 'preset.invalid', 'capacity.exceeded'],
   json: 'the operation',
   async run(context, { ve, 'name=value': pairs = [] }, { unset = [], nextStart, liveOnly, configOnly, wait, preset }) {
     const changes = propertiesOf<string | null>([...pairs.map(parsePair), ...unset.map((name) => [name, null] as const)], 'set');

@@ -19,7 +19,7 @@ export const command = defineCommand<{ ve: string[] }, { wait?: boolean; timeout
   ],
   examples: [['start web', 'Start one VE'], ['start --wait web db', 'Start two side by side and wait until both are up']],
   errors: ['ve.not_found', 've.busy', 've.running', 've.suspended', 've.frozen', 've.start_failed', 've.init_died', 'exec.not_found', 'exec.not_executable', 'request.invalid', 'engine.missing', 'network.no_bridge', 'network.failed', 'storage.failed',
-    'property.unsupported', 'capacity.exceeded', 'operation.cancelled', 'operation.interrupted', 'timeout'],
+    'property.unsupported', 'mount.refused', 'capacity.exceeded', 'operation.cancelled', 'operation.interrupted', 'timeout'],
   json: 'an array of the operations',
   async run(context, { ve }, options) {
     if (options.timeout !== undefined && !options.wait) throw new VeldError('usage', 'start: --timeout goes with --wait.', { hint: 'See `veld help start`.' });

@@ -8,6 +8,7 @@ import { PassThrough, Transform } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import { VeldError } from '../../lib/errors.ts';
 import { faultPoint } from '../../lib/faults.ts';
+import { mib } from '../../lib/mib.ts';
 import type { Piped } from '../../lib/piped.ts';
 import type { Task } from '../../ops/types.ts';
 import { isEnough } from '../../storage/rounds.ts';
@@ -209,8 +210,4 @@ function bytesOf(tree: Tree, paths: Iterable<string>): number {
     if (entry?.type === 'file') bytes += entry.size;
   }
   return bytes;
-}
-
-function mib(bytes: number): string {
-  return `${(bytes / (1 << 20)).toFixed(bytes < 10 << 20 ? 1 : 0)} MiB`;
 }

@@ -29,7 +29,7 @@ export const command = defineCommand<{ backup: string }, Options>({
   ],
   examples: [['backup restore 4f1c2a90 --start', 'As it was'], ['backup restore 4f1c2a90 --as look', 'Beside the one that is there']],
   errors: ['repository.not_found', 'repository.unavailable', 'repository.invalid', 'backup.not_found', 'export.unusable', 'migration.stream', 'name.invalid', 've.name_taken', 'template.not_found', 'property.unknown', 'property.invalid',
-    'property.unsupported', 'address.none_free', 'address.taken', 'port.taken', 'uid.none_free', 'pool.not_found', 'pool.unavailable', 'capacity.exceeded', 'disk.full', 'storage.failed', 'command.failed', 'operation.cancelled', 'operation.interrupted'],
+    'property.unsupported', 'mount.refused', 'address.none_free', 'address.taken', 'port.taken', 'uid.none_free', 'pool.not_found', 'pool.unavailable', 'capacity.exceeded', 'disk.full', 'storage.failed', 'command.failed', 'operation.cancelled', 'operation.interrupted'],
   json: 'the operation, whose result is the VE',
   async run(context, { backup }, { repository, as, address, set, start, wait }) {
     const body = { ...as !== undefined && { name: as }, ...address && { addresses: address }, ...set && { properties: propertiesOf(set, 'backup restore') } };

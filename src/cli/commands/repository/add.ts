@@ -25,7 +25,7 @@ export const command = defineCommand<{ name: string; location: string }, Options
     { flags: '-i, --identity <file>', completes: 'file', help: 'Key of ssh' },
     NO_WAIT,
   ],
-  examples: [['repository add disk2 /mnt/backup/veld', 'On another disk'], ['repository add nas sftp://backup@nas.example/srv/veld --identity /root/.ssh/backup', 'On another machine']],
+  examples: [['repository add disk2 /mnt/backup/veld', 'On another disk'], ['repository add nas sftp://backup@nas.example/srv/veld --identity /etc/veld/backup.key', 'On another machine']],
   errors: ['name.invalid', 'repository.name_taken', 'repository.invalid', 'repository.unavailable', 'disk.full', 'command.failed', 'operation.cancelled', 'operation.interrupted'],
   json: 'the operation; its result is the repository, and `made`: whether it is new',
   async run(context, { name, location }, { passwordFile, identity, wait }) {
