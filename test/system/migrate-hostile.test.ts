@@ -336,6 +336,7 @@ test('without the right nothing is heard; with it taken away, or the node remove
   await b.json('node', 'set', 'liar', 'allow=none');
   await assert.rejects(link.receive('done'), { code: 'migration.link' });
   await assert.rejects(liar.open(b), { code: 'node.not_allowed' });
+  await unharmed(); // the first session has ended, and its name is free
   await b.json('node', 'set', 'liar', 'allow=migrate');
   const second = await accepted();
   second.link.send({ type: 'round', bytes: 0, last: true } as TreeMessage);

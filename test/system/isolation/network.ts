@@ -46,9 +46,15 @@ const six = (ve: VeDetail): string => ve.addresses.find((address) => address.inc
 async function heard(lab: Lab, listener: 'attacker' | 'neighbour', send: (word: string) => Promise<unknown>): Promise<Outcome> {
   const word = `${lab.marker}${Math.random().toString(36).slice(2, 8)}`;
   const listening = inVe(lab, listener, LISTEN, [word, 1]);
-  await new Promise((resolve) => { setTimeout(resolve, 250); });
-  await send(word);
-  return listening;
+  let over = false;
+  const ended = listening.finally(() => { over = true; });
+  // When it listens is not known: it takes a while to get there.
+  for (let left = 100; left > 0; left -= 1) {
+    await Promise.race([ended, new Promise((resolve) => { setTimeout(resolve, 250); })]);
+    if (over) break;
+    await send(word);
+  }
+  return ended;
 }
 
 /** Put a rule at the head of a chain of the instance's own table for the time of the work. */
