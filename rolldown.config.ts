@@ -70,12 +70,14 @@ const warmUp: Plugin = {
   },
 };
 
-/** What is written in C (what counts sockets, files and locks of VEs, and what criu loads) is compiled with the bundle, so that no host needs clang. Where there is none here, the daemon will try. */
+/** What is written in C (what counts sockets, files and locks of VEs, what criu loads, and what VEs ask for their quotas with) is compiled with the bundle, so that no host needs clang. Where there is none here, the daemon will try. */
 const compileC: Plugin = {
   name: 'compile-c',
   async closeBundle() {
     const { compileOwnerLibrary } = await import('./src/kernel/namespace-owner.ts');
     await compileOwnerLibrary(root).catch((error: unknown) => { console.warn(String(error)); });
+    const { compileQuotaClient } = await import('./src/kernel/quota-client.ts');
+    await compileQuotaClient(root).catch((error: unknown) => { console.warn(String(error)); });
     const { compilePrograms, objectFile, SOURCES } = await import('./src/resources/beancounters/compile.ts');
     for (const source of Object.keys(SOURCES) as (keyof typeof SOURCES)[]) {
       await compilePrograms(source, objectFile(source, root)).catch((error: unknown) => { console.warn(String(error)); });

@@ -15,6 +15,8 @@ import { createLxcfsKeeper } from './jobs/lxcfs-keeper.ts';
 import { mendNetwork } from './jobs/mend-network.ts';
 import { createOomOrder } from './jobs/oom-order.ts';
 import { graceVes, orderedVes, sampledVes, scheduledVes } from './jobs/sampled-ves.ts';
+import { createInsideQuotas } from './jobs/inside-quotas.ts';
+import { countedVes, serveQuotas } from './ve/quota-tools/ves.ts';
 import { createDiskGrace } from './jobs/disk-grace.ts';
 import { createSampler } from './jobs/sampler.ts';
 import { nameServersChanged } from './ve/name-servers.ts';
@@ -24,6 +26,7 @@ import { mendGroupFlags } from './kernel/group-flags.ts';
 import { raiseHostLimits, readHostLimits } from './kernel/host-limits.ts';
 import { lxcfsFolder, lxcfsPath, lxcfsStatus } from './kernel/lxcfs.ts';
 import { currentLxcfs } from './kernel/lxcfs-build.ts';
+import { compileQuotaClient } from './kernel/quota-client.ts';
 import { peerCredentials } from './kernel/peer-credentials.ts';
 import { runProbes } from './kernel/probes.ts';
 import { bootId, readProcess } from './kernel/process.ts';
@@ -195,6 +198,7 @@ async function open(settings: Settings, log: Logger, closers: Closers, stopping:
   await prepare('resources', () => resources.setup());
   await prepare('programs', () => resources.loadPrograms());
   await compileOwnerLibrary().catch((error: unknown) => log.warn({ err: error }, 'VEs will not own their user namespaces'));
+  await compileQuotaClient().catch((error: unknown) => log.warn({ err: error }, 'VEs will not have quota tools of Veld'));
   const soon = 'It is tried again every few seconds.';
   await prepare('network', () => network.setup(), soon);
   // Once a boot of the host, so that the first suspend need not wait for it. Without an engine there is nothing to learn.
@@ -254,6 +258,9 @@ async function open(settings: Settings, log: Logger, closers: Closers, stopping:
     ves: () => scheduledVes(context), backUp: (uuid) => manager.backUp(uuid, undefined, null, true), watch: (id, listener) => operations.watch(id, listener), store, events, log: log.child({ part: 'backup' }),
   });
   closers.push(() => backups.close());
+
+  const insideQuotas = createInsideQuotas({ ves: () => countedVes(context), serve: (uuid) => serveQuotas(context, manager, uuid), events, log: log.child({ part: 've' }) });
+  closers.push(() => insideQuotas.close());
 
   closers.push(writeBeancounterFiles({ ves: () => readersInside(context), write: (uuid) => writeInside(context, uuid), log: log.child({ part: 've' }) }));
 

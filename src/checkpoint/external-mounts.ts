@@ -9,6 +9,8 @@ const EMPTY = 'empty';
 const INIT = 'init';
 /** The VE's own beancounters. */
 const BEANCOUNTERS = 'beancounters';
+/** The folder by which its quota tools ask the daemon. */
+const QUOTA = 'quota';
 /** A folder of the host; behind it follows where it is in the VE. */
 const BOUND = 'disk.mounts';
 
@@ -21,6 +23,8 @@ export interface MountSources {
   init: string;
   /** File with the VE's own beancounters. */
   beancounters: string;
+  /** Folder of its quota tools. */
+  quota: string;
   /** Folders of the host, by where they are in the VE: those of its record, whatever a state says. */
   bound: ReadonlyMap<string, string>;
 }
@@ -30,25 +34,26 @@ export interface MountSources {
  * @param table of its init
  * @param source name of this installation's lxcfs in mount tables
  * @param covered mount points over which the empty folder was bound at its boot
- * @param init where the init of an application VE was bound @param beancounters where its beancounters were @param folders where folders of the host were
+ * @param init where the init of an application VE was bound @param beancounters where its beancounters were @param quota where its quota tools were @param folders where folders of the host were
  */
-export function externalMounts(table: readonly MountLine[], source: string, covered: readonly string[], init: readonly string[], beancounters: readonly string[], folders: readonly string[] = []): ExternalMount[] {
+export function externalMounts(table: readonly MountLine[], source: string, covered: readonly string[], init: readonly string[], beancounters: readonly string[], quota: readonly string[], folders: readonly string[] = []): ExternalMount[] {
   const lxcfs = lxcfsBinds(table, source).map(({ target, file }) => ({ inside: target, name: `lxcfs${file}` }));
   // Device nodes of the host; a VE cannot have any other ones.
   const devices = table.filter(({ type, root }) => type === 'devtmpfs' && /^\/[a-z]+$/.test(root)).map(({ target, root }) => ({ inside: target, name: `dev${root}` }));
   const targets = new Set(table.map(({ target }) => target));
   const bound = (places: readonly string[], name: string): ExternalMount[] => places.filter((target) => targets.has(target)).map((inside) => ({ inside, name }));
-  return [...lxcfs, ...devices, ...bound(covered, EMPTY), ...bound(init, INIT), ...bound(beancounters, BEANCOUNTERS), ...folders.flatMap((inside) => bound([inside], BOUND + inside))];
+  return [...lxcfs, ...devices, ...bound(covered, EMPTY), ...bound(init, INIT), ...bound(beancounters, BEANCOUNTERS), ...bound(quota, QUOTA), ...folders.flatMap((inside) => bound([inside], BOUND + inside))];
 }
 
 /**
  * Where an external mount comes from on this host.
  * @throws VeldError `checkpoint.unusable` for what this host has not
  */
-export function sourceOf({ name }: ExternalMount, { lxcfs, empty, init, beancounters, bound }: MountSources): string {
+export function sourceOf({ name }: ExternalMount, { lxcfs, empty, init, beancounters, quota, bound }: MountSources): string {
   if (name === EMPTY) return empty;
   if (name === INIT) return init;
   if (name === BEANCOUNTERS) return beancounters;
+  if (name === QUOTA) return quota;
   if (name.startsWith(`${BOUND}/`)) {
     const inside = name.slice(BOUND.length);
     const source = bound.get(inside);

@@ -18,11 +18,12 @@ export function orderedVes({ store }: Pick<VeContext, 'store'>): OrderedVe[] {
   return store.listVes().filter(({ ready }) => ready).map(({ uuid, number, name, properties }) => ({ uuid, number, name, oomGuarantee: resolveProperties(properties)['memory.oom_guarantee'] }));
 }
 
-/** Those with a soft limit of their disk (disk-grace.ts). */
+/** Those with a soft limit of their disk, or with users that may have one (disk-grace.ts). */
 export function graceVes({ store }: Pick<VeContext, 'store'>): GraceVe[] {
-  return store.listVes().filter(({ ready }) => ready).flatMap(({ uuid, name, properties }) => {
-    const { 'disk.space': space, 'disk.inodes': inodes, 'disk.grace': grace } = resolveProperties(properties);
-    return [space, inodes].some((limit) => limit !== null && limit.soft !== limit.hard) ? [{ uuid, name, grace }] : [];
+  return store.listVes().filter(({ ready }) => ready).flatMap(({ uuid, name, uidBase, properties }) => {
+    const { 'disk.space': space, 'disk.inodes': inodes, 'disk.grace': grace, 'disk.users': users, 'disk.users_grace': usersGrace } = resolveProperties(properties);
+    const soft = [space, inodes].some((limit) => limit !== null && limit.soft !== limit.hard);
+    return soft || users > 0 ? [{ uuid, name, grace: soft ? grace : null, users: users > 0 ? { grace: usersGrace, uidBase } : null }] : [];
   });
 }
 

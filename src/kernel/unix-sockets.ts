@@ -12,6 +12,16 @@ export function getPeerCredentials(fd: number): { pid: number; uid: number; gid:
   return { pid: ucred[0] as number, uid: (ucred[1] as number) >>> 0, gid: (ucred[2] as number) >>> 0 };
 }
 
+/** getsockopt(SOL_SOCKET, SO_PEERGROUPS): supplementary groups of who connected; none where there are more than 1024. */
+export function getPeerGroups(fd: number): number[] {
+  const SO_PEERGROUPS = 59, MOST = 1024;
+  // Safe: the length word says how many bytes the array has; the kernel writes no more, and says how many it has written.
+  const groups = new Uint32Array(new ArrayBuffer(4 * MOST));
+  const length = Uint32Array.of(4 * MOST);
+  if (native().c.getsockopt(fd, SOL_SOCKET, SO_PEERGROUPS, groups, length) !== 0) return [];
+  return [...groups.subarray(0, length[0]! / 4)];
+}
+
 /**
  * Take a TCP connection out of repair mode (TCP_REPAIR, linux/tcp.h), in which criu looks into it and nobody can read from or write to it.
  * @param fd any descriptor

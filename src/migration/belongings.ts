@@ -108,6 +108,7 @@ export const PROPERTY_WAYS: Record<PropertyName, Way> = {
   'disk.space': ['sent', 'its pool must hold it'],
   'disk.inodes': ['sent', 'its pool must hold it'],
   'disk.grace': AS_IT_IS,
+  'disk.users_grace': AS_IT_IS,
   'disk.users': ['sent', 'its pool must count users'],
   'disk.mounts': ['stays', 'folders of the host: a VE that has any does not move'],
   'backup.repository': ['sent', 'it is backed up there when the target has a repository of that name'],

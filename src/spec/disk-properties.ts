@@ -52,6 +52,13 @@ export const DISK_PROPERTIES: readonly PropertyRow[] = [
     needs: 'a pool that counts users',
   },
   {
+    name: 'disk.users_grace',
+    type: { kind: 'seconds', min: 1, max: 365 * 86_400 },
+    default: 7 * 86_400,
+    change: 'live',
+    help: 'For how long a user or group of the VE may have more than a soft limit of its own. Its root can change it, too (`setquota -t`).',
+  },
+  {
     name: 'disk.mounts',
     type: { kind: 'list', item: 'mount', maxItems: 16 },
     default: [],

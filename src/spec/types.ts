@@ -100,6 +100,8 @@ export interface Properties {
   'disk.grace': number;
   /** Users and groups with limits of their own; 0: none can have any. */
   'disk.users': number;
+  /** Seconds. */
+  'disk.users_grace': number;
   /** Items of disk-mounts.ts. */
   'disk.mounts': string[];
   /** Empty: it is not backed up by itself. */

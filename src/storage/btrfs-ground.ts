@@ -181,6 +181,7 @@ function btrfsQuotas({ counted, limitBytes, hold, lift, group, used }: Means): Q
     },
     kernelGrace: () => ({ space: 0, inodes: 0 }), // there is none
     extend() {},
+    extendUser() {},
     async unheld(volume, work) {
       await lift(volume);
       try {

@@ -130,10 +130,11 @@ export function createPools({ stateDir, records, poolOf }: PoolOptions): Pools {
     limit: async (uuid, ...rest) => byVe(uuid).limit(uuid, ...rest),
     account: (uuid) => byVe(uuid).account(uuid),
     unheld: async (uuid, work) => byVe(uuid).unheld(uuid, work),
-    kernelGrace: (uuid) => byVe(uuid).kernelGrace(uuid),
+    kernelGrace: (uuid, kind) => byVe(uuid).kernelGrace(uuid, kind),
     extend: (uuid, until) => byVe(uuid).extend(uuid, until),
     users: (uuid, uidBase) => byVe(uuid).users(uuid, uidBase),
     limitUser: (uuid, ...rest) => byVe(uuid).limitUser(uuid, ...rest),
+    extendUser: (uuid, ...rest) => byVe(uuid).extendUser(uuid, ...rest),
 
     orphans(known) {
       const found = there().map(([, volumes]) => volumes.orphans(known));

@@ -17,10 +17,12 @@ export interface Quotas {
   projectFor(uidBase: number, number: number): number;
   limit(volume: string, project: number, limits: DiskLimits, atRest: boolean): Promise<void>;
   account(volume: string): DiskAccount | undefined;
-  kernelGrace(): { space: number; inodes: number };
+  /** @param kind those of VEs, or of users or groups */
+  kernelGrace(kind?: QuotaKind): { space: number; inodes: number };
   extend(volume: string, until: { space?: number; inodes?: number }): void;
   users(uidBase: number): { users: DiskUser[]; groups: DiskUser[] };
   limitUser(uidBase: number, kind: 'user' | 'group', id: number, limits: DiskLimits): void;
+  extendUser(uidBase: number, kind: 'user' | 'group', id: number, until: { space?: number; inodes?: number }): void;
   /** Have something written for a VE that does not run, whatever its limit: where the host's root is held, too. */
   unheld<T>(volume: string, work: () => Promise<T>): Promise<T>;
   /** Take away the limits of a VE and of its users: another one may get its range. */
@@ -106,7 +108,7 @@ export function createQuotas(folder: string, ownersFromZero: boolean, projectOfV
       }
     },
 
-    kernelGrace: () => using((quotas) => quotas.grace('project')),
+    kernelGrace: (kind = 'project') => using((quotas) => quotas.grace(kind)),
 
     extend(volume, until) {
       const project = projectOfVolume(volume);
@@ -124,6 +126,10 @@ export function createQuotas(folder: string, ownersFromZero: boolean, projectOfV
       const found = users();
       if (found !== true) throw new VeldError('property.unsupported', `disk.users cannot be held: ${found}.`);
       using((quotas) => quotas.set(kind, uidBase + id, writtenOf(limits)));
+    },
+
+    extendUser(uidBase, kind, id, until) {
+      using((quotas) => quotas.set(kind, uidBase + id, undefined, until));
     },
 
     async unheld(volume, work) {

@@ -136,14 +136,16 @@ export interface Volumes {
   unheld<T>(uuid: string, work: () => Promise<T>): Promise<T>;
   /** What the kernel has counted for a VE; undefined where it does not count. */
   account(uuid: string): DiskAccount | undefined;
-  /** For how long the kernel lets accounts have more than a soft limit where this VE's disk lies, seconds. */
-  kernelGrace(uuid: string): { space: number; inodes: number };
+  /** For how long the kernel lets accounts have more than a soft limit where this VE's disk lies, seconds. @param kind those of VEs, or of users or groups */
+  kernelGrace(uuid: string, kind?: 'project' | 'user' | 'group'): { space: number; inodes: number };
   /** Change until when a VE may have more than its soft limits, seconds since 1970. */
   extend(uuid: string, until: { space?: number; inodes?: number }): void;
   /** Users and groups of a VE that have anything, or limits. Throws `property.unsupported`. */
   users(uuid: string, uidBase: number): { users: DiskUser[]; groups: DiskUser[] };
   /** Hold a user or group of a VE to limits, or to none. Throws `property.unsupported`. @param id as the VE counts: from 0 */
   limitUser(uuid: string, uidBase: number, kind: 'user' | 'group', id: number, limits: DiskLimits): void;
+  /** Change until when a user or group may have more than its soft limits, seconds since 1970. */
+  extendUser(uuid: string, uidBase: number, kind: 'user' | 'group', id: number, until: { space?: number; inodes?: number }): void;
 
   /** What lies in the folders of storage but is named by nobody: leftovers of a crash. Not what this process is removing now. */
   orphans(known: { volumes: ReadonlySet<string>; layers: ReadonlySet<string> }): Orphans;

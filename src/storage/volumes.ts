@@ -225,10 +225,11 @@ export function createVolumes({ stateDir, ownersFromZero, driver = 'overlay' }: 
     limit: (uuid, uidBase, number, limits, atRest) => ground.quotas.limit(volume(uuid), ground.quotas.projectFor(uidBase, number), limits, atRest),
     account: (uuid) => ground.quotas.account(volume(uuid)),
     unheld: (uuid, work) => ground.quotas.unheld(volume(uuid), work),
-    kernelGrace: () => ground.quotas.kernelGrace(),
+    kernelGrace: (_uuid, kind) => ground.quotas.kernelGrace(kind),
     extend: (uuid, until) => ground.quotas.extend(volume(uuid), until),
     users: (_uuid, uidBase) => ground.quotas.users(uidBase),
     limitUser: (_uuid, uidBase, kind, id, limits) => ground.quotas.limitUser(uidBase, kind, id, limits),
+    extendUser: (_uuid, uidBase, kind, id, until) => ground.quotas.extendUser(uidBase, kind, id, until),
 
     orphans(known) {
       const found: Orphans = { volumes: [], layers: [], staged: [], interrupted: [] };

@@ -19,6 +19,7 @@ import { holdDisk } from './disk.ts';
 import { updateGuestFiles } from './identity-files.ts';
 import { checkMounts, hostMounts, mountHook, wordsOf } from './host-mounts.ts';
 import { insideFile } from './inside-beancounters.ts';
+import { quotaFolder } from './quota-tools/inside.ts';
 import { consoleLogFile, lastWords } from './logs.ts';
 import { ociConfig } from './oci-config.ts';
 import { initDied, provenAlive } from './proven-alive.ts';
@@ -91,6 +92,7 @@ export async function prepareRun(context: VeContext, ve: VeRecord, baseline?: re
     ve, properties, rootfs: join(runFolder(settings, ve.number), 'rootfs'), empty: emptyFolder(settings), cgroupPath: groups.path, timeNamespace,
     commandInit: join(runFolder(settings, ve.number), COMMAND_INIT_SOURCE), user: await commandUser(context, ve, properties), baseline,
     beancounters: properties['features.beancounters'] ? insideFile(runFolder(settings, ve.number)) : null,
+    quota: quotaFolder(runFolder(settings, ve.number)),
     hook: mountHook(settings, runFolder(settings, ve.number), bound),
   };
   mkdirSync(join(settings.stateDir, 'logs'), { recursive: true, mode: 0o700 });

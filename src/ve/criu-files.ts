@@ -26,6 +26,7 @@ import { monitorOf } from './monitor.ts';
 import { COMMAND_INIT } from './inits.ts';
 import { checkMounts, hostMounts } from './host-mounts.ts';
 import { BEANCOUNTERS_MOUNT, INSIDE, insideFile, makeInsideFile } from './inside-beancounters.ts';
+import { QUOTA_INSIDE, quotaFolder } from './quota-tools/inside.ts';
 import type { VeContext } from './context.ts';
 import type { Watched } from './watched.ts';
 import { bootedBaseline, bootedProperties, COMMAND_INIT_SOURCE, emptyFolder, fstabLine, mark, putFile, runFolder, runtimeId, shellVariables } from './run-folder.ts';
@@ -56,11 +57,12 @@ export function manifestOf({ settings, engine }: VeContext, ve: VeRecord, init: 
   const covered = mounts.filter(({ source }) => source === emptyFolder(settings)).map(({ destination }) => destination);
   const commandInit = mounts.filter(({ destination }) => destination === COMMAND_INIT).map(({ destination }) => destination);
   const beancounters = mounts.filter(({ destination }) => destination === INSIDE).map(({ destination }) => destination);
+  const quota = mounts.filter(({ destination }) => destination === QUOTA_INSIDE).map(({ destination }) => destination);
   const bound = mountsFrom(bootedProperties(settings, ve.number)?.['disk.mounts'] ?? []).map(({ inside }) => inside);
   const baseline = bootedBaseline(settings, ve.number);
   return {
     format: 1, ve: ve.uuid, uidBase: ve.uidBase, engine: engine().fingerprint, kernel: release(), architecture: process.arch, processor: [...baseline ?? processorExtensions()], ...baseline && { told: true },
-    mounts: externalMounts(mountsOf(init), lxcfsSource(settings.instance), covered, commandInit, beancounters, bound), createdAt: new Date().toISOString(),
+    mounts: externalMounts(mountsOf(init), lxcfsSource(settings.instance), covered, commandInit, beancounters, quota, bound), createdAt: new Date().toISOString(),
     ...consoleKeeper !== undefined && { consoleKeeper },
   };
 }
@@ -126,7 +128,7 @@ export async function writeRestoreFiles(context: VeContext, ve: VeRecord, state:
   const initLine = ownInit ? fstabLine(used.catatonit, init, 'none', 'bind,ro') : '';
   putFile(folder, 'fstab.restore', readFileSync(join(folder, 'fstab'), 'utf8') + initLine + await cacheLine(used, settings));
   putFile(folder, 'restore.conf', criuConfig(restoreOptions({
-    state, group: groups.path, mounts, work: folder, closeTcp: derived?.closeTcp ?? false, sources: { lxcfs: lxcfs(), empty: emptyFolder(settings), init, beancounters: insideFile(folder), bound: new Map(hostMounts(folder, resolveProperties(ve.properties)).map(({ inside, at }) => [inside, at])) },
+    state, group: groups.path, mounts, work: folder, closeTcp: derived?.closeTcp ?? false, sources: { lxcfs: lxcfs(), empty: emptyFolder(settings), init, beancounters: insideFile(folder), quota: quotaFolder(folder), bound: new Map(hostMounts(folder, resolveProperties(ve.properties)).map(({ inside, at }) => [inside, at])) },
   })));
   for (const name of ['given-up', 'restored', 'keeper'] as const) mark(settings, ve.number, name, false);
   mark(settings, ve.number, 'console-lent', consoleKeeper !== undefined);

@@ -10,6 +10,7 @@ import { bootProcess } from './boot-process.ts';
 import { COMMAND_INIT } from './inits.ts';
 import type { Hook } from './host-mounts.ts';
 import { INSIDE } from './inside-beancounters.ts';
+import { QUOTA_INSIDE } from './quota-tools/inside.ts';
 import type { GuestUser } from './guest-users.ts';
 import { seccompProfile } from './seccomp.ts';
 
@@ -52,6 +53,8 @@ export interface OciOptions {
   commandInit: string;
   /** The file with the VE's own beancounters, outside; null: it does not ask for it. */
   beancounters: string | null;
+  /** The folder of its quota tools, outside. */
+  quota: string;
   /** Mounts folders of the host into it; null: it has none. */
   hook: Hook | null;
   /** Whom `boot.command` runs as. */
@@ -61,7 +64,7 @@ export interface OciOptions {
 }
 
 /** The whole configuration, ready for JSON. */
-export function ociConfig({ ve, properties, rootfs, empty, lxcfs, cgroupPath, timeNamespace, commandInit, beancounters, hook, user, baseline }: OciOptions): object {
+export function ociConfig({ ve, properties, rootfs, empty, lxcfs, cgroupPath, timeNamespace, commandInit, beancounters, quota, hook, user, baseline }: OciOptions): object {
   const covered = MASKED_FOLDERS.filter((path) => existsSync(path));
   const map = [{ containerID: 0, hostID: ve.uidBase, size: UID_COUNT }];
   return {
@@ -80,7 +83,7 @@ export function ociConfig({ ve, properties, rootfs, empty, lxcfs, cgroupPath, ti
       { destination: COMMAND_INIT, type: 'bind', source: commandInit, options: ['bind', 'nosuid', 'nodev', 'ro'] },
     ]), ...(beancounters === null ? [] : [
       { destination: INSIDE, type: 'bind', source: beancounters, options: ['bind', 'nosuid', 'nodev', 'noexec', 'ro'] },
-    ])],
+    ]), { destination: QUOTA_INSIDE, type: 'bind', source: quota, options: ['bind', 'nosuid', 'nodev', 'ro'] }],
     ...hook !== null && { hooks: { createContainer: [hook] } },
     linux: {
       namespaces: [

@@ -4,7 +4,7 @@ import { openGuestRoot } from '../kernel/guest-tree.ts';
 import { parseValue } from '../spec/values.ts';
 import { findProperty, resolveProperties } from '../spec/properties.ts';
 import type { Quota } from '../spec/types.ts';
-import type { DiskUser } from '../storage/types.ts';
+import type { DiskLimits, DiskUser } from '../storage/types.ts';
 import type { VeRecord } from '../store/types.ts';
 import type { VeContext } from './context.ts';
 import { diskAccount } from './disk.ts';
@@ -40,22 +40,37 @@ export async function quotaReport(context: VeContext, ve: VeRecord): Promise<Quo
  * @throws VeldError `property.not_live` while disk.users is 0 or so many have limits already, `property.invalid`, `request.invalid`, `property.unsupported`
  */
 export async function setUserQuota(context: VeContext, ve: VeRecord, kind: 'user' | 'group', who: string, changes: QuotaChanges): Promise<QuotaReport['users'][number]> {
-  const most = resolveProperties(ve.properties)['disk.users'];
-  if (most === 0) throw new VeldError('property.not_live', `Users of ${ve.name} have no quotas of their own: disk.users is 0.`, { hint: `Switch them on: \`veld set ${ve.name} disk.users=1000\`.` });
+  checkCounted(ve);
   const names = await accountNames(context, ve);
   const id = idOf(ve, kind, who, kind === 'user' ? names.users : names.groups);
-  const { users, groups } = context.volumes.users(ve.uuid, ve.uidBase);
-  const of = kind === 'user' ? users : groups;
-  const before = of.find((one) => one.id === id)?.limits ?? { space: null, inodes: null };
+  const before = context.volumes.users(ve.uuid, ve.uidBase)[`${kind}s`].find((one) => one.id === id)?.limits ?? { space: null, inodes: null };
   const read = (property: 'disk.space' | 'disk.inodes', input: unknown, else_: Quota | null): Quota | null => (input === undefined ? else_ : parseValue({ ...findProperty(property), type: SMALL[property] }, input) as Quota | null);
   const limits = { space: read('disk.space', changes.space, before.space), inodes: read('disk.inodes', changes.inodes, before.inodes) };
-  const limited = [...users, ...groups].filter((one) => one.limits.space !== null || one.limits.inodes !== null);
-  const fresh = before.space === null && before.inodes === null && (limits.space !== null || limits.inodes !== null);
-  if (fresh && limited.length >= most) throw new VeldError('property.not_live', `${limited.length} users and groups of ${ve.name} have quotas already, which is what disk.users allows.`, { hint: 'Raise disk.users, or take the limits of others away.' });
-  context.volumes.limitUser(ve.uuid, ve.uidBase, kind, id, limits);
-  context.events.emit('quota.changed', { ve: ve.uuid, data: { name: ve.name, kind, id } });
+  limitAccount(context, ve, kind, id, limits);
   const after = context.volumes.users(ve.uuid, ve.uidBase)[kind === 'user' ? 'users' : 'groups'].find((one) => one.id === id);
   return { ...after ?? { id, limits, used: { space: 0, inodes: 0, spaceUntil: null, inodesUntil: null } }, name: (kind === 'user' ? names.users : names.groups).get(id) ?? null };
+}
+
+/** @throws VeldError `property.not_live` while its users are not counted */
+function checkCounted(ve: VeRecord): number {
+  const most = resolveProperties(ve.properties)['disk.users'];
+  if (most === 0) throw new VeldError('property.not_live', `Users of ${ve.name} have no quotas of their own: disk.users is 0.`, { hint: `Switch them on: \`veld set ${ve.name} disk.users=1000\`.` });
+  return most;
+}
+
+/**
+ * Hold a user or group to limits, or to none, whoever asks for it.
+ * @param id as the VE counts
+ * @throws VeldError `property.not_live` while disk.users is 0 or so many have limits already, `property.unsupported`
+ */
+export function limitAccount(context: VeContext, ve: VeRecord, kind: 'user' | 'group', id: number, limits: DiskLimits): void {
+  const most = checkCounted(ve);
+  const { users, groups } = context.volumes.users(ve.uuid, ve.uidBase);
+  const limited = [...users, ...groups].filter((one) => one.limits.space !== null || one.limits.inodes !== null);
+  const has = limited.includes((kind === 'user' ? users : groups).find((one) => one.id === id)!);
+  if (!has && (limits.space !== null || limits.inodes !== null) && limited.length >= most) throw new VeldError('property.not_live', `${limited.length} users and groups of ${ve.name} have quotas already, which is what disk.users allows.`, { hint: 'Raise disk.users, or take the limits of others away.' });
+  context.volumes.limitUser(ve.uuid, ve.uidBase, kind, id, limits);
+  context.events.emit('quota.changed', { ve: ve.uuid, data: { name: ve.name, kind, id } });
 }
 
 /** A user may be given less than a whole VE needs. */
@@ -73,7 +88,8 @@ function idOf(ve: VeRecord, kind: 'user' | 'group', who: string, names: Map<numb
   return id;
 }
 
-async function accountNames({ settings }: VeContext, ve: VeRecord): Promise<{ users: Map<number, string>; groups: Map<number, string> }> {
+/** Names of a running VE's own files, by number; of one that does not run none. */
+export async function accountNames({ settings }: VeContext, ve: VeRecord): Promise<{ users: Map<number, string>; groups: Map<number, string> }> {
   const { init } = readRunState(settings, ve.number);
   const none = { users: new Map<number, string>(), groups: new Map<number, string>() };
   if (!init) return none;

@@ -21,6 +21,7 @@ import type { VeGroups } from '../resources/types.ts';
 import { resolveProperties } from '../spec/properties.ts';
 import type { Properties } from '../spec/types.ts';
 import { makeInsideFile } from './inside-beancounters.ts';
+import { makeQuotaFolder, quotaFolder } from './quota-tools/inside.ts';
 import { makeWords, mountOptions, type HostMount } from './host-mounts.ts';
 import { BASELINE_ANNOTATION, PROPERTIES_ANNOTATION } from './oci-config.ts';
 
@@ -150,6 +151,7 @@ export function writeRunFolder(settings: Settings, plan: BootPlan): string {
   if (plan.hostMounts.length > 0) makeWords(folder, plan.ve.uidBase);
   if (plan.command) put(COMMAND_INIT_SOURCE, '');
   if (plan.beancounters) makeInsideFile(folder, plan.ve.number);
+  makeQuotaFolder(folder);
   put('links.batch', plan.network.linkBatch);
   put('host.batch', plan.network.hostBatch);
   put('guest.batch', plan.network.guestBatch);
@@ -189,6 +191,8 @@ function mountTable(folder: string, id: string, { ve, mounts, hostMounts, hybrid
   });
   const volume = mounts.map === null ? mounts.volume : join(folder, 'volume');
   if (mounts.map !== null) lines.push([mounts.volume, volume, 'none', `bind,X-mount.idmap=${mounts.map}`]);
+  // crun takes it from here. Where /run is mounted no program may be run, on most hosts.
+  lines.push([quotaFolder(folder), quotaFolder(folder), 'none', 'bind,ro,nosuid,nodev,exec']);
   // crun binds it from here, where the VE's root can reach it.
   if (command) lines.push([engine.catatonit, join(folder, COMMAND_INIT_SOURCE), 'none', 'bind,ro']);
   for (const mount of hostMounts) lines.push([mount.bound, mount.at, 'none', mountOptions(mount, ve.uidBase)]);

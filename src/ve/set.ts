@@ -29,7 +29,7 @@ const LIVE: readonly string[] = [...LIMITS, ...Object.values(PROGRAM_LIMITS).fla
 const PROMISES: readonly string[] = ['memory.limit', 'memory.guarantee'];
 
 /** What is in no file of a run folder, and of no concern to the network. */
-const NOT_IN_RUN_FOLDER: readonly string[] = [...LIVE, 'memory.oom_guarantee', 'description', 'disk.space', 'disk.inodes', 'disk.grace', 'disk.users', 'backup.repository', 'backup.schedule', 'backup.keep'];
+const NOT_IN_RUN_FOLDER: readonly string[] = [...LIVE, 'memory.oom_guarantee', 'description', 'disk.space', 'disk.inodes', 'disk.grace', 'disk.users', 'disk.users_grace', 'backup.repository', 'backup.schedule', 'backup.keep'];
 
 /** What the file system of its pool holds. */
 const DISK_LIMITS: readonly string[] = ['disk.space', 'disk.inodes'];

@@ -203,6 +203,75 @@ async function limitsUsers({ host, ve, line, set, quota }: Ground, pool: string)
   await line('rm -rf /srv/all');
 }
 
+/** The standard tools, inside the VE: they show what the kernel has counted, and what they set holds. */
+async function toolsInside({ host, ve, line, quota, set }: Ground): Promise<void> {
+  const as = (uid: number, what: string): Promise<string> => line(`setpriv --reuid ${uid} --regid ${uid} --clear-groups sh -c '${what}'`);
+  await set({ 'disk.users': 0 });
+  await line('rm -f /usr/local/bin/quota /usr/local/sbin/*quota; echo alice:x:3000:3000::/srv/tools:/bin/sh >>/etc/passwd; echo bob:x:3001:3001::/srv/tools:/bin/sh >>/etc/passwd; mkdir -p -m 1777 /srv/tools');
+  await set({ 'disk.users': 1500 });
+  await until('the tools to be there', async () => await line('command -v repquota') === '/usr/local/sbin/repquota', PATIENCE, 250);
+
+  await as(3000, 'dd if=/dev/zero of=/srv/tools/a bs=1k count=1234 status=none; : >/srv/tools/a2; sync /srv/tools/a');
+  assert.equal(await line('setquota -u alice 0 5M 0 20 -a; echo $?'), '0');
+  // What repquota says, what the kernel has counted, and what was written are the same, to the block.
+  const of = async (name: string): Promise<string[]> => (await line('repquota -a')).split('\n').find((row) => row.startsWith(`${name} `))?.split(/\s+/) ?? [];
+  const counted = (await quota()).users.find(({ id }) => id === 3000)!;
+  assert.deepEqual(await of('alice'), ['alice', '--', String(counted.used.space / 1024), '0', '5120', '2', '0', '20']);
+  assert.equal(counted.used.space, 1024 * Number(await line('du -k /srv/tools/a | cut -f1')));
+  for (const { id, name, used } of (await quota()).users.filter(({ id }) => id >= 1000)) {
+    const [, , blocks, , , ...more] = await of(name ?? `#${id}`);
+    assert.deepEqual([blocks, more.includes(String(used.inodes))], [String(Math.ceil(used.space / 1024)), true], `${name ?? id}`);
+  }
+  assert.match(await as(3000, 'dd if=/dev/zero of=/srv/tools/a bs=1M count=20 conv=fsync'), /Disk quota exceeded/);
+  const own = await as(3000, 'quota; echo status $?');
+  assert.match(own, /^Disk quotas for user alice \(uid 3000\): \n.*\n +overlay +5120\* +0 +5120 +2 +0 +20 *\nstatus 1$/);
+  assert.match(await as(3000, 'setquota -u alice 0 0 0 0 -a; quota bob; repquota -a'), /^(.*only root may.*\n?){3}$/);
+
+  await line('printf "#!/bin/sh\\nsed -i \\"s/ 5120  *2 / 7168 2 /\\" \\"\\$1\\"\\n" >/root/editor; chmod 755 /root/editor');
+  assert.equal(await line('EDITOR=/root/editor edquota alice; echo $?; ls /tmp | grep edquota'), '0');
+  assert.equal((await of('alice'))[4], '7168');
+  assert.equal(await line('edquota -p alice bob; printf "alice 1M 6M 0 0\\n" | setquota -b -a; echo $?'), '0');
+  assert.equal((await of('bob'))[4], '7168');
+
+  // More than the soft limit, for the time that the VE's root gives.
+  assert.equal(await line('setquota -t 8 8 -a; echo $?'), '0');
+  assert.equal((await host.show(ve)).properties['disk.users_grace'], 8);
+  const end = await until('a time of grace of its own', async () => {
+    const until = (await quota()).users.find(({ id }) => id === 3000)?.used.spaceUntil;
+    return until !== null && until !== undefined && until < Number(await line('date +%s')) + 60 ? until : undefined;
+  }, PATIENCE, 500);
+  await line('printf "#!/bin/sh\\ncat >>/root/mails\\n" >/usr/sbin/sendmail; chmod 755 /usr/sbin/sendmail; warnquota');
+  assert.match(await line('grep ^To: /root/mails'), /^To: alice/m);
+  await until('the end of it', async () => Number(await line('date +%s')) > end + 1, PATIENCE, 500);
+  assert.match(await as(3000, 'dd if=/dev/zero of=/srv/tools/late bs=64k count=1 conv=fsync'), /Disk quota exceeded/);
+  assert.match((await of('alice')).join(' '), /^alice \+- 5120 1024 6144 none /);
+
+  // They work wherever the VE has got to.
+  const works = async (name = ve): Promise<void> => {
+    await until('the tools to work', async () => / 7168 /.test((await host.exec(name, 'sh', '-c', 'quota bob')).stdout), PATIENCE, 250);
+  };
+  await host.api.operate('POST', `/v1/ves/${ve}/suspend`);
+  await host.api.operate('POST', `/v1/ves/${ve}/resume`);
+  await works();
+  const { number } = await host.show(ve);
+  await host.machine.run('systemctl stop veldd');
+  const inside = await host.machine.ask(`nsenter -t $(cut -d" " -f1 /run/veld/ves/${number}/init) -m -U /usr/local/bin/quota bob 2>&1`, { allow: true });
+  assert.match(inside, /daemon on the host does not run just now/);
+  await host.machine.run('systemctl start veldd');
+  await host.answers();
+  await works();
+  await host.api.operate('POST', `/v1/ves/${ve}/restart`);
+  await host.booted(ve);
+  await works();
+  await host.api.operate('POST', `/v1/ves/${ve}/clone`, { name: 'tools', live: true });
+  await works('tools');
+  await host.destroy('tools');
+  await set({ 'disk.users': 0 });
+  await until('it to be off', async () => /have no disk quotas/.test(await line('quota bob')), PATIENCE, 250);
+  await set({ 'disk.users': 1500, 'disk.users_grace': null });
+  await line('rm -rf /srv/tools /root/mails /usr/sbin/sendmail /root/editor');
+}
+
 /** The host loses its power while the VE writes. */
 async function outlastsPower({ host, ve, line, quota }: Ground, pool: string): Promise<void> {
   const { machine } = host;
@@ -239,6 +308,7 @@ export function quotaTests(host: Host): void {
   test('ext4: a full disk', () => livesWhenFull(ext4));
   test('ext4: no way out', () => stays(ext4));
   test('ext4: users and groups, a thousand of them', () => limitsUsers(ext4, 'ext4'));
+  test('ext4: the quota tools inside', () => toolsInside(ext4));
   test('ext4: a power cut in the middle of writes', () => outlastsPower(ext4, 'ext4'));
   test('ext4: the pool goes', () => unmake(ext4, 'ext4'));
 
