@@ -17,7 +17,7 @@ const account = Type.Object({
 });
 
 export const PoolSchema = Type.Object({
-  name: Type.String(), path: Type.String(), driver: Type.Enum(['overlay', 'btrfs']),
+  name: Type.String(), path: Type.String(), driver: Type.Enum(['overlay', 'btrfs', 'image']),
   image: nullable(Type.Object({ file: Type.String(), bytes: Type.Number(), fileSystem: Type.Enum(['ext4', 'xfs', 'btrfs']) })),
   createdAt: nullable(Type.String({ description: 'ISO 8601' })),
   room: nullable(Type.Object({ bytes: Type.Number(), freeBytes: Type.Number(), inodes: Type.Number(), freeInodes: Type.Number() }, { description: 'Of its file system; null: it is not there' })),
@@ -37,8 +37,8 @@ export const QuotaSchema = Type.Object({
 const CreatePool = Type.Object({
   name: Type.String({ maxLength: 200 }),
   path: Type.Optional(Type.String({ maxLength: 4095, pattern: '^/[^\\u0000]*$', description: 'Absolute path of an empty folder on the node' })),
-  driver: Type.Optional(Type.Enum(['overlay', 'btrfs'])),
-  imageSize: Type.Optional(Type.Integer({ minimum: 1, maximum: Number.MAX_SAFE_INTEGER, description: 'Bytes: a file system of its own is made, in a file' })),
+  driver: Type.Optional(Type.Enum(['overlay', 'btrfs', 'image'])),
+  imageSize: Type.Optional(Type.Integer({ minimum: 1, maximum: Number.MAX_SAFE_INTEGER, description: 'Bytes: a file system of its own is made, in a file; with the driver image: of the image of a VE without disk.space' })),
   fileSystem: Type.Optional(Type.Enum(['ext4', 'xfs', 'btrfs'])),
 }, { ...closed, title: 'PoolRequest', examples: [{ name: 'quota', imageSize: 53687091200 }] });
 

@@ -10,7 +10,7 @@ import type { LayerRef, TemplateRecord, VeRecord } from '../store/types.ts';
 import { fingerprintOf } from '../templates/tree.ts';
 import { updateVe, type VeContext } from '../ve/context.ts';
 import { makeTemplate } from '../ve/template-verbs.ts';
-import { upperOf } from '../ve/disk.ts';
+import { spaceOf, upperOf } from '../ve/disk.ts';
 import type { FrameStream } from './frames.ts';
 import type { MemoryReceived } from './memory-received.ts';
 import { NAMES, removal } from './removal.ts';
@@ -107,7 +107,7 @@ export async function receiveLayer({ store, volumes }: VeContext, link: FrameStr
  */
 export async function receiveDisk({ store, volumes }: VeContext, link: FrameStream, { diskBase, disk, copy }: Offer, ve: VeRecord, made: LayerRef[], memory: MemoryReceived | undefined, task: Task): Promise<{ synced: Promise<void> }> {
   const { uuid } = ve;
-  await volumes.createVolume(uuid, ve.uidBase, ve.number, ve.layers);
+  await volumes.createVolume(uuid, ve.uidBase, ve.number, ve.layers, spaceOf(ve));
   const upper = upperOf(volumes, ve);
   // (What is a copy's own is laid into its upper.)
   const staged = copy ? await volumes.stageLayer() : undefined;

@@ -9,6 +9,7 @@ import { execFileSync } from 'node:child_process';
 import { randomUUID } from 'node:crypto';
 import { chmodSync, chownSync, existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { mountsBelow } from '../kernel/mounts.ts';
 import type { LayerRef } from '../store/types.ts';
 import { inNamespace } from './testing/namespace.ts';
 import type { Volumes } from './types.ts';
@@ -25,7 +26,11 @@ const NOTHING = { volumes: [], layers: [], staged: [], interrupted: [] };
  */
 export function stateFolder(t: TestContext, parent = '/var/tmp'): string {
   const dir = mkdtempSync(join(parent, 'veld-storage-'));
-  t.after(() => rmSync(dir, { recursive: true, force: true }));
+  t.after(() => {
+    // A driver may have mounted something.
+    for (const target of mountsBelow(dir).toReversed()) execFileSync('/bin/umount', ['--', target]);
+    rmSync(dir, { recursive: true, force: true });
+  });
   return dir;
 }
 

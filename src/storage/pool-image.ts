@@ -8,9 +8,12 @@ import type { PoolRecord } from '../store/types.ts';
 
 type Image = NonNullable<PoolRecord['image']>;
 
+/** How an ext4 is told to have quotas of all kinds: when it is made, and when it is mounted. */
+export const EXT4_QUOTAS = { make: ['-O', 'quota,project', '-E', 'quotatype=usrquota:grpquota:prjquota'], mount: 'usrquota,grpquota,prjquota' } as const;
+
 /** How each file system is made, by which Debian package, and how it is mounted: with the quotas of both levels, if the kernel has them. */
 const FILE_SYSTEMS: Record<Image['fileSystem'], { make: string[]; quotas: string[]; package: string; options: string }> = {
-  ext4: { make: ['mkfs.ext4', '-q', '-m', '0'], quotas: ['-O', 'quota,project', '-E', 'quotatype=usrquota:grpquota:prjquota'], package: 'e2fsprogs', options: 'usrquota,grpquota,prjquota' },
+  ext4: { make: ['mkfs.ext4', '-q', '-m', '0'], quotas: [...EXT4_QUOTAS.make], package: 'e2fsprogs', options: EXT4_QUOTAS.mount },
   xfs: { make: ['mkfs.xfs', '-q'], quotas: [], package: 'xfsprogs', options: 'uquota,gquota,pquota' },
   btrfs: { make: ['mkfs.btrfs', '-q'], quotas: [], package: 'btrfs-progs', options: 'user_subvol_rm_allowed' },
 };
@@ -19,7 +22,7 @@ const FILE_SYSTEMS: Record<Image['fileSystem'], { make: string[]; quotas: string
 export const IMAGE_MINIMUM: Record<Image['fileSystem'], number> = { ext4: 64 << 20, xfs: 300 << 20, btrfs: 256 << 20 };
 
 /** Nobody runs a program of a VE's in the host's name by a path into the pool. */
-const CLOSED = 'nosuid,nodev,noexec';
+export const CLOSED_MOUNT = 'nosuid,nodev,noexec';
 
 /**
  * Make the file, sparse, and the file system in it.
@@ -50,7 +53,7 @@ export async function mountPoolImage({ path, image }: PoolRecord): Promise<void>
   if (!existsSync(image.file)) throw new VeldError('pool.unavailable', `The image ${image.file} is not there.`);
   mkdirSync(path, { recursive: true, mode: 0o700 });
   const { options } = FILE_SYSTEMS[image.fileSystem];
-  const mount = (more: string): Promise<{ code: number; stderr: string }> => run('/bin/mount', ['-t', image.fileSystem, '-o', ['loop', CLOSED, more].filter(Boolean).join(','), '--', image.file, path], { allow: true });
+  const mount = (more: string): Promise<{ code: number; stderr: string }> => run('/bin/mount', ['-t', image.fileSystem, '-o', ['loop', CLOSED_MOUNT, more].filter(Boolean).join(','), '--', image.file, path], { allow: true });
   const first = await mount(options);
   if (first.code === 0) return;
   const second = await mount('');

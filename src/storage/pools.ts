@@ -7,6 +7,7 @@ import { join } from 'node:path';
 import { VeldError } from '../lib/errors.ts';
 import { DEFAULT_POOL } from '../spec/disk-properties.ts';
 import type { PoolRecord } from '../store/types.ts';
+import { createImageVolumes } from './image-volumes.ts';
 import type { Orphans, Volumes } from './types.ts';
 import { createVolumes } from './volumes.ts';
 
@@ -58,7 +59,7 @@ export function createPools({ stateDir, records, poolOf }: PoolOptions): Pools {
     const { path, driver } = record(name);
     if (!isThere(name)) throw new VeldError('pool.unavailable', `The pool ${name} is not there: nothing of it is in ${path}.`);
     let at = open.get(name);
-    if (at?.path !== path) open.set(name, at = { path, volumes: createVolumes({ stateDir: path, driver }) });
+    if (at?.path !== path) open.set(name, at = { path, volumes: driver === 'image' ? createImageVolumes({ stateDir: path }) : createVolumes({ stateDir: path, driver }) });
     return at.volumes;
   };
   const there = (): [name: string, volumes: Volumes][] => names().filter(isThere).map((name) => [name, of(name)]);

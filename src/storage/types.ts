@@ -77,8 +77,9 @@ export interface Volumes {
    * Make an empty upper owned by the VE's root, as the upper's owners are written. O(1) in the size of the template. Throws `storage.failed` if it exists.
    * @param number of the VE: with its range it makes the name of its account
    * @param layers on which it will stand
+   * @param space bytes that the VE may write, where it matters for how the volume is made; null: nothing is said
    */
-  createVolume(uuid: string, uidBase: number, number?: number, layers?: readonly LayerRef[]): Promise<void>;
+  createVolume(uuid: string, uidBase: number, number?: number, layers?: readonly LayerRef[], space?: number | null): Promise<void>;
   /** Whether the folder of the volume exists, whole or in part. */
   hasVolume(uuid: string): boolean;
   /** Put first files into a fresh, never mounted upper (nobody else has touched it yet); they are on disk when it resolves. */

@@ -32,7 +32,7 @@ const STAGED = '.staged-';
  * @param options.driver plain folders, or subvolumes of btrfs
  * @throws VeldError `storage.failed` when one of them is a link, belongs to somebody else, or has a path that cannot be mounted
  */
-export function createVolumes({ stateDir, ownersFromZero, driver = 'overlay' }: { stateDir: string; ownersFromZero?: boolean; driver?: PoolRecord['driver'] }): Volumes {
+export function createVolumes({ stateDir, ownersFromZero, driver = 'overlay' }: { stateDir: string; ownersFromZero?: boolean; driver?: Exclude<PoolRecord['driver'], 'image'> }): Volumes {
   ensureFolder(stateDir);
   const root = mountablePath(stateDir);
   const fromZero = ownersFromZero ?? needsOwnersFromZero(root);

@@ -101,6 +101,14 @@ export const MIGRATIONS: readonly Migration[] = [
     name TEXT PRIMARY KEY, location TEXT NOT NULL, identity TEXT, created_at TEXT NOT NULL
   ) STRICT, WITHOUT ROWID;
   `,
+  `
+  CREATE TABLE pools_next (
+    name TEXT PRIMARY KEY, path TEXT NOT NULL UNIQUE, driver TEXT NOT NULL CHECK (driver IN ('overlay', 'btrfs', 'image')), image TEXT, created_at TEXT NOT NULL
+  ) STRICT, WITHOUT ROWID;
+  INSERT INTO pools_next SELECT name, path, driver, image, created_at FROM pools;
+  DROP TABLE pools;
+  ALTER TABLE pools_next RENAME TO pools;
+  `,
 ];
 
 /**

@@ -136,8 +136,8 @@ export interface PoolRecord {
   name: string;
   /** Folder that holds its volumes and layers; of one in an image: where that is mounted. */
   path: string;
-  /** What lies there: plain folders, or subvolumes. */
-  driver: 'overlay' | 'btrfs';
+  /** What lies there: plain folders, subvolumes, or an image for each VE. */
+  driver: 'overlay' | 'btrfs' | 'image';
   /** The file system that Veld has made for it, in a file. */
   image: { file: string; bytes: number; fileSystem: 'ext4' | 'xfs' | 'btrfs' } | null;
   /** ISO 8601. */

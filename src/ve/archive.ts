@@ -17,7 +17,7 @@ import { personalise } from './personalise.ts';
 import { bringBack } from './resume.ts';
 import { askRoom } from './room.ts';
 import { removeVe } from './destroy.ts';
-import { bringUserQuotas, userQuotas, type UserQuotas } from './disk.ts';
+import { bringUserQuotas, spaceOf, userQuotas, type UserQuotas } from './disk.ts';
 import { createSnapshot, deleteSnapshot } from './snapshot.ts';
 import { checkSuspendable, suspendNow } from './suspend.ts';
 import { makeTemplate } from './template-verbs.ts';
@@ -115,7 +115,7 @@ export async function restoreVe(context: VeContext, request: RestoreRequest, tas
   const ve = reserve(context, request, contents, layers);
   task.undo('ve', () => (store.veByUuid(ve.uuid) ? removeVe(context, ve) : undefined));
   askRoom(context, ve, task);
-  await volumes.createVolume(ve.uuid, ve.uidBase, ve.number, ve.layers);
+  await volumes.createVolume(ve.uuid, ve.uidBase, ve.number, ve.layers, spaceOf(ve));
   const moved = request.name !== undefined && request.name !== contents.name;
   if (moved) await volumes.seedVolume(ve.uuid, ve.uidBase, [{ path: '/etc/machine-id', content: `${ve.uuid.replaceAll('-', '')}\n`, mode: 0o444 }]);
   bringUserQuotas(context, ve, contents.quotas);

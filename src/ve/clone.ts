@@ -4,7 +4,7 @@ import type { SnapshotRecord, VeRecord } from '../store/types.ts';
 import { cleanUpRun } from './clean-up.ts';
 import { reload, updateVe, type VeContext } from './context.ts';
 import { forgetRecord } from './create.ts';
-import { bringUserQuotas, userQuotas } from './disk.ts';
+import { bringUserQuotas, spaceOf, userQuotas } from './disk.ts';
 import { newHostKeys } from './host-keys.ts';
 import { personalise } from './personalise.ts';
 import { bringBack } from './resume.ts';
@@ -39,7 +39,7 @@ export async function cloneVe(context: VeContext, uuid: string, clone: VeRecord,
   const processes = snapshot.engine !== null && (live || from === undefined);
   try {
     task.progress(50, 'making the clone');
-    await volumes.createVolume(clone.uuid, clone.uidBase, clone.number, snapshot.layers);
+    await volumes.createVolume(clone.uuid, clone.uidBase, clone.number, snapshot.layers, spaceOf(clone));
     // Of one with processes these are exchanged when it runs (personalise.ts).
     const keys = processes ? [] : await newHostKeys(context, clone, snapshot.layers);
     await volumes.seedVolume(clone.uuid, clone.uidBase, [{ path: '/etc/machine-id', content: `${clone.uuid.replaceAll('-', '')}\n`, mode: 0o444 }, ...keys]);

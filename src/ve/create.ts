@@ -7,7 +7,7 @@ import { checkName } from '../spec/names.ts';
 import { parseProperties, resolveProperties } from '../spec/properties.ts';
 import type { LayerRef, Store, TemplateRecord, VeRecord } from '../store/types.ts';
 import { updateVe, type VeContext } from './context.ts';
-import { checkDisk } from './disk.ts';
+import { checkDisk, spaceOf } from './disk.ts';
 import { checkMounts } from './host-mounts.ts';
 import { HOST_KEY, sshHostKeys } from './host-keys.ts';
 import { filesOf, isWanted } from './identity-files.ts';
@@ -106,7 +106,7 @@ export async function createVe(context: VeContext, ve: VeRecord, task: Task): Pr
 /** Make the disk of a new VE, with its identity on it. @param anew in the place of another VE's, which the layers below it may hold */
 export async function makeVolume(context: VeContext, ve: VeRecord, anew = false): Promise<void> {
   const { store, volumes } = context;
-  await volumes.createVolume(ve.uuid, ve.uidBase, ve.number, ve.layers);
+  await volumes.createVolume(ve.uuid, ve.uidBase, ve.number, ve.layers, spaceOf(ve));
   const template = store.findTemplate(ve.template);
   if (!template) throw new VeldError('template.not_found', 'The template was deleted meanwhile.');
   await volumes.seedVolume(ve.uuid, ve.uidBase, await seedFiles(context, ve, template, anew));

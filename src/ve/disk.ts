@@ -34,6 +34,11 @@ export function checkDisk({ volumes }: VeContext, properties: Properties, change
   }
 }
 
+/** Bytes that a VE may write to its disk; null: nothing is said. */
+export function spaceOf({ properties }: Pick<VeRecord, 'properties'>): number | null {
+  return resolveProperties(properties)['disk.space']?.hard ?? null;
+}
+
 /**
  * Hold a VE to what its record says. Of what it has more than that nothing is taken away: it can write no more.
  * @param atRest it does not run

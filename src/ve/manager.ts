@@ -306,7 +306,7 @@ export function createVeManager(context: VeContext): RunningVeManager {
       if (same) throw new VeldError('pool.name_taken', `The pool ${same.name} is being made in ${same.path}.`);
       beingMade.add(pool);
       try {
-        return operations.start({ kind: 'pool-create', ve: null, requestId }, (task) => createPool(context, pool, task).finally(() => beingMade.delete(pool)));
+        return operations.start({ kind: 'pool-create', ve: null, requestId }, (task) => createPool(context, pool, task, request.imageSize).finally(() => beingMade.delete(pool)));
       } catch (error) {
         beingMade.delete(pool);
         throw error;

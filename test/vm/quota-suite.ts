@@ -39,7 +39,8 @@ function groundOf(host: Host, ve: string): Ground {
 
 /** Make a pool with a VE on it. */
 async function make(host: Host, fileSystem: string, properties: Record<string, unknown>): Promise<PoolView> {
-  const pool = (await host.api.operate('POST', '/v1/pools', { name: fileSystem, imageSize: 3 * 2 ** 30, fileSystem })).result as PoolView;
+  const request = fileSystem === 'image' ? { name: fileSystem, driver: 'image', imageSize: 2 ** 30 } : { name: fileSystem, imageSize: 3 * 2 ** 30, fileSystem };
+  const pool = (await host.api.operate('POST', '/v1/pools', request)).result as PoolView;
   await host.api.operate('POST', '/v1/ves', { name: `on-${fileSystem}`, template: host.template, properties: { 'disk.pool': fileSystem, ...properties }, start: true });
   await host.booted(`on-${fileSystem}`);
   return pool;
@@ -335,6 +336,52 @@ export function quotaTests(host: Host): void {
   test('btrfs: fill by space, raise and lower', () => fillsSpace(btrfs));
   test('btrfs: a full disk', () => livesWhenFull(btrfs));
   test('btrfs: the pool goes', () => unmake(btrfs, 'btrfs'));
+
+  const image = groundOf(host, 'on-image');
+  test('image: a pool with a file for each VE, that holds everything', async () => {
+    const { holds } = await make(host, 'image', { 'disk.space': '200M' });
+    assert.deepEqual(holds, { 'disk.space': true, 'disk.inodes': true, 'disk.users': true, 'soft': true });
+  });
+  test('image: df inside', () => showsInside(image));
+  test('image: fill by space, raise and lower', () => fillsSpace(image));
+  test('image: it grows while the VE runs', async () => {
+    const file = `/var/lib/veld/pools/image/disks/${(await host.show('on-image')).uuid}/image`;
+    const size = async (): Promise<number> => Number(await host.machine.ask(`stat -c %s ${file}`));
+    const before = await size();
+    await image.set({ 'disk.space': '900M' });
+    assert.ok(await size() > before + 400 * MiB, `${before}`);
+    await image.line('dd if=/dev/zero of=/root/large bs=1M count=600 conv=fsync');
+    assert.equal(await image.size('/root/large'), 600 * MiB);
+    await image.line('rm /root/large; sync');
+    await image.set({ 'disk.space': '200M' });
+    await host.api.operate('POST', '/v1/ves/on-image/restart');
+    await host.booted('on-image');
+    assert.ok(await size() < before + 100 * MiB, 'and shrinks while it is at rest');
+  });
+  test('image: fill by inodes', () => fillsInodes(image));
+  test('image: soft limit and its time of grace', () => expires(image));
+  test('image: a full disk', () => livesWhenFull(image));
+  test('image: users', async () => {
+    await image.set({ 'disk.users': 10 });
+    await host.api.call('PATCH', '/v1/ves/on-image/quota/user/1000', { space: '5M' });
+    assert.match(await image.line('mkdir -m 777 /srv/all; setpriv --reuid 1000 --regid 1000 --clear-groups dd if=/dev/zero of=/srv/all/mine bs=1M count=9 conv=fsync'), /Disk quota exceeded/);
+    assert.equal((await image.quota()).users.find(({ id }) => id === 1000)!.used.space, 5 * MiB);
+    await image.line('rm -r /srv/all');
+  });
+  test('image: a power cut in the middle of writes', async () => {
+    const { line } = image;
+    await line('sync; systemd-run --quiet --unit=writer sh -c "while :; do for n in 1 2 3; do dd if=/dev/zero of=/root/w$n bs=64k count=100; done; rm -f /root/w*; done"');
+    await until('it to write', async () => Number(await line('ls /root | grep -c ^w || true')) > 0, PATIENCE, 250);
+    await host.machine.powerCut();
+    await host.machine.start();
+    await host.answers();
+    await host.api.operate('POST', '/v1/ves/on-image/start');
+    await host.booted('on-image');
+    assert.match(await line('dd if=/dev/zero of=/root/fill bs=1M count=400 conv=fsync'), /Disk quota exceeded|No space left/);
+    assert.ok((await image.quota()).ve.used!.space <= 200 * MiB);
+    await line('rm -f /root/fill');
+  });
+  test('image: the pool goes', () => unmake(image, 'image'));
 }
 
 /** The least of it, for every day. Leaves nothing but what was there. */

@@ -20,7 +20,7 @@ import { fingerprintOf } from '../../templates/tree.ts';
 import { reload, updateVe, type VeContext } from '../context.ts';
 import { reserveAgain } from '../create.ts';
 import { removeVe } from '../destroy.ts';
-import { bringUserQuotas, isUserQuotas, upperOf } from '../disk.ts';
+import { bringUserQuotas, isUserQuotas, spaceOf, upperOf } from '../disk.ts';
 import { HOST_KEY, newHostKeys, sshHostKeys } from '../host-keys.ts';
 import { askRoom } from '../room.ts';
 import { isTemplateRecord, makeTemplate } from '../template-verbs.ts';
@@ -46,7 +46,7 @@ export async function importVe(context: VeContext, stream: Readable, choices: Im
   const ve = reserveAgain(context, { template: contents.template, ...wanted(context, contents, choices, task) }, contents.mac);
   task.undo('ve', () => (store.veByUuid(ve.uuid) ? removeVe(context, ve) : undefined));
   askRoom(context, ve, task);
-  await volumes.createVolume(ve.uuid, ve.uidBase, ve.number, ve.layers);
+  await volumes.createVolume(ve.uuid, ve.uidBase, ve.number, ve.layers, spaceOf(ve));
   faultPoint('import.volume');
   await readDisk(upperOf(volumes, ve), contents, parts, task);
   const another = choices.name !== undefined && choices.name !== contents.name;
