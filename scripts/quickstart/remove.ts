@@ -1,12 +1,13 @@
 /** ./quickstart --remove: takes away what quickstart and the daemon made on this machine, and no more. */
 import { existsSync, lstatSync, readFileSync, readlinkSync, rmSync } from 'node:fs';
-import { dirname } from 'node:path';
+import { dirname, join } from 'node:path';
 import { createInterface } from 'node:readline/promises';
 import { parseArgs } from 'node:util';
 import { createClient } from '../../src/client/client.ts';
 import { installRoot } from '../../src/kernel/install-root.ts';
 import { restoreHostLimits } from '../../src/kernel/host-limits.ts';
 import { endReplacedLxcfs, stopLxcfs } from '../../src/kernel/lxcfs.ts';
+import { mountsBelow } from '../../src/kernel/mounts.ts';
 import { VeldError, toVeldError } from '../../src/lib/errors.ts';
 import { readIfExists } from '../../src/lib/files.ts';
 import { run } from '../../src/lib/run.ts';
@@ -73,7 +74,7 @@ async function confirmed(question: string, answer: RegExp): Promise<boolean> {
   }
 }
 
-/** @returns where images of pools are mounted, which stay */
+/** @returns where images of pools, and of VEs on them, are mounted; these stay */
 async function stopVes(settings: Settings, purge: boolean): Promise<string[]> {
   if (!existsSync(settings.stateDir)) return [];
   // Only the daemon knows how to end a VE: one that is down is started for it.
@@ -88,7 +89,8 @@ async function stopVes(settings: Settings, purge: boolean): Promise<string[]> {
   }));
   const pools = (await client.request<PoolView[]>('GET', '/v1/pools')).filter(({ createdAt }) => createdAt !== null);
   for (const { name } of purge ? pools : []) await client.operation('DELETE', `/v1/pools/${name}`);
-  return purge ? [] : pools.filter(({ image, room }) => image !== null && room !== null).map(({ path }) => path);
+  // Of a pool in a folder only images of VEs are Veld's: the folder may be a mount of the administrator's.
+  return purge ? [] : pools.filter(({ room }) => room !== null).flatMap(({ path, image, driver }) => (image !== null ? [path] : driver === 'image' ? mountsBelow(join(path, 'disks')) : []));
 }
 
 /** Remove the packages that quickstart installed, unless something that came later needs them. */
