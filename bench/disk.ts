@@ -1,5 +1,5 @@
 /**
- * What disks of VEs cost: Veld on the host's own file system and on btrfs, Incus with a pool of btrfs and one of plain folders, in turns, by the commands that a person types.
+ * What disks of VEs cost: Veld on the host's own file system, on btrfs and with an image for each VE, Incus with a pool of btrfs and one of plain folders, in turns, by the commands that a person types.
  *
  *   node bench/disk.ts [--rounds 5] [--only veld,incus] [--mib 1024]
  *
@@ -40,7 +40,8 @@ interface Place {
 }
 
 function veldPlace({ env }: Contestant, pool: string, title: string, host: string): Place {
-  const [own, prepare, clear]: [string[], Command[], Command[]] = pool === 'default' ? [[], [], []] : [['--set', `disk.pool=${pool}`], [[VELD, 'pool', 'create', pool, '--image-size', '20G', '--fs', 'btrfs', '--path', join(host, '..')]], [[VELD, 'pool', 'delete', pool]]];
+  const made = pool === 'btrfs' ? ['--image-size', '20G', '--fs', 'btrfs', '--path', join(host, '..')] : ['--driver', 'image', '--image-size', '10G', '--path', host];
+  const [own, prepare, clear]: [string[], Command[], Command[]] = pool === 'default' ? [[], [], []] : [['--set', `disk.pool=${pool}`], [[VELD, 'pool', 'create', pool, ...made]], [[VELD, 'pool', 'delete', pool]]];
   return {
     title, env, prepare, clear, host,
     create: (ve, start) => [[VELD, 'create', ve, '--template', TEMPLATE, ...own, ...start ? ['--start'] : []]],
@@ -85,8 +86,9 @@ await together(only, 'boot', run, async (contestants) => {
   const incus = contestants.find(({ name }) => name === 'incus');
   const base = process.env.VELD_BENCH_DIR ?? '/var/tmp/veld-bench';
   const scratch = join(base, 'disk');
-  mkdirSync(scratch, { recursive: true });
-  if (veld) places.push(veldPlace(veld, 'default', 'veld, ext4', scratch), veldPlace(veld, 'btrfs', 'veld, btrfs', join(scratch, 'pool', 'root')));
+  const images = join(scratch, 'images');
+  mkdirSync(images, { recursive: true });
+  if (veld) places.push(veldPlace(veld, 'default', 'veld, ext4', scratch), veldPlace(veld, 'btrfs', 'veld, btrfs', join(scratch, 'pool', 'root')), veldPlace(veld, 'images', 'veld, images', images));
   if (incus) places.push(incusPlace(incus, 'bench', 'incus, btrfs', join(base, 'incus/storage-pools/bench')), incusPlace(incus, 'bench-dir', 'incus, dir', scratch));
   const each = async (work: (place: Place, name: (word: string) => string) => Promise<void>): Promise<void> => {
     for (const [i, place] of places.entries()) {

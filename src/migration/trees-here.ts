@@ -23,21 +23,22 @@ const ROUNDS = 32;
 export const MORE = 4 * 2 ** 30;
 const ENTRIES = 5_000_000;
 
-/** Where a tree goes. `base`: first of the ids of its owners as they come; `written`: on the disk, where they become others there. */
+/** Where a tree goes. `base`: first of the ids of its owners as they come; `written`: on the disk, where they become others there; `shared`: a folder of the file system whose room others need, too, where that is another one. */
 interface Place {
   path: string;
   base: number;
   written?: number;
+  shared?: string;
 }
 
 /** A tree, or a round of one, into a folder. @returns the message that came before it */
-async function receiveTree(link: FrameStream, type: TreeMessage['type'], { path, base, written = base }: Place, bytes: number, task: Task, memory?: MemoryReceived): Promise<TreeMessage> {
+async function receiveTree(link: FrameStream, type: TreeMessage['type'], { path, base, written = base, shared = path }: Place, bytes: number, task: Task, memory?: MemoryReceived): Promise<TreeMessage> {
   const most = 2 * bytes + MORE;
   const map = mapInto(base, written);
   const mount = map === undefined ? undefined : await openIdmapped(path, parseIdmaps(map), { readOnly: false });
   // Begun before there is anything to unpack: nobody waits for it then.
   const unpacker = unpackTree(path, {
-    uidBase: base, ...mount !== undefined && { mapped: { mount, base: written } }, limits: { entries: ENTRIES, bytes: most, leave: LEFT.disk, ...type === 'template' && { whole: most } }, signal: task.signal,
+    uidBase: base, ...mount !== undefined && { mapped: { mount, base: written } }, limits: { entries: ENTRIES, bytes: most, leave: { bytes: LEFT.disk, on: shared }, ...type === 'template' && { whole: most } }, signal: task.signal,
   });
   unpacker.ended.catch(() => {}); // whoever waits hears of it
   try {
@@ -107,12 +108,12 @@ export async function receiveLayer({ store, volumes }: VeContext, link: FrameStr
  */
 export async function receiveDisk({ store, volumes }: VeContext, link: FrameStream, { diskBase, disk, copy }: Offer, ve: VeRecord, made: LayerRef[], memory: MemoryReceived | undefined, task: Task): Promise<{ synced: Promise<void> }> {
   const { uuid } = ve;
-  await volumes.createVolume(uuid, ve.uidBase, ve.number, ve.layers, spaceOf(ve));
+  await volumes.createVolume(uuid, ve.uidBase, ve.number, ve.layers, spaceOf(ve), copy ? 0 : disk);
   const upper = upperOf(volumes, ve);
   // (What is a copy's own is laid into its upper.)
   const staged = copy ? await volumes.stageLayer() : undefined;
-  const target: Place = staged ? { path: staged.path, base: diskBase } : { path: upper.path, base: diskBase, written: upper.base };
-  try {
+  const target: Place = staged ? { path: staged.path, base: diskBase } : { path: upper.path, base: diskBase, written: upper.base, shared: volumes.folderOf(uuid) };
+  const rounds = async (): Promise<void> => {
     for (let [last, round] = [false, 1]; !last; round++) {
       faultPoint('migrate-in.disk');
       if (round > ROUNDS) throw new VeldError('migration.stream', `The other node sends the disk again and again: ${ROUNDS} times so far.`);
@@ -125,6 +126,10 @@ export async function receiveDisk({ store, volumes }: VeContext, link: FrameStre
       }
       link.send({ type: 'done' });
     }
+  };
+  try {
+    // What it has it may have, also where that is more than its limit.
+    await (staged ? rounds() : volumes.unheld(uuid, rounds));
   } catch (error) {
     if (staged) await volumes.dropStaged(staged.id);
     throw error;

@@ -25,7 +25,8 @@ const NOTHING = { volumes: [], layers: [], staged: [], interrupted: [] };
  * @param parent a folder of the file system
  */
 export function stateFolder(t: TestContext, parent = '/var/tmp'): string {
-  const dir = mkdtempSync(join(parent, 'veld-storage-'));
+  // The number tells the sweep of an interrupted run whose it was.
+  const dir = mkdtempSync(join(parent, `veld-storage-${process.pid}-`));
   t.after(() => {
     // A driver may have mounted something.
     for (const target of mountsBelow(dir).toReversed()) execFileSync('/bin/umount', ['--', target]);

@@ -119,9 +119,9 @@ export function createImageVolumes({ stateDir }: { stateDir: string }): Volumes 
   };
 
   return {
-    async createVolume(uuid, uidBase, number, layers, space) {
+    async createVolume(uuid, uidBase, number, layers, space, comes = 0) {
       const image = imageOf(uuid);
-      await storingLong(`The volume ${uuid} could not be made`, () => image.make(Math.max(space ?? facts.space, LEAST), facts.quotas));
+      await storingLong(`The volume ${uuid} could not be made`, () => image.make(Math.max(space ?? facts.space, comes, LEAST), facts.quotas));
       try {
         const { volumes } = of(uuid);
         image.begin();

@@ -29,6 +29,8 @@ export interface Pools extends Volumes {
   of(pool: string): Volumes;
   /** Of its file system; undefined while it is not there. */
   room(pool: string): Room | undefined;
+  /** Folder of the pool on which a VE's disk lies: what is free there is free for all who share it, also where each VE has a disk of its own. */
+  folderOf(uuid: string): string;
   /** Names of pools that are not there now. */
   missing(): string[];
 }
@@ -94,6 +96,7 @@ export function createPools({ stateDir, records, poolOf }: PoolOptions): Pools {
       const { bsize, blocks, bavail, files, ffree } = statfsSync(record(pool).path);
       return { bytes: blocks * bsize, freeBytes: bavail * bsize, inodes: files, freeInodes: ffree };
     },
+    folderOf: (uuid) => record(poolOf(uuid) ?? DEFAULT_POOL).path,
     missing: () => names().filter((name) => !isThere(name)),
 
     createVolume: async (uuid, ...rest) => byVe(uuid).createVolume(uuid, ...rest),

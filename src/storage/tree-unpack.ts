@@ -19,8 +19,8 @@ export interface StreamLimits {
   bytes: number;
   /** The same with holes: somebody will read them all. Default: any number. */
   whole?: number;
-  /** Bytes of disk that others need. Default: none. */
-  leave?: number;
+  /** Bytes of disk that others need, and a folder of the file system on which they need them. Default: none. */
+  leave?: { bytes: number; on: string };
 }
 
 export interface StreamCounts {
@@ -149,8 +149,8 @@ export function unpackTree(target: string, options: { uidBase: number; mapped?: 
     looked += bytes.length;
     if (looked > LOOK && limits.leave !== undefined) {
       looked = 0;
-      const { bavail, bsize } = statfsSync(target);
-      if (bavail * bsize < limits.leave) throw noSpace();
+      const { bavail, bsize } = statfsSync(limits.leave.on);
+      if (bavail * bsize < limits.leave.bytes) throw noSpace();
     }
     reader.write(bytes);
     if (over) throw failure(over);

@@ -78,8 +78,9 @@ export interface Volumes {
    * @param number of the VE: with its range it makes the name of its account
    * @param layers on which it will stand
    * @param space bytes that the VE may write, where it matters for how the volume is made; null: nothing is said
+   * @param comes bytes that are about to be put into it, by `unheld`: they have room there also when they are more than `space`
    */
-  createVolume(uuid: string, uidBase: number, number?: number, layers?: readonly LayerRef[], space?: number | null): Promise<void>;
+  createVolume(uuid: string, uidBase: number, number?: number, layers?: readonly LayerRef[], space?: number | null, comes?: number): Promise<void>;
   /** Whether the folder of the volume exists, whole or in part. */
   hasVolume(uuid: string): boolean;
   /** Put first files into a fresh, never mounted upper (nobody else has touched it yet); they are on disk when it resolves. */

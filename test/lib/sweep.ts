@@ -1,7 +1,8 @@
 /** Removes an instance from the host by force, without any help of Veld: for tests that failed or were interrupted. */
 import { spawnSync } from 'node:child_process';
-import { existsSync, readFileSync, rmdirSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { existsSync, globSync, readFileSync, rmdirSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { mountsBelow } from '../../src/kernel/mounts.ts';
 import { lives } from './guard.ts';
 import { cgroupsOf, processesOf, tracesOf } from './leftovers.ts';
 import type { Trace } from './leftovers.ts';
@@ -46,6 +47,20 @@ function attempt(work: () => void): void {
   } catch { /* gone already, or next round */ }
 }
 
+/** Where the storage drivers' conformance suite works, with the number of its process (`src/storage/conformance.ts`). */
+const STORAGE_PREFIX = '/var/tmp/veld-storage-';
+
+/** Remove the folders of conformance suites that were interrupted, and what they had mounted. @returns their paths */
+export function sweepStorage(): string[] {
+  return globSync(`${STORAGE_PREFIX}*`).filter((dir) => {
+    const pid = /^(\d+)-/.exec(dir.slice(STORAGE_PREFIX.length))?.[1];
+    if (pid !== undefined && existsSync(`/proc/${pid}`)) return false;
+    for (const target of mountsBelow(dir).toReversed()) spawnSync('umount', ['--', target]);
+    attempt(() => rmSync(dir, { recursive: true, force: true }));
+    return true;
+  });
+}
+
 /** Sweep instances whose `./check` is gone, and those of `owner`. @returns names */
 export async function sweepAll(owner?: string): Promise<string[]> {
   const swept: string[] = [];
@@ -59,5 +74,5 @@ export async function sweepAll(owner?: string): Promise<string[]> {
       swept.push(name);
     }
   }
-  return swept;
+  return [...swept, ...sweepStorage()];
 }

@@ -46,9 +46,9 @@ export async function importVe(context: VeContext, stream: Readable, choices: Im
   const ve = reserveAgain(context, { template: contents.template, ...wanted(context, contents, choices, task) }, contents.mac);
   task.undo('ve', () => (store.veByUuid(ve.uuid) ? removeVe(context, ve) : undefined));
   askRoom(context, ve, task);
-  await volumes.createVolume(ve.uuid, ve.uidBase, ve.number, ve.layers, spaceOf(ve));
+  await volumes.createVolume(ve.uuid, ve.uidBase, ve.number, ve.layers, spaceOf(ve), contents.bytes);
   faultPoint('import.volume');
-  await readDisk(upperOf(volumes, ve), contents, parts, task);
+  await volumes.unheld(ve.uuid, () => readDisk({ ...upperOf(volumes, ve), shared: volumes.folderOf(ve.uuid) }, contents, parts, task));
   const another = choices.name !== undefined && choices.name !== contents.name;
   if (another) await giveIdentity(context, ve, template);
   bringUserQuotas(context, ve, contents.quotas);
@@ -70,7 +70,7 @@ export function finishImport({ store, events }: VeContext, ve: VeRecord, task: T
 }
 
 /** The disk, until its end. */
-async function readDisk({ path, base }: { path: string; base: number }, { bytes }: Contents, parts: PartReader, task: Task): Promise<void> {
+async function readDisk({ path, base, shared }: { path: string; base: number; shared: string }, { bytes }: Contents, parts: PartReader, task: Task): Promise<void> {
   for (let [come, trees] = [0, 0]; ;) {
     const message = await parts.message();
     if (message.type === 'end') {
@@ -85,7 +85,7 @@ async function readDisk({ path, base }: { path: string; base: number }, { bytes 
     }
     if (message.type !== 'tree' || !isBase(message.base) || typeof message.last !== 'boolean') throw broken(`holds a message of the kind ${JSON.stringify(message.type.slice(0, 40))}, which does not belong there`);
     trees += 1;
-    const conflicts = await takeTree({ path, from: message.base, to: base }, parts, task.signal, (length) => {
+    const conflicts = await takeTree({ path, from: message.base, to: base, shared }, parts, task.signal, (length) => {
       come += length;
       task.progress(Math.min(95, 20 + 75 * come / Math.max(bytes, 1)), `${Math.round(come / (1 << 20))} MiB of its disk`);
     });
@@ -94,11 +94,11 @@ async function readDisk({ path, base }: { path: string; base: number }, { bytes 
   }
 }
 
-/** @param from, to ids from which its owners are counted in the stream, and on the disk @returns names that could not be put where they belong */
-async function takeTree({ path, from, to, whole }: { path: string; from: number; to: number; whole?: number }, parts: PartReader, signal: AbortSignal, onProgress: (bytes: number) => void): Promise<number> {
+/** @param from, to ids from which its owners are counted in the stream, and on the disk @param shared folder of the file system whose room others need, too @returns names that could not be put where they belong */
+async function takeTree({ path, from, to, shared = path, whole }: { path: string; from: number; to: number; shared?: string; whole?: number }, parts: PartReader, signal: AbortSignal, onProgress: (bytes: number) => void): Promise<number> {
   const map = mapInto(from, to);
   const mount = map === undefined ? undefined : await openIdmapped(path, parseIdmaps(map), { readOnly: false });
-  const unpacker = unpackTree(path, { uidBase: from, ...mount !== undefined && { mapped: { mount, base: to } }, limits: { entries: ENTRIES, bytes: Number.MAX_SAFE_INTEGER, leave: LEAVE, ...whole !== undefined && { whole } }, signal });
+  const unpacker = unpackTree(path, { uidBase: from, ...mount !== undefined && { mapped: { mount, base: to } }, limits: { entries: ENTRIES, bytes: Number.MAX_SAFE_INTEGER, leave: { bytes: LEAVE, on: shared }, ...whole !== undefined && { whole } }, signal });
   unpacker.ended.catch(() => {}); // told below
   try {
     for await (const block of parts.bulk()) {
