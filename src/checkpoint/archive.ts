@@ -28,9 +28,8 @@ export function archiveKey(file: string): KeyObject {
 export interface WriteOptions {
   /** The file to be; it must not be there yet. */
   file: string;
-  /** Folder that the paths are relative to. */
-  folder: string;
-  paths: readonly string[];
+  /** What goes into it: paths, which they keep there, and the folder that each is relative to. */
+  parts: readonly { folder: string; path: string }[];
   key: KeyObject;
   /** The engine's tar. */
   tar: string;
@@ -45,8 +44,8 @@ export interface WriteOptions {
  * @returns bytes
  * @throws VeldError `checkpoint.file` when the name is taken or cannot be written, `disk.full`, `operation.cancelled`
  */
-export function writeArchive({ file, folder, paths, key, tar, packing, signal, onProgress }: WriteOptions): Promise<number> {
-  const source = () => runPiped(tar, ['--create', '--file=-', ...TAR, `--directory=${folder}`, '--', ...paths], signal);
+export function writeArchive({ file, parts, key, tar, packing, signal, onProgress }: WriteOptions): Promise<number> {
+  const source = () => runPiped(tar, ['--create', '--file=-', ...TAR, ...parts.flatMap(({ folder, path }) => [`--directory=${folder}`, path])], signal);
   return writeSealed({ kind: CHECKPOINT, file, source, packing, seal: (digest) => sign(null, digest, key), signal, onProgress });
 }
 

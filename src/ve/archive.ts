@@ -71,9 +71,14 @@ export async function checkpointVe(context: VeContext, uuid: string, { file, kee
     };
     const state = states.snapshot(snapshot.id);
     writeFileSync(join(state.dir, ENTRY), JSON.stringify(contents), { mode: 0o600 });
-    const layers = snapshot.layers.slice(withTemplate ? 0 : template.layers.length).map(({ id }) => `layers/${id}/fs`);
+    // Each from the pool on which it lies.
+    const layers = snapshot.layers.slice(withTemplate ? 0 : template.layers.length).map(({ id }) => {
+      const path = `layers/${id}/fs`;
+      return { folder: context.volumes.layerPath(id).slice(0, -path.length), path };
+    });
+    const files = [`snapshots/${snapshot.id}/${ENTRY}`, `snapshots/${snapshot.id}`].map((path) => ({ folder: settings.stateDir, path }));
     const bytes = await writeArchive({
-      file, folder: settings.stateDir, paths: [`snapshots/${snapshot.id}/${ENTRY}`, `snapshots/${snapshot.id}`, ...layers], key: archiveKey(keyFile(context)), tar: context.engine().tar, packing: { compress, ...encrypt !== undefined && { encrypt: recipient(encrypt) } },
+      file, parts: [...files, ...layers], key: archiveKey(keyFile(context)), tar: context.engine().tar, packing: { compress, ...encrypt !== undefined && { encrypt: recipient(encrypt) } },
       signal: task.signal, onProgress: (size) => task.progress(95, `${Math.round(size / (1 << 20))} MiB written`),
     });
     return { file, bytes };

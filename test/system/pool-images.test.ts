@@ -148,6 +148,12 @@ test('snapshots, clones with their processes, and a model that goes before its c
   await ok('clone', 'tight', 'twin', '--live');
   assert.equal((await veld.exec('twin', 'systemctl', 'show', '-P', 'MainPID', 'mark')).stdout, pid);
   assert.match((await write('twin', '/root/fill', 300)).said, /No space left|Disk quota exceeded/, 'a clone is limited as its model is');
+  const file = join(veld.dir, 'tight.checkpoint');
+  await ok('checkpoint', 'tight', '--keep-running', '--file', file);
+  await ok('restore', '--file', file, '--as', 'filed');
+  assert.equal((await veld.exec('filed', 'systemctl', 'show', '-P', 'MainPID', 'mark')).stdout, pid, 'from a file');
+  assert.equal(await line('filed', 'stat -c %s /root/more'), String(60 * MiB));
+  await ok('destroy', '--force', 'filed');
   const models = await diskOf('tight');
   await ok('destroy', '--force', 'tight');
   assert.ok(existsSync(models), 'the clone stands on it');
