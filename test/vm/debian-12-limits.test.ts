@@ -3,6 +3,6 @@ import { test } from 'node:test';
 import { bootHost, quickstart } from './host.ts';
 import { fillTests } from './limits-suite.ts';
 
-const host = await bootHost({ suite: 'bookworm', nodes: true });
+const host = await bootHost({ suite: 'bookworm', nodes: true, diskRate: 48 << 20 });
 test('quickstart ends with a running VE', async () => void await quickstart(host));
 fillTests(host);

@@ -58,6 +58,8 @@ export interface MachineOptions {
   nodes?: boolean;
   /** Its processor, as QEMU names it; default: `qemu64`. */
   cpu?: string;
+  /** Bytes per second that its disks give, each: without it the emulated processor is what is short, never the disk. */
+  diskRate?: number;
   /** Sockets of the two ends of the wire that joins eth1 to another machine's; see {@link joinedPair}. */
   wire?: { here: string; there: string; mac: string };
 }
@@ -173,7 +175,7 @@ function makeMachine(options: MachineOptions, qemu: Qemu, image: Image, port: nu
     '-m', String(memory), ...(options.nodes ? [0, 1].flatMap((i) => ['-object', `memory-backend-ram,id=node${i},size=${memory / 2}M`, '-numa', `node,nodeid=${i},cpus=${i},memdev=node${i}`]) : []), '-kernel', image.kernel, '-initrd', image.initrd,
     '-append', `console=ttyS0 root=/dev/vda rw panic=-1 no_timer_check net.ifnames=0 quiet systemd.show_status=no systemd.machine_id=${machineId} systemd.hostname=${name} ${options.append ?? ''}`,
     '-chardev', `file,id=console,path=${consoleFile},append=on`, '-serial', 'chardev:console', '-no-reboot',
-    ...disks.flatMap((disk, i) => ['-drive', `file=${disk},if=none,id=disk${i},format=qcow2,cache=unsafe,discard=unmap`, '-device', `virtio-blk-pci,drive=disk${i},${PLAIN_INTERRUPTS}`]),
+    ...disks.flatMap((disk, i) => ['-drive', `file=${disk},if=none,id=disk${i},format=qcow2,cache=unsafe,discard=unmap${options.diskRate === undefined ? '' : `,throttling.bps-total=${options.diskRate}`}`, '-device', `virtio-blk-pci,drive=disk${i},${PLAIN_INTERRUPTS}`]),
     '-device', `virtio-rng-pci,${PLAIN_INTERRUPTS}`,
     '-netdev', `user,id=world,hostfwd=tcp:127.0.0.1:${port}-:22`, '-device', `virtio-net-pci,netdev=world,romfile=,${PLAIN_INTERRUPTS}`,
     ...(wire ? ['-netdev', `dgram,id=wire,local.type=unix,local.path=${wire.here},remote.type=unix,remote.path=${wire.there}`, '-device', `virtio-net-pci,netdev=wire,mac=${wire.mac},romfile=,${PLAIN_INTERRUPTS}`] : []),
