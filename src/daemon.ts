@@ -52,6 +52,7 @@ import { criuCacheFolder, prepareCriuCache } from './kernel/criu.ts';
 import { readRecords } from './store/read-only.ts';
 import { openStore } from './store/sqlite.ts';
 import { createTemplateBuilder } from './templates/builder.ts';
+import { createImagePuller } from './templates/puller.ts';
 import { staleVes } from './ve/lxcfs-binds.ts';
 import type { VeContext } from './ve/context.ts';
 import { createMigration } from './migration/migration.ts';
@@ -170,7 +171,7 @@ async function open(settings: Settings, log: Logger, closers: Closers, stopping:
   const templates = createTemplateBuilder({ settings, log: log.child({ part: 'templates' }) });
   const engine = () => currentEngine(stateDir);
   const context: VeContext = {
-    settings, store, operations, events, network, names, volumes, resources, states, sessions: createSessionRegistry(), templates, engine, log: log.child({ part: 've' }),
+    settings, store, operations, events, network, names, volumes, resources, states, sessions: createSessionRegistry(), templates, images: createImagePuller(settings), engine, log: log.child({ part: 've' }),
     // Also while it is dead: each boot asks it, and takes what there is then.
     lxcfs: () => lxcfsFolder(runDir) ?? (currentLxcfs(stateDir) === undefined ? null : lxcfsPath(runDir)),
   };

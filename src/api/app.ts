@@ -22,6 +22,7 @@ import { createSessionTable } from './sessions.ts';
 import { streamRoutes } from './streams.ts';
 import { statsRoutes } from './stats.ts';
 import { systemRoutes } from './system.ts';
+import { imageRoutes } from './images.ts';
 import { templateRoutes } from './templates.ts';
 import { veRoutes } from './ves.ts';
 import { checkpointRoutes } from './checkpoints.ts';
@@ -122,7 +123,7 @@ export async function buildApi(deps: ApiDeps, parts: Partial<Pick<RouteContext, 
     },
   });
 
-  for (const routes of [systemRoutes, veRoutes, statsRoutes, planningRoutes, checkpointRoutes, migrationRoutes, execRoutes, streamRoutes, backupRoutes, templateRoutes, poolRoutes, operationRoutes, eventRoutes, nodeRoutes]) {
+  for (const routes of [systemRoutes, veRoutes, statsRoutes, planningRoutes, checkpointRoutes, migrationRoutes, execRoutes, streamRoutes, backupRoutes, templateRoutes, imageRoutes, poolRoutes, operationRoutes, eventRoutes, nodeRoutes]) {
     await app.register((scope, _options, done) => {
       routes(scope, context);
       done();

@@ -15,7 +15,7 @@ export function nullable<T extends TSchema>(schema: T) {
 
 const printable = (maxLength: number) => Type.String({ minLength: 1, maxLength, pattern: '^[!-~]+$' });
 /** A name to be: what it may hold is told by the rules of names (`name.invalid`), which say it better than a pattern. */
-const newName = Type.String({ maxLength: 200 });
+export const newName = Type.String({ maxLength: 200 });
 const withoutNul = (maxLength: number) => Type.String({ maxLength, pattern: '^[^\\u0000]*$' });
 const time = Type.String({ description: 'ISO 8601' });
 

@@ -84,6 +84,7 @@ export async function openBench(change: Partial<ApiDeps> = {}): Promise<Bench> {
   const noPreset = (name: string): never => { throw new VeldError('preset.not_found', `There is no preset ${name}.`); };
   const noPool = (name: string): never => { throw new VeldError('pool.not_found', `There is no pool ${name}.`); };
   const noRepository = (name: string): never => { throw new VeldError('repository.not_found', `There is no repository ${name}.`); };
+  const noSource = (name: string): never => { throw new VeldError('source.not_found', `There is no source ${name}.`); };
   const noTemplate = (key: string): never => { throw new VeldError('template.not_found', `There is no template ${key}.`); };
   const plain: VeManager = {
     list: () => [...ves.values()],
@@ -215,6 +216,10 @@ export async function openBench(change: Partial<ApiDeps> = {}): Promise<Bench> {
     importTemplate: (_request, requestId) => begin('template-import', null, requestId),
     warmTemplate: (key, requestId) => (key === TEMPLATE.name ? begin('template-warm', null, requestId) : noTemplate(key)),
     coolTemplate: (key, requestId) => (key === TEMPLATE.name ? begin('template-cool', null, requestId) : noTemplate(key)),
+    sources: () => [SOURCE],
+    images: async ({ source }) => (source === undefined || source === SOURCE.name ? { images: [IMAGE], failed: [{ source: 'other', code: 'source.unreachable', message: 'It is not there.' }] } : noSource(source)),
+    pullTemplate: (_order, requestId) => begin('template-pull', null, requestId),
+    updateTemplate: (key, _options, requestId) => (key === TEMPLATE.name ? begin('template-update', null, requestId) : noTemplate(key)),
     deleteTemplate: (key, requestId) => (key === TEMPLATE.name ? begin('template-delete', null, requestId) : noTemplate(key)),
   };
   const manager = new Proxy(plain, {
@@ -270,6 +275,11 @@ const TEMPLATE: TemplateView = {
   createdAt: '2026-01-01T00:00:00.000Z', source: { suite: 'bookworm' }, uses: 0, warm: null, spares: 0,
 };
 
+const SOURCE = { name: 'main', description: 'A server', protocol: 'simplestreams' as const, urls: ['https://images.example'], keyring: null, trust: 'https' as const, ca: null, order: 50, file: '/main.conf', shipped: false, error: null };
+const IMAGE = {
+  name: 'ubuntu:24.04', source: 'main', product: 'ubuntu:noble:amd64:default', serial: '20260101_07:42', os: 'ubuntu', release: '24.04', codename: 'noble', variant: 'default', architecture: 'amd64', title: 'Ubuntu noble', aliases: ['ubuntu/noble'],
+  endOfLife: null, fingerprint: null, bytes: 1000, here: [],
+};
 const PRESET = { name: 'small', description: 'A small one', properties: { 'cpu.limit': 50, 'pids.limit': null }, ignored: [], file: '/small.conf', shipped: true, error: null };
 
 /** Of every VE: one of everything a second, and no disk that is counted. */

@@ -112,7 +112,7 @@ export async function runJobs(context: Context, jobs: readonly Job[], { wait = t
  * @param said what to print for one that succeeded, e.g. `web started`
  * @returns exit status: of the first that failed
  */
-export async function runForEach(context: Context, given: readonly Job[], options: WaitOptions, said: (label: string) => string,
+export async function runForEach(context: Context, given: readonly Job[], options: WaitOptions, said: (label: string, record?: OperationRecord) => string,
   afterwards?: (label: string) => Promise<void>): Promise<number> {
   const jobs = given.filter((job, i) => given.findIndex((other) => other.path === job.path) === i);
   const outcomes = await runJobs(context, jobs, options);
@@ -131,7 +131,7 @@ export async function runForEach(context: Context, given: readonly Job[], option
     if (error) {
       const exit = reportFailure(context, error, jobs.length > 1 ? label : undefined);
       status ||= exit;
-    } else if (!context.json) context.out(options.wait === false ? `${record!.id}\n` : `${said(label)}\n`);
+    } else if (!context.json) context.out(options.wait === false ? `${record!.id}\n` : `${said(label, record)}\n`);
   }
   if (context.json) context.printJson(outcomes.flatMap(({ record }) => record ?? []));
   return status;

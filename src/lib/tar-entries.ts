@@ -43,6 +43,8 @@ export interface TarReaderOptions {
   encoding?: 'utf8' | 'latin1';
   /** Whether the contents of files are hashed. Default: yes. */
   hash?: boolean;
+  /** Told of the contents of files, part by part, between `onEntry` and `onEnd`. */
+  content?: (part: Buffer) => void;
   /** Refuse all that GNU tar does not write with --format=posix: other kinds of headers, and extended headers that mean something else to somebody. */
   posix?: boolean;
   /** The error for what breaks a rule. @param what goes on from "The archive" */
@@ -103,7 +105,7 @@ export class TarReader {
   constructor(onEntry: (entry: TarEntry) => void, onEnd: (entry: TarEntry) => void = () => {}, options: TarReaderOptions = {}) {
     this.#onEntry = onEntry;
     this.#onEnd = onEnd;
-    this.#options = { encoding: 'utf8', hash: true, posix: false, invalid: (what) => new VeldError('template.invalid', `The archive ${what}.`), ...options };
+    this.#options = { encoding: 'utf8', hash: true, posix: false, content: () => {}, invalid: (what) => new VeldError('template.invalid', `The archive ${what}.`), ...options };
   }
 
   /** The next bytes of the stream. */
@@ -132,7 +134,8 @@ export class TarReader {
       if (this.#content > 0) {
         const part = bytes.subarray(0, this.#content);
         this.#hash?.update(part);
-        this.#extended?.parts.push(Buffer.from(part));
+        if (this.#extended) this.#extended.parts.push(Buffer.from(part));
+        else this.#options.content(part);
         this.#content -= part.length;
         bytes = bytes.subarray(part.length);
         if (this.#content === 0) this.#finish();

@@ -130,6 +130,10 @@ export function storeConformance(name: string, open: () => Store): void {
       assert.throws(() => store.insertTemplate(sampleTemplate('debian-12', 'ff')), code('template.name_taken'));
       assert.throws(() => store.insertTemplate(sampleTemplate('x', 'abcdef0123')), code('template.name_taken'));
       assert.deepEqual(store.listTemplates().map((t) => t.name), ['debian-12', 'debian-13']);
+      store.updateTemplate(one.fingerprint, { name: 'older' });
+      assert.equal(store.findTemplate('older')?.fingerprint, one.fingerprint);
+      store.updateTemplate(one.fingerprint, { source: { kind: 'other' } });
+      assert.deepEqual(store.findTemplate('older'), { ...store.findTemplate(one.fingerprint)!, name: 'older', source: { kind: 'other' } });
       store.deleteTemplate(one.fingerprint);
       assert.equal(store.findTemplate('debian-12'), undefined);
       assert.equal(store.layerUses('l'), 0);

@@ -80,7 +80,7 @@ function ves(db: Connection): Pick<Store, 'insertVe' | 'updateVe' | 'deleteVe' |
   };
 }
 
-function templates(db: Connection): Pick<Store, 'insertTemplate' | 'deleteTemplate' | 'findTemplate' | 'listTemplates'> {
+function templates(db: Connection): Pick<Store, 'insertTemplate' | 'deleteTemplate' | 'updateTemplate' | 'findTemplate' | 'listTemplates'> {
   return {
     insertTemplate: (t) => db.transaction(() => {
       const twin = db.get('SELECT name FROM templates WHERE name = ? OR fingerprint = ? ORDER BY name = ? DESC', t.name, t.fingerprint, t.name);
@@ -91,6 +91,13 @@ function templates(db: Connection): Pick<Store, 'insertTemplate' | 'deleteTempla
       setLayers(db, 'template_layers', 'template', t.fingerprint, t.layers);
     }),
     deleteTemplate: (fingerprint) => void db.run('DELETE FROM templates WHERE fingerprint = ?', fingerprint),
+    updateTemplate: (fingerprint, { name, source }) => db.transaction(() => {
+      if (name !== undefined) {
+        if (db.get('SELECT 1 FROM templates WHERE name = ? AND fingerprint <> ?', name, fingerprint) !== undefined) throw new VeldError('template.name_taken', `There is a template named ${name} already.`);
+        db.run('UPDATE templates SET name = ? WHERE fingerprint = ?', name, fingerprint);
+      }
+      if (source !== undefined) db.run('UPDATE templates SET source = ? WHERE fingerprint = ?', JSON.stringify(source), fingerprint);
+    }),
     findTemplate(key) {
       const row = db.get(`${TEMPLATE} WHERE name = ? OR fingerprint = ?`, key, key);
       if (row !== undefined) return templateOf(row);

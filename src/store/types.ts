@@ -257,6 +257,8 @@ export interface Store {
   /** Throws `template.name_taken` (also when one has the same fingerprint). Its layers must be in the store. */
   insertTemplate(template: TemplateRecord): void;
   deleteTemplate(fingerprint: string): void;
+  /** Throws `template.name_taken`. */
+  updateTemplate(fingerprint: string, change: Partial<Pick<TemplateRecord, 'name' | 'source'>>): void;
   /** By full fingerprint, by unique prefix of at least 8 digits, or by name. */
   findTemplate(key: string): TemplateRecord | undefined;
   listTemplates(): TemplateRecord[];

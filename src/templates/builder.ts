@@ -11,7 +11,8 @@ import { RECIPES } from './recipes.ts';
 import { findSuite } from './suites.ts';
 import { fingerprintOf, inspectTree } from './tree.ts';
 import type { BuildRequest, TemplateBuilder, TemplateInit } from './types.ts';
-import { unpackArchive } from './unpack.ts';
+import { metadataOf } from './pull.ts';
+import { firstEntry, unpackArchive } from './unpack.ts';
 
 export interface TemplateBuilderOptions {
   settings: Pick<Settings, 'stateDir' | 'engine'>;
@@ -83,11 +84,14 @@ export function createTemplateBuilder({ settings, log }: TemplateBuilderOptions)
       if (!file.startsWith('/')) throw new VeldError('template.invalid', `${file} is not an absolute path.`);
       task.progress(1, 'unpacking');
       mkdirSync(staging.path, { recursive: true, mode: 0o755 });
-      const seen = await unpackArchive(file, staging.path, { signal: task.signal, progress: (share) => task.progress(1 + share * 88, 'unpacking') });
+      // Incus' and LXD's exports of an image have the tree in a folder, and what is known of it before that.
+      const combined = ['metadata.yaml', 'rootfs', 'rootfs/', 'templates', 'templates/'].includes(await firstEntry(file, task.signal) ?? '');
+      const metadata = combined ? await metadataOf(file, task.signal) : undefined;
+      const seen = await unpackArchive(file, staging.path, { signal: task.signal, ...combined && { within: 'rootfs' }, progress: (share) => task.progress(1 + share * 88, 'unpacking') });
       task.progress(90, 'taking the fingerprint');
       const facts = inspectTree(staging.path, { init });
       const fingerprint = await fingerprintOf(staging.path, task.signal);
-      return { fingerprint, name, ...facts, createdAt: new Date().toISOString(), source: { kind: 'archive', file, ...seen } };
+      return { fingerprint, name, ...facts, createdAt: new Date().toISOString(), source: { kind: 'archive', file, ...seen, ...metadata?.description && { description: metadata.description } } };
     },
   };
 }

@@ -33,6 +33,23 @@ const ALIASES: Readonly<Record<string, string>> = {
   ...Object.fromEntries(Object.entries(UBUNTU).map(([codename, version]) => [`ubuntu-${version}`, codename])),
 };
 
+/** Names of releases besides, which are too old to be built here; for images that others have made. */
+const UBUNTU_BEFORE: Record<string, string> = {
+  gutsy: '7.10', hardy: '8.04', intrepid: '8.10', jaunty: '9.04', karmic: '9.10', lucid: '10.04', precise: '12.04', trusty: '14.04', xenial: '16.04', bionic: '18.04',
+};
+const DEBIAN_BEFORE: Record<string, string> = { etch: '4.0', lenny: '5.0', squeeze: '6.0', wheezy: '7', jessie: '8', stretch: '9', buster: '10' };
+const NUMBERS: Readonly<Record<string, Readonly<Record<string, string>>>> = { ubuntu: { ...UBUNTU_BEFORE, ...UBUNTU }, debian: { ...DEBIAN_BEFORE, ...DEBIAN } };
+
+/** Number of a release: of ubuntu's `noble` it is `24.04`. @returns undefined where there is none */
+export function numberOfSuite(os: string, codename: string): string | undefined {
+  return Object.hasOwn(NUMBERS, os) && Object.hasOwn(NUMBERS[os]!, codename) ? NUMBERS[os]![codename] : undefined;
+}
+
+/** The other way round. */
+export function codenameOfNumber(os: string, number: string): string | undefined {
+  return Object.entries((Object.hasOwn(NUMBERS, os) ? NUMBERS[os] : undefined) ?? {}).find(([, each]) => each === number)?.[0];
+}
+
 /**
  * Find a suite and where its packages come from: the host's own sources of that suite, else the same mirror under the suite's name.
  * @param name codename, distribution and version (`debian-12`), or `host`

@@ -1,6 +1,8 @@
 /** Interface of the templates capability: turns suites and archives into layers and template records (the caller stores both). */
 import type { TemplateRecord } from '../store/types.ts';
 import type { Task } from '../ops/types.ts';
+import type { PullRequest } from './pull.ts';
+import type { Catalogues } from './sources/catalogue.ts';
 
 /** What a template boots; `none`: nothing, for VEs that run one command. */
 export type TemplateInit = 'systemd' | 'sysvinit' | 'busybox' | 'none';
@@ -28,6 +30,13 @@ export interface ImportRequest {
 /** Where the new tree is put, and how it becomes a layer: given by the caller (a storage's stageLayer). */
 export interface Staging {
   path: string;
+}
+
+/** What sources offer, and what is made of it. */
+export interface ImagePuller {
+  catalogues: Catalogues;
+  /** Fill `staging.path` with an image. See pull.ts. */
+  pull(request: PullRequest, staging: Staging, task: Task): Promise<Omit<TemplateRecord, 'layers' | 'size'>>;
 }
 
 export interface TemplateBuilder {

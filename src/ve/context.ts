@@ -12,7 +12,7 @@ import type { Pools } from '../storage/pools.ts';
 import type { ResourceManager } from '../resources/types.ts';
 import type { States } from '../checkpoint/types.ts';
 import type { SessionRegistry } from './sessions.ts';
-import type { TemplateBuilder } from '../templates/types.ts';
+import type { ImagePuller, TemplateBuilder } from '../templates/types.ts';
 
 export interface VeContext {
   settings: Settings;
@@ -27,6 +27,7 @@ export interface VeContext {
   states: States;
   sessions: SessionRegistry;
   templates: TemplateBuilder;
+  images: ImagePuller;
   /** The engine for new starts; throws `engine.missing`. */
   engine: () => Engine;
   /** Folder of lxcfs' mount while it lives, else null. */

@@ -10,6 +10,7 @@ import { parseProperties, resolveProperties } from '../spec/properties.ts';
 import { veBeancounters } from './beancounters.ts';
 import { veConnections, veTraffic } from './traffic.ts';
 import { backupManager } from './backup/manager.ts';
+import { imageManager } from './images.ts';
 import { checkArchiveFile, checkpointVe, restoreVe } from './archive.ts';
 import { attachConsole } from './console.ts';
 import { findVe, reload, type VeContext } from './context.ts';
@@ -295,6 +296,7 @@ export function createVeManager(context: VeContext): RunningVeManager {
       return setUserQuota(context, ve, kind, who, changes);
     },
 
+    ...imageManager(context, operations, spares, viewed),
     ...backupManager(context, begin, (ve) => viewVe(context, ve)),
 
     pools: () => viewPools(context),

@@ -31,11 +31,15 @@ function usableImage(context: VeContext, template: string): WarmImage | undefine
   }
 }
 
-/** Make a template from whatever `fill` puts into a staged layer. */
+/**
+ * Make a template from whatever `fill` puts into a staged layer.
+ * @param replaced the one that has its name, and what that is called from then on
+ */
 export async function makeTemplate(
   context: VeContext,
   fill: (staging: Staging) => Promise<Omit<TemplateRecord, 'layers' | 'size'>>,
   task: Task,
+  replaced?: { fingerprint: string; name: string },
 ): Promise<TemplateView> {
   const { volumes, store } = context;
   const staged = await volumes.stageLayer();
@@ -45,7 +49,9 @@ export async function makeTemplate(
   const same = store.findTemplate(made.fingerprint);
   if (same) {
     await volumes.dropStaged(staged.id);
-    if (same.name === made.name) return viewTemplate(context, same);
+    // A newer version with the same content is a newer version.
+    if (replaced !== undefined && same.fingerprint === replaced.fingerprint) store.updateTemplate(same.fingerprint, { source: made.source });
+    if (same.name === made.name) return viewTemplate(context, findTemplate(context, same.fingerprint));
     throw new VeldError('template.name_taken', `The same content is already there as ${same.name}.`, { hint: `Use ${same.name}.` });
   }
   task.progress(97, 'keeping it');
@@ -55,6 +61,7 @@ export async function makeTemplate(
   const template: TemplateRecord = { ...made, layers: [{ id: layer.id, uidBase: layer.uidBase }], size: layer.size };
   store.transaction(() => {
     store.insertLayer(layer);
+    if (replaced !== undefined) store.updateTemplate(replaced.fingerprint, { name: replaced.name });
     store.insertTemplate(template);
   });
   task.commit();

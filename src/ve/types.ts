@@ -10,6 +10,7 @@ import type { Obstacle } from '../checkpoint/types.ts';
 import type { Usage } from '../resources/types.ts';
 import type { ClassTraffic, ConnectionUse, LinkPlan, Traffic } from '../network/types.ts';
 import type { BackupManager } from './backup/manager.ts';
+import type { ImageManager } from './images.ts';
 import type { ExportRequest, VeImportRequest } from './export/types.ts';
 import type { BuildRequest, ImportRequest } from '../templates/types.ts';
 
@@ -293,7 +294,7 @@ export interface SetOptions {
 }
 
 /** `task` answers at once with the operation's record; wait for it through the operations. */
-export interface VeManager extends BackupManager {
+export interface VeManager extends BackupManager, ImageManager {
   list(): VeView[];
   /** All with everything, as `show` tells of one. */
   listDetails(): VeDetail[];

@@ -215,7 +215,7 @@ async function toolsInside({ host, ve, line, quota, set }: Ground): Promise<void
   await as(3000, 'dd if=/dev/zero of=/srv/tools/a bs=1k count=1234 status=none; : >/srv/tools/a2; sync /srv/tools/a');
   assert.equal(await line('setquota -u alice 0 5M 0 20 -a; echo $?'), '0');
   // What repquota says, what the kernel has counted, and what was written are the same, to the block.
-  const of = async (name: string): Promise<string[]> => (await line('repquota -a')).split('\n').find((row) => row.startsWith(`${name} `))?.split(/\s+/) ?? [];
+  const of = async (name: string): Promise<string[]> => (await line('repquota -a')).split('\n').find((row) => row.startsWith(`${name} `))?.trim().split(/\s+/) ?? [];
   const counted = (await quota()).users.find(({ id }) => id === 3000)!;
   assert.deepEqual(await of('alice'), ['alice', '--', String(counted.used.space / 1024), '0', '5120', '2', '0', '20']);
   assert.equal(counted.used.space, 1024 * Number(await line('du -k /srv/tools/a | cut -f1')));
