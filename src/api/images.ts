@@ -36,7 +36,11 @@ const PullBody = Type.Object({
   image, name: Type.Optional(newName), architecture: Type.Optional(Type.String({ pattern: '^[a-z0-9]{2,16}$', description: 'As Debian names it; default: this machine\'s' })),
   init: Type.Optional(Type.Boolean({ description: 'false: it may lack /sbin/init and /bin/sh. Default true' })),
 }, { ...closed, title: 'PullRequest', examples: [{ image: 'ubuntu:24.04' }] });
-const UpdateBody = Type.Object({ keep: Type.Optional(Type.Boolean({ description: 'The version that is replaced stays, also when no VE stands on it' })) }, { ...closed, title: 'UpdateTemplateRequest' });
+const UpdateBody = Type.Object({ keep: Type.Optional(Type.Boolean({ description: 'The version that is replaced stays, also when no VE stands on it' })) }, { ...closed, title: 'UpdateTemplateRequest', examples: [{ keep: true }] });
+
+const ExportBody = Type.Object({
+  file: Type.String({ maxLength: 4095, pattern: '^/[^\\u0000-\\u001f]+$', description: 'Absolute path on the node; the name must be free' }), compress: Type.Optional(Type.Enum(['zstd', 'gzip', 'xz', 'none'], { description: 'Default zstd' })),
+}, { ...closed, title: 'ExportTemplateRequest', examples: [{ file: '/srv/debian-12.tar.zst' }] });
 
 const FROM_SOURCES = ['source.not_found', 'source.invalid', 'source.unreachable', 'source.untrusted', 'source.corrupt', 'image.not_found', 'image.ambiguous', 'image.busy', 'template.invalid', 'disk.full'] as const;
 
@@ -60,6 +64,13 @@ export function imageRoutes(app: Api, { deps }: RouteContext): void {
   }, (request, reply) => {
     request.audit = { ...request.body };
     return answerOperation(reply, operations, manager.pullTemplate(request.body, request.id), request.query.wait);
+  });
+
+  app.post('/v1/templates/:template/export', {
+    schema: { summary: 'Write a template into a file that Incus, LXD and other nodes take', tags, params: TemplateParams, querystring: WaitQuery, body: ExportBody, response: operationAnswers('template.not_found', 'export.file', 'disk.full') },
+  }, (request, reply) => {
+    request.audit = { ...request.body };
+    return answerOperation(reply, operations, manager.exportTemplate(request.params.template, request.body, request.id), request.query.wait);
   });
 
   app.post('/v1/templates/:template/update', {

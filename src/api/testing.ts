@@ -220,6 +220,7 @@ export async function openBench(change: Partial<ApiDeps> = {}): Promise<Bench> {
     images: async ({ source }) => (source === undefined || source === SOURCE.name ? { images: [IMAGE], failed: [{ source: 'other', code: 'source.unreachable', message: 'It is not there.' }] } : noSource(source)),
     pullTemplate: (_order, requestId) => begin('template-pull', null, requestId),
     updateTemplate: (key, _options, requestId) => (key === TEMPLATE.name ? begin('template-update', null, requestId) : noTemplate(key)),
+    exportTemplate: (key, _options, requestId) => (key === TEMPLATE.name ? begin('template-export', null, requestId) : noTemplate(key)),
     deleteTemplate: (key, requestId) => (key === TEMPLATE.name ? begin('template-delete', null, requestId) : noTemplate(key)),
   };
   const manager = new Proxy(plain, {

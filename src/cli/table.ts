@@ -58,6 +58,7 @@ export const COMMANDS: Record<string, Loader> = {
   'template pull': () => import('./commands/template/pull.ts'),
   'template update': () => import('./commands/template/update.ts'),
   'template sources': () => import('./commands/template/sources.ts'),
+  'template export': () => import('./commands/template/export.ts'),
   'template list': () => import('./commands/template/list.ts'),
   'template show': () => import('./commands/template/show.ts'),
   'template warm': () => import('./commands/template/warm.ts'),

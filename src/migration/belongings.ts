@@ -168,6 +168,7 @@ export const PLACES: Record<string, Way> = {
   'pools': ['stays', 'belongs to the node: what lies there of a VE is sent as what lies in the two above'],
   'repositories': ['stays', 'belongs to the node: passwords'],
   'cache': ['stays', 'belongs to the node'],
+  'sources': ['stays', 'how new the lists of its sources were is what the node has seen'],
   'nodes': ['stays', 'belongs to the node: its key'],
   'checkpoint.key': ['stays', 'belongs to the node: its files can be restored where they were written'],
   'veld.db': ['stays', 'the store: see its tables'],

@@ -1,10 +1,12 @@
-/** Images that sources offer, and templates that are made of them. */
+/** Images that sources offer, templates that are made of them, and images that are made of templates. */
+import { isAbsolute } from 'node:path';
 import { VeldError } from '../lib/errors.ts';
 import type { OperationManager } from '../ops/operations.ts';
 import type { Task } from '../ops/types.ts';
 import type { OperationRecord, TemplateRecord } from '../store/types.ts';
 import { checkTemplateName } from '../spec/names.ts';
 import { debianArchitecture } from '../kernel/package-sources.ts';
+import { writeImage, type ImageCompression } from '../templates/write-image.ts';
 import { newest } from '../templates/sources/catalogue.ts';
 import { findSource, listSources } from '../templates/sources/config.ts';
 import type { Image, Source } from '../templates/sources/types.ts';
@@ -52,6 +54,8 @@ export interface ImageManager {
    * @param keep it stays in any case
    */
   updateTemplate(key: string, options: { keep?: boolean }, requestId: string | null): OperationRecord;
+  /** Write a template into a file that Incus, LXD and other nodes take; its result is the file and its bytes. */
+  exportTemplate(key: string, options: { file: string; compress?: ImageCompression }, requestId: string | null): OperationRecord;
 }
 
 /** What the record of such a template says of where it is from. */
@@ -147,6 +151,19 @@ export function imageManager(context: VeContext, operations: Pick<OperationManag
         if (taken && isOrigin(taken.source) && taken.source.product === found.image.product && taken.source.serial === found.image.serial && taken.source.source === found.source.name) return view(taken);
         if (taken) throw new VeldError('template.name_taken', `There is a template named ${called} already.`, { hint: isOrigin(taken.source) && taken.source.product === found.image.product ? `Bring its newest version: \`veld template update ${called}\`.` : 'Choose another name with --name.' });
         return alone(found, () => makeTemplate(context, (staging) => images.pull({ ...found, name: called, ...init !== undefined && { init } }, staging, task), task));
+      });
+    },
+    exportTemplate(key, { file, compress = 'zstd' }, requestId) {
+      const template = findTemplate(context, key);
+      if (!isAbsolute(file)) throw new VeldError('export.file', `${JSON.stringify(file.slice(0, 200))} is not an absolute path.`);
+      const [layer, more] = template.layers;
+      if (!layer || more) throw new VeldError('export.file', `The template ${template.name} stands on ${template.layers.length} layers, and only one can be written.`);
+      return operations.start({ kind: 'template-export', ve: null, requestId }, async (task) => {
+        const bytes = await writeImage({
+          tree: context.volumes.layerPath(layer.id), template, file, compress, signal: task.signal,
+          onProgress: (done) => task.progress(Math.min(98, 1 + 97 * done / Math.max(template.size, done, 1)), `${Math.round(done / (1 << 20))} MiB written`),
+        });
+        return { file, bytes };
       });
     },
     updateTemplate(key, { keep = false }, requestId) {

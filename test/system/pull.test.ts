@@ -1,7 +1,7 @@
 /** Templates from servers: an administrator's signed server on loopback, real systems in the images, and VEs of them. */
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
-import { existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, test } from 'node:test';
 import type { OperationRecord } from '../../src/store/types.ts';
@@ -105,6 +105,22 @@ test('a newer version takes the name; the older one stays while a VE stands on i
   await refused(75, /did not come from a source/, 'template', 'update', TEMPLATE);
 });
 
+test('a template goes into a file, and another node makes the same of it', async () => {
+  const file = join(veld.dir, 'exported.tar');
+  await veld.api.operate('POST', `/v1/templates/${TEMPLATE}/export`, { file: `${file}.zst` });
+  assert.equal(statSync(`${file}.zst`).mode & 0o777, 0o600);
+  await refused(62, /is there already/, 'template', 'export', TEMPLATE, '--file', `${file}.zst`);
+  await refused(62, /cannot be written/, 'template', 'export', TEMPLATE, '--file', join(veld.dir, 'none/x'));
+  assert.match(await ok('template', 'export', TEMPLATE, '--file', file, '--compress', 'none'), /MiB/);
+  // The other node has it already, and says so by what is in it.
+  for (const each of [file, `${file}.zst`]) assert.match((await other.cli('template', 'import', each, 'same')).stderr, new RegExp(`The same content is already there as ${TEMPLATE}`));
+  await veld.restart({ VELD_FAULT: 'kill:template-export.written' });
+  await veld.cli('template', 'export', TEMPLATE, '--file', `${file}.late`, '--compress', 'none');
+  await veld.died();
+  await veld.start();
+  assert.equal(existsSync(`${file}.late`), false);
+});
+
 test('what is not right is refused, each in its own words, and leaves nothing', async () => {
   const before = await templates();
   const bad = async (code: number, words: RegExp): Promise<void> => {
@@ -146,7 +162,7 @@ test('cancelled, or with a daemon that dies, nothing is half there, and what has
     await veld.cli('template', 'pull', 'ubuntu:noble', '--name', 'mine');
     await veld.restart({});
     assert.ok(!(await templates()).includes('mine'), point);
-    assert.deepEqual(readdirSync(join(veld.settings.stateDir, 'layers')).filter((name) => name.startsWith('.')), [], point);
+    await until('what was half made to go', () => readdirSync(join(veld.settings.stateDir, 'layers')).every((name) => !name.startsWith('.')), 20_000, 100);
   }
   server.requests.length = 0;
   // (Of the daemon that died last, all was there.)
