@@ -33,13 +33,17 @@ export function createAccounting(context: PlanContext, texts: readonly string[],
   const { names } = context;
   const classes: readonly NetworkClass[] = parseClasses(texts, context.pools);
   const files = sumFiles(folder);
+  /** VEs on their way out, which have their record still: who looks just then brings nothing of them back. */
+  const gone = new Set<string>();
   /** Look at the counters. @returns numbers of all VEs that have some */
   const look = async (): Promise<Map<number, Sums>> => {
     const found = await readTraffic(names);
-    for (const { uuid, number } of records()) {
+    const known = records();
+    for (const { uuid, number } of known) {
       const sums = found.get(number);
-      if (sums) files.tell(uuid, sums);
+      if (sums && !gone.has(uuid)) files.tell(uuid, sums);
     }
+    for (const uuid of gone) if (!known.some((ve) => ve.uuid === uuid)) gone.delete(uuid);
     return found;
   };
   const viewOf = ({ uuid }: VeRecord): ClassTraffic => byClass(files.of(uuid), classes);
@@ -59,12 +63,14 @@ export function createAccounting(context: PlanContext, texts: readonly string[],
         return files.of(uuid);
       },
       bring({ uuid }, carried) {
+        gone.delete(uuid);
         files.tell(uuid, joined(readSums(carried)));
         try {
           files.write();
         } catch { /* told, and tried again, in a minute at most */ }
       },
       async forget(ve) {
+        gone.add(ve.uuid);
         files.forget(ve.uuid);
         const there = (await readTraffic(names)).get(ve.number);
         if (there) await nftApply(uncountLines(names, ve.number, Object.keys(there)));

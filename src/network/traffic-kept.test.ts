@@ -114,6 +114,9 @@ function inNamespace(): void {
     const ve = lab.record(108);
     await lab.network.revoke(ve);
     await Promise.all([lab.network.accounting.forget(ve), lab.network.accounting.read()]);
+    // Its record is there a little longer.
+    await lab.network.accounting.follow({ error: assert.fail })();
+    assert.ok(!existsSync(join(lab.settings.stateDir, 'traffic', ve.uuid)), 'with its record');
     lab.ves.splice(lab.ves.indexOf(ve), 1);
     await lab.network.accounting.follow({ error: assert.fail })();
     assert.ok(!existsSync(join(lab.settings.stateDir, 'traffic', ve.uuid)));
