@@ -64,6 +64,8 @@ interface Origin {
   source: string;
   product: string;
   serial: string;
+  /** A newer version has taken its name; it stays for the VEs on it, or because somebody said so. */
+  replaced?: 'used' | 'kept';
 }
 
 export function imageManager(context: VeContext, operations: Pick<OperationManager, 'start'>, spares: { drop(template: string): Promise<void> }, view: (template: TemplateRecord) => TemplateView): ImageManager {
@@ -87,17 +89,23 @@ export function imageManager(context: VeContext, operations: Pick<OperationManag
     const { images: all, signedBy } = await images.catalogues.of(source, task.signal);
     const image = newest(all.filter(({ product }) => product === origin.product));
     if (!image) throw new VeldError('image.not_found', `${source.name} has no ${origin.product} any more.`, { hint: 'The template stays as it is. See `veld template search` for what came after it.' });
-    if (image.serial <= origin.serial) return { ...view(old), updated: false };
-    const after = await alone({ image }, () => makeTemplate(context, (staging) => images.pull({ source, image, signedBy, name: old.name }, staging, task), task, { fingerprint: old.fingerprint, name: nameFor(old, origin.serial) }));
-    const replaced = store.findTemplate(old.fingerprint);
-    if (!keep && replaced && replaced.fingerprint !== after.fingerprint && store.listVes().every(({ template }) => template !== old.fingerprint)) {
-      await spares.drop(old.fingerprint);
-      await deleteTemplate(context, old.fingerprint, { ...task, phase() {}, commit() {}, undo() {} }).catch((error: unknown) => {
+    const newer = image.serial > origin.serial;
+    const kept = { fingerprint: old.fingerprint, name: nameFor(old, origin.serial), source: { ...old.source, replaced: keep ? 'kept' : 'used' } };
+    const after = newer ? await alone({ image }, () => makeTemplate(context, (staging) => images.pull({ source, image, signedBy, name: old.name }, staging, task), task, kept)) : view(old);
+    await dropReplaced(origin, task);
+    return { ...after, updated: newer };
+  };
+
+  /** Remove versions that were replaced, and on which no VE stands any more. */
+  const dropReplaced = async ({ source, product }: Origin, task: Task): Promise<void> => {
+    for (const { fingerprint, name, source: its } of store.listTemplates()) {
+      if (!isOrigin(its) || its.source !== source || its.product !== product || its.replaced !== 'used' || store.listVes().some(({ template }) => template === fingerprint)) continue;
+      await spares.drop(fingerprint);
+      await deleteTemplate(context, fingerprint, { ...task, phase() {}, commit() {}, undo() {} }).catch((error: unknown) => {
         // Somebody has made a VE of it meanwhile, or a snapshot stands on it.
-        task.warn(`${replaced.name} stays: ${(error as Error).message}`);
+        task.warn(`${name} stays: ${(error as Error).message}`);
       });
     }
-    return { ...after, updated: true };
   };
 
   /** What the template that is replaced is called. */
@@ -170,6 +178,7 @@ export function imageManager(context: VeContext, operations: Pick<OperationManag
       const old = findTemplate(context, key);
       const origin = old.source;
       if (!isOrigin(origin)) throw new VeldError('image.not_found', `The template ${old.name} did not come from a source.`, { hint: 'Build or import it anew.' });
+      if (origin.replaced !== undefined) throw new VeldError('image.not_found', `The template ${old.name} is an older version, which a newer one has replaced.`, { hint: 'Update the newer one: see `veld template list`.' });
       findSource(settings, origin.source);
       return operations.start({ kind: 'template-update', ve: null, requestId }, (task) => update(old, origin, keep, task));
     },

@@ -33,13 +33,13 @@ function usableImage(context: VeContext, template: string): WarmImage | undefine
 
 /**
  * Make a template from whatever `fill` puts into a staged layer.
- * @param replaced the one that has its name, and what that is called from then on
+ * @param replaced the one that has its name, what that is called from then on, and what is noted of it
  */
 export async function makeTemplate(
   context: VeContext,
   fill: (staging: Staging) => Promise<Omit<TemplateRecord, 'layers' | 'size'>>,
   task: Task,
-  replaced?: { fingerprint: string; name: string },
+  replaced?: Pick<TemplateRecord, 'fingerprint' | 'name' | 'source'>,
 ): Promise<TemplateView> {
   const { volumes, store } = context;
   const staged = await volumes.stageLayer();
@@ -61,7 +61,7 @@ export async function makeTemplate(
   const template: TemplateRecord = { ...made, layers: [{ id: layer.id, uidBase: layer.uidBase }], size: layer.size };
   store.transaction(() => {
     store.insertLayer(layer);
-    if (replaced !== undefined) store.updateTemplate(replaced.fingerprint, { name: replaced.name });
+    if (replaced !== undefined) store.updateTemplate(replaced.fingerprint, { name: replaced.name, source: replaced.source });
     store.insertTemplate(template);
   });
   task.commit();

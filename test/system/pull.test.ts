@@ -5,7 +5,7 @@ import { existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, statSync, writ
 import { join } from 'node:path';
 import { after, test } from 'node:test';
 import type { OperationRecord } from '../../src/store/types.ts';
-import { hostArchitecture, makeKey, packMetadata, startImageServer, writeStreams, type ServedImage } from '../../src/templates/testing/image-server.ts';
+import { hostArchitecture, makeKey, packMetadata, packTree, smallTree, startImageServer, writeStreams, type ServedImage } from '../../src/templates/testing/image-server.ts';
 import type { ImageView } from '../../src/ve/images.ts';
 import type { TemplateView } from '../../src/ve/types.ts';
 import { TEMPLATE } from '../lib/cache.ts';
@@ -43,12 +43,23 @@ async function pack(path: string, changed: string): Promise<void> {
 }
 
 const NAME = 'ubuntu-24.04';
+const SMALL = 'ubuntu-24.04-small';
 const versions: ServedImage['versions'] = {};
-const publish = (updated: string, signs = key): void => writeStreams(server, [{ os: 'Ubuntu', release: 'noble', version: '24.04', aliases: 'ubuntu/noble,lts', endOfLife: '2029-04-25', versions }], signs, { updated: new Date(updated) });
+/** Of one that holds a shell and no more: for what has nothing to do with what is in it. */
+const small: ServedImage['versions'] = {};
+const publish = (updated: string, signs = key): void => writeStreams(server, [
+  { os: 'Ubuntu', release: 'noble', version: '24.04', aliases: 'ubuntu/noble,lts', endOfLife: '2029-04-25', versions }, { os: 'Ubuntu', release: 'noble', version: '24.04', variant: 'small', versions: small },
+], signs, { updated: new Date(updated) });
 const offer = async (serial: string): Promise<void> => {
   await pack(`${serial}/root.tar`, serial);
   packMetadata(join(server.folder, `${serial}/meta.tar.xz`));
   versions[serial] = [{ ftype: 'incus.tar.xz', path: `${serial}/meta.tar.xz` }, { ftype: 'root.tar.xz', path: `${serial}/root.tar` }];
+};
+const offerSmall = (serial: string): void => {
+  const tree = mkdtempSync(join(veld.dir, 'small-'));
+  packTree(smallTree(tree, serial), join(server.folder, `small/${serial}`));
+  small[serial] = [{ ftype: 'root.tar.xz', path: `small/${serial}` }];
+  rmSync(tree, { recursive: true });
 };
 const templates = async (): Promise<string[]> => (await veld.json<TemplateView[]>('template', 'list')).map(({ name }) => name);
 const downloads = (of = veld): string[] => (existsSync(join(of.settings.stateDir, 'cache/downloads')) ? readdirSync(join(of.settings.stateDir, 'cache/downloads')) : []);
@@ -57,9 +68,10 @@ const forgetLists = (): Promise<void> => veld.restart();
 
 test('what sources there are, and what they offer', async () => {
   await offer('20260101');
+  offerSmall('20260101');
   publish('2026-01-01');
   assert.match(await ok('template', 'sources'), new RegExp(`ubuntu +simplestreams +signature +${server.url}`));
-  const { images, failed } = await veld.json<{ images: ImageView[]; failed: unknown[] }>('template', 'search', 'noble');
+  const { images, failed } = await veld.json<{ images: ImageView[]; failed: unknown[] }>('template', 'search', 'lts');
   assert.deepEqual(failed, []);
   assert.deepEqual(images.map(({ name, serial, endOfLife, here, source }) => [name, serial, endOfLife, here, source]), [['ubuntu:24.04', '20260101', '2029-04-25', [], 'ubuntu']]);
   assert.match(await ok('template', 'search'), /ubuntu:24\.04 +Ubuntu noble/);
@@ -80,8 +92,9 @@ test('it is brought, and a VE of it boots; asked for again it is there', async (
   assert.deepEqual(downloads(), []);
   assert.deepEqual((await veld.json<{ images: ImageView[] }>('template', 'search', 'lts')).images[0]!.here, [NAME]);
   // Another node makes the very same of it.
-  await other.json('template', 'pull', 'ubuntu:noble');
-  assert.equal((await other.json<TemplateView>('template', 'show', NAME)).fingerprint, template.fingerprint);
+  for (const node of [veld, other]) await node.json('template', 'pull', 'ubuntu:noble/small');
+  const [here, there] = await Promise.all([veld, other].map((node) => node.json<TemplateView>('template', 'show', SMALL)));
+  assert.equal(here!.fingerprint, there!.fingerprint);
 });
 
 test('a newer version takes the name; the older one stays while a VE stands on it, and goes without', async () => {
@@ -90,32 +103,37 @@ test('a newer version takes the name; the older one stays while a VE stands on i
   publish('2026-02-01');
   await forgetLists();
   assert.match(await ok('template', 'update'), /template ubuntu-24\.04 is of the newest version now/);
-  assert.deepEqual((await templates()).filter((name) => name.startsWith('ubuntu')), [NAME, `${NAME}-20260101`]);
+  assert.deepEqual((await templates()).filter((name) => name.startsWith('ubuntu')), [NAME, `${NAME}-20260101`, SMALL]);
   assert.equal((await veld.show('web')).template.name, `${NAME}-20260101`);
   await ok('restart', 'web');
   assert.equal((await veld.exec('web', 'cat', '/etc/image')).stdout, '20260101\n');
   await ok('create', 'newer', '--template', NAME, '--start');
   assert.equal((await veld.exec('newer', 'cat', '/etc/image')).stdout, '20260201\n');
-  await ok('destroy', '--force', 'newer', 'web');
-  await offer('20260301');
+  await ok('destroy', '--force', 'newer');
+  await refused(75, /which a newer one has replaced/, 'template', 'update', `${NAME}-20260101`);
+  offerSmall('20260301');
   publish('2026-03-01');
   await forgetLists();
-  await ok('template', 'update', NAME);
-  assert.deepEqual((await templates()).filter((name) => name.startsWith('ubuntu')), [NAME, `${NAME}-20260101`], 'the one that nobody used has gone');
+  assert.match(await ok('template', 'update'), /template ubuntu-24\.04 is of the newest version$\n^template ubuntu-24\.04-small is of the newest version now/m);
+  assert.deepEqual((await templates()).filter((name) => name.startsWith('ubuntu')), [NAME, `${NAME}-20260101`, SMALL], 'of the small one nobody used the older version');
   await refused(75, /did not come from a source/, 'template', 'update', TEMPLATE);
+  await ok('destroy', '--force', 'web');
+  await ok('template', 'update', NAME);
+  assert.deepEqual((await templates()).filter((name) => name.startsWith('ubuntu')), [NAME, SMALL], 'so has the one that nobody uses any more');
 });
 
 test('a template goes into a file, and another node makes the same of it', async () => {
   const file = join(veld.dir, 'exported.tar');
-  await veld.api.operate('POST', `/v1/templates/${TEMPLATE}/export`, { file: `${file}.zst` });
+  await veld.api.operate('POST', `/v1/templates/${SMALL}/export`, { file: `${file}.zst` });
   assert.equal(statSync(`${file}.zst`).mode & 0o777, 0o600);
   await refused(62, /is there already/, 'template', 'export', TEMPLATE, '--file', `${file}.zst`);
   await refused(62, /cannot be written/, 'template', 'export', TEMPLATE, '--file', join(veld.dir, 'none/x'));
   assert.match(await ok('template', 'export', TEMPLATE, '--file', file, '--compress', 'none'), /MiB/);
   // The other node has it already, and says so by what is in it.
-  for (const each of [file, `${file}.zst`]) assert.match((await other.cli('template', 'import', each, 'same')).stderr, new RegExp(`The same content is already there as ${TEMPLATE}`));
+  assert.match((await other.cli('template', 'import', file, 'same')).stderr, new RegExp(`The same content is already there as ${TEMPLATE}`));
+  await ok('template', 'import', `${file}.zst`, 'again').catch((error: Error) => assert.match(error.message, new RegExp(`already there as ${SMALL}`)));
   await veld.restart({ VELD_FAULT: 'kill:template-export.written' });
-  await veld.cli('template', 'export', TEMPLATE, '--file', `${file}.late`, '--compress', 'none');
+  await veld.cli('template', 'export', SMALL, '--file', `${file}.late`);
   await veld.died();
   await veld.start();
   assert.equal(existsSync(`${file}.late`), false);
@@ -125,21 +143,21 @@ test('what is not right is refused, each in its own words, and leaves nothing', 
   const before = await templates();
   const bad = async (code: number, words: RegExp): Promise<void> => {
     await forgetLists();
-    await refused(code, words, 'template', 'pull', 'ubuntu:noble', '--name', 'bad');
+    await refused(code, words, 'template', 'pull', 'ubuntu:noble/small', '--name', 'bad');
     assert.deepEqual(await templates(), before);
   };
   publish('2026-04-01', stranger);
   await bad(73, /not in the keyring/);
   publish('2026-01-15');
   await bad(73, /was seen as of 2026-03-01/);
-  await offer('20260401');
-  versions['20260401']![1]!.extra = { sha256: 'a'.repeat(64) };
+  offerSmall('20260401');
+  small['20260401']![0]!.extra = { sha256: 'a'.repeat(64) };
   publish('2026-04-01');
   await bad(74, /its sha256 is/);
-  versions['20260401']![1]!.extra = { size: 1000 };
+  small['20260401']![0]!.extra = { size: 1000 };
   publish('2026-04-02');
   await bad(74, /longer than 1000 bytes/);
-  delete versions['20260401'];
+  delete small['20260401'];
   publish('2026-04-03');
   await forgetLists();
   await refused(75, /No source has "ubuntu:gutsy"/, 'template', 'pull', 'ubuntu:gutsy');
@@ -150,23 +168,22 @@ test('what is not right is refused, each in its own words, and leaves nothing', 
 });
 
 test('cancelled, or with a daemon that dies, nothing is half there, and what has come is gone on with', async () => {
-  const path = '20260301/root.tar';
-  server.faults.set(path, [{ stall: 5 << 20 }]);
-  const { id } = await veld.api.call<OperationRecord>('POST', '/v1/templates/pull', { image: 'ubuntu:noble', name: 'mine' });
-  await until('some of it to be there', async () => /[1-9][\d.]* of .* MiB/.test((await veld.api.call<OperationRecord>('GET', `/v1/operations/${id}`)).message), 20_000, 50);
-  await refused(77, /is being brought already/, 'template', 'pull', 'ubuntu:noble', '--name', 'twice');
+  const path = 'small/20260301';
+  server.faults.set(path, [{ stall: 30_000 }]);
+  const { id } = await veld.api.call<OperationRecord>('POST', '/v1/templates/pull', { image: 'ubuntu:noble/small@20260301', name: 'mine' });
+  await until('some of it to be there', async () => /MiB/.test((await veld.api.call<OperationRecord>('GET', `/v1/operations/${id}`)).message), 20_000, 50);
+  await refused(77, /is being brought already/, 'template', 'pull', 'ubuntu:noble/small', '--name', 'twice');
   await ok('operation', 'cancel', id);
   await until('it to end', async () => (await veld.api.call<OperationRecord>('GET', `/v1/operations/${id}`)).state === 'cancelled', 20_000, 50);
   for (const point of ['pull.file', 'pull.unpacked', 'phase:template-pull.commit']) {
     await veld.restart({ VELD_FAULT: `kill:${point}` });
-    await veld.cli('template', 'pull', 'ubuntu:noble', '--name', 'mine');
+    await veld.cli('template', 'pull', 'ubuntu:noble/small@20260101', '--name', 'mine');
     await veld.restart({});
     assert.ok(!(await templates()).includes('mine'), point);
     await until('what was half made to go', () => readdirSync(join(veld.settings.stateDir, 'layers')).every((name) => !name.startsWith('.')), 20_000, 100);
   }
   server.requests.length = 0;
-  // (Of the daemon that died last, all was there.)
-  await ok('template', 'pull', 'ubuntu:noble@20260201', '--name', 'mine');
-  assert.deepEqual(downloads(), []);
-  assert.ok(server.requests.some((request) => request.path === '20260201/root.tar'));
+  await ok('template', 'pull', 'ubuntu:noble/small@20260101', '--name', 'mine');
+  assert.deepEqual(downloads().length, 1, 'of the one that was cancelled, for the next attempt');
+  assert.deepEqual((await veld.json<TemplateView>('template', 'show', 'mine')).source.serial, '20260101');
 });
