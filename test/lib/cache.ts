@@ -46,8 +46,8 @@ function engineCache(): string {
   return join(CACHE, `engine-${key(sources('src/kernel', /^(engine|mmdebstrap|criu-selftest|lxcfs-build)/), '1')}`);
 }
 
-/** What builds templates, and records them: a store of a newer schema cannot be read by this code. */
-const templateSources = (): string[] => [...sources('src/templates', /\.ts$/), 'src/kernel/mmdebstrap.ts', 'src/store/migrations.ts'];
+/** What builds templates of suites, and records them: a store of a newer schema cannot be read by this code. Pulled and imported ones are in no cache. */
+const templateSources = (): string[] => [...sources('src/templates', /^(builder|guest-setup|recipes|setup-.*|suites|tree)\.ts$/), 'src/kernel/mmdebstrap.ts', 'src/store/migrations.ts'];
 
 /** Where the templates of other guests are or will be, up to their name. */
 function guestCache(): string {

@@ -80,7 +80,8 @@ async function system(wanted: readonly string[]): Promise<void> {
     // Loaded only now: these stand on Veld's own sources, and lint must run however broken those are.
     const [{ buildCache }, { startInstance }] = await Promise.all([import('./cache.ts'), import('./instance.ts')]);
     await buildCache(() => startInstance({ noTemplate: true }), (line) => say(`     ${line}`));
-    await suite('system', wanted, { concurrency: 1, timeout: process.env.VELD_TEST_FULL ? 3 * 3_600_000 : 1_200_000 });
+    const slow = process.env.VELD_TEST_SLOW;
+    await suite('system', wanted, { concurrency: 1, timeout: process.env.VELD_TEST_FULL ? 3 * 3_600_000 : 1_200_000, ...slow !== undefined && { slow: Number(slow) * 1000 } });
   } catch (error) {
     totals.failed += 1;
     say(`FAIL system tests could not begin: ${(error as Error).stack}`);
