@@ -1,5 +1,5 @@
 /**
- * Backs VEs up by their schedules, one after the other. It looks once a minute at which are due: so one that was missed, because the daemon was away or the VE was busy, is made up
+ * Backs VEs up by their schedules, one after the other. It looks soon after it was started, and then once a minute, at which are due: so one that was missed, because the daemon was away or the VE was busy, is made up
  * for at the next look, and one that has failed is tried again an hour later.
  */
 import type { Logger } from '../lib/log.ts';
@@ -8,7 +8,8 @@ import { lastDue } from '../spec/backup-properties.ts';
 import type { EventBus } from '../ops/events.ts';
 import type { OperationRecord, Store } from '../store/types.ts';
 
-/** Time between two looks, and before another try, in milliseconds. */
+/** Time before the first look, between two, and before another try, in milliseconds. */
+const FIRST = 5_000;
 const INTERVAL = 60_000;
 const AGAIN = 3_600_000;
 /** Name in the store of when each VE was backed up last, or tried to be. */
@@ -50,6 +51,7 @@ export interface Backups {
 
 export function createBackups({ ves, backUp, watch, store, events, log, now = () => new Date() }: BackupsOptions): Backups {
   let timer: NodeJS.Timeout | undefined;
+  let first: NodeJS.Timeout | undefined;
   let closed = false;
   let under: Promise<void> | undefined;
 
@@ -95,10 +97,12 @@ export function createBackups({ ves, backUp, watch, store, events, log, now = ()
     tick,
     start() {
       timer = setInterval(() => void tick(), INTERVAL).unref();
+      first = setTimeout(() => void tick(), FIRST).unref();
     },
     close() {
       closed = true;
       clearInterval(timer);
+      clearTimeout(first);
     },
   };
 }

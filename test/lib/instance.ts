@@ -67,6 +67,11 @@ export interface Instance {
   kill9(): Promise<void>;
   /** Wait until the daemon has ended by itself. @param timeout milliseconds */
   died(timeout?: number): Promise<void>;
+  /**
+   * Run `veld` with a daemon that dies of its fault point meanwhile, and start another: the client follows its operation from the one to the other.
+   * @param between what is to be seen while there is none
+   */
+  cliAcross(args: readonly string[], between?: () => unknown): Promise<CliResult>;
   /** `stop` and `start`. */
   restart(env?: Record<string, string>): Promise<void>;
   /** Start another daemon with the same settings. Rejects with its exit status and last words when it ends. */
@@ -186,6 +191,13 @@ function instanceOf(name: string, dir: string, settings: Settings, settingsFile:
     },
     async died(timeout = 30_000) {
       await within(ended, timeout, `the daemon of ${name} to die`);
+    },
+    async cliAcross(args, between) {
+      const result = instance.cli(...args);
+      await instance.died();
+      await between?.();
+      await instance.start();
+      return result;
     },
     async restart(env) {
       await instance.stop();

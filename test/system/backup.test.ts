@@ -120,9 +120,7 @@ test('who dies in a backup leaves none; the VE runs on; the next one works', asy
   const before = await list();
   for (const point of ['export.disk', 'export.standing']) {
     await veld.restart({ VELD_FAULT: `kill:${point}` });
-    await veld.cli('backup', 'create', 'web');
-    await veld.died();
-    await veld.start();
+    await veld.cliAcross(['backup', 'create', 'web']);
     assert.deepEqual((await list()).map(({ id }) => id), before.map(({ id }) => id), point);
     assert.equal(await said('web', 'cat /srv/state'), 'second');
   }

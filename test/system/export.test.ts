@@ -242,15 +242,14 @@ test('whoever makes a file gets nothing beyond the VE: what does not belong into
 
 test('a daemon that is killed while a VE stands leaves it running; one that is killed in an import leaves nothing of it', async () => {
   const target = join(folder, 'killed.export');
-  for (const point of ['export.standing', 'export.disk']) {
-    await veld.restart({ VELD_FAULT: `kill:${point}` });
-    await veld.cli('export', 'web', '--file', target);
-    await veld.died();
-    // Without any daemon.
+  const standsNoMore = async (): Promise<void> => {
     const group = readdirSync('/sys/fs/cgroup').includes('unified') ? '/sys/fs/cgroup/unified' : '/sys/fs/cgroup';
     const found = execFileSync('find', [group, '-maxdepth', '4', '-path', `*${veld.name}*`, '-name', 'cgroup.freeze']).toString('utf8').trim().split('\n');
     await until('the VE to go on', () => found.every((path) => readFileSync(path, 'utf8').trim() === '0'));
-    await veld.start();
+  };
+  for (const point of ['export.standing', 'export.disk']) {
+    await veld.restart({ VELD_FAULT: `kill:${point}` });
+    await veld.cliAcross(['export', 'web', '--file', target], standsNoMore);
     assert.equal((await veld.show('web')).status, 'running');
     assert.ok(!existsSync(target));
     rmSync(join(folder, readdirSync(folder).find((name) => name.endsWith('.partial')) ?? 'none'), { force: true });
@@ -258,9 +257,7 @@ test('a daemon that is killed while a VE stands leaves it running; one that is k
   const before = (await veld.list()).length;
   for (const point of ['import.volume', 'import.tree', 'import.whole', 'phase:import.ready']) {
     await veld.restart({ VELD_FAULT: `kill:${point}` });
-    await veld.cli('import', '--file', file, '--as', 'killed');
-    await veld.died();
-    await veld.start();
+    await veld.cliAcross(['import', '--file', file, '--as', 'killed']);
     assert.equal((await veld.list()).length, before, point);
     assert.equal(readdirSync(join(veld.settings.stateDir, 'ves')).filter((name) => !name.startsWith('.')).length, before, point);
   }

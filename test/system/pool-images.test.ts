@@ -192,17 +192,13 @@ test('a daemon that starts anew mounts what is not mounted; an image that is dam
 test('a daemon that dies while it makes a pool, or a VE on one, leaves nothing that is half made', async () => {
   for (const fault of ['kill:image.begun', 'kill:image.made', 'kill:pool.images']) {
     await veld.restart({ VELD_FAULT: fault });
-    await veld.cli('pool', 'create', 'half', '--driver', 'image');
-    await veld.died();
-    await veld.start();
+    await veld.cliAcross(['pool', 'create', 'half', '--driver', 'image']);
     await refused(58, /no pool "half"/, 'pool', 'show', 'half');
     assert.equal(existsSync(join(veld.settings.stateDir, 'pools/half')), false, fault);
   }
   for (const fault of ['kill:image.begun', 'kill:image.made']) {
     await veld.restart({ VELD_FAULT: fault });
-    await veld.cli('create', 'half', '--template', 'test', '--set', 'disk.pool=disks');
-    await veld.died();
-    await veld.start();
+    await veld.cliAcross(['create', 'half', '--template', 'test', '--set', 'disk.pool=disks']);
     const known = await Promise.all((await veld.list()).map(async ({ name }) => (await veld.show(name)).uuid));
     const disks = join(veld.settings.stateDir, 'pools/disks/disks');
     await until('only disks of VEs to be there', () => readdirSync(disks).toSorted().join() === known.toSorted().join(), 10_000, 100);

@@ -164,9 +164,7 @@ test('a pool that has vanished: its VEs do not start, and say why; they do when 
 test('a daemon that dies while it makes a pool leaves none', async () => {
   for (const fault of ['kill:pool.image', 'kill:pool.mounted']) {
     await veld.restart({ VELD_FAULT: fault });
-    await veld.cli('pool', 'create', 'half', '--image-size', '128M');
-    await veld.died();
-    await veld.start();
+    await veld.cliAcross(['pool', 'create', 'half', '--image-size', '128M']);
     assert.equal((await veld.cli('pool', 'show', 'half')).code, 58, fault);
     assert.equal(existsSync(join(veld.settings.stateDir, 'pools/half')), false, fault);
   }

@@ -133,9 +133,7 @@ test('a template goes into a file, and another node makes the same of it', async
   assert.match((await other.cli('template', 'import', file, 'same')).stderr, new RegExp(`The same content is already there as ${TEMPLATE}`));
   await ok('template', 'import', `${file}.zst`, 'again').catch((error: Error) => assert.match(error.message, new RegExp(`already there as ${SMALL}`)));
   await veld.restart({ VELD_FAULT: 'kill:template-export.written' });
-  await veld.cli('template', 'export', SMALL, '--file', `${file}.late`);
-  await veld.died();
-  await veld.start();
+  await veld.cliAcross(['template', 'export', SMALL, '--file', `${file}.late`]);
   assert.equal(existsSync(`${file}.late`), false);
 });
 
