@@ -74,15 +74,8 @@ test('a program that waits has what is put in the folder later, and its words co
   assert.deepEqual(lines, ['one', 'two']);
 });
 
-test('nothing is left: no mount, no folder, no process, also after a signal', needsRoot, async (t) => {
-  const { dir, in: source } = folders(t);
-  const { TMPDIR } = process.env;
-  t.after(() => {
-    if (TMPDIR === undefined) delete process.env.TMPDIR;
-    else process.env.TMPDIR = TMPDIR;
-  });
-  process.env.TMPDIR = dir;
-  const boxes = (): string[] => readdirSync(dir).filter((name) => name.startsWith('veld-box-'));
+test('nothing is left: no mount, no process, also after a signal', needsRoot, async (t) => {
+  const { in: source } = folders(t);
   const sleeping = (): boolean => spawnSync('/usr/bin/pgrep', ['-f', `^/usr/bin/sleep 4711\\.${process.pid}`]).status === 0;
   const sleep = ['/usr/bin/sleep', `4711.${process.pid}`];
   const abort = new AbortController();
@@ -93,8 +86,7 @@ test('nothing is left: no mount, no folder, no process, also after a signal', ne
   await assert.rejects(aborted.ended, { code: 'operation.cancelled' });
   assert.equal((await killed.ended).code, null);
   await assert.rejects(startBox(sleep, { links: 'refused', capabilities: [], signal: abort.signal }).ended, { code: 'operation.cancelled' });
-  for (let i = 0; i < 100 && (boxes().length > 0 || sleeping()); i += 1) await setTimeout(20);
-  assert.deepEqual(boxes(), []);
+  for (let i = 0; i < 100 && sleeping(); i += 1) await setTimeout(20);
   assert.ok(!sleeping());
   assert.ok(!readFileSync('/proc/self/mounts', 'utf8').includes('veld-box'));
 });

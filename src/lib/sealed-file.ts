@@ -9,11 +9,11 @@
  * A file is read twice: it is unpacked only after its seal was found to be right.
  */
 import { createHash } from 'node:crypto';
-import { closeSync, constants, createWriteStream, existsSync, fstatSync, fsyncSync, linkSync, openSync, readSync, rmSync, writeSync } from 'node:fs';
-import { basename, dirname, join } from 'node:path';
+import { closeSync, constants, createWriteStream, fstatSync, openSync, readSync, writeSync } from 'node:fs';
 import { Readable, Transform } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import { VeldError, type ErrorCode } from './errors.ts';
+import { writeNewFile } from './new-file.ts';
 import { allEnded, runPiped, type Piped } from './piped.ts';
 
 /** Longest line behind the kind, in bytes. */
@@ -89,12 +89,7 @@ export interface WriteOptions {
  * @throws VeldError `kind.codes.file` when the name is taken or cannot be written, `disk.full`, `operation.cancelled`, and what the source throws
  */
 export async function writeSealed({ kind, file, source, packing: { compress, encrypt }, seal, signal, onProgress }: WriteOptions): Promise<number> {
-  const partial = join(dirname(file), `.${basename(file)}.${process.pid}.partial`);
-  const taken = (): VeldError => new VeldError(kind.codes.file, `${file} is there already.`, { hint: 'Choose another name, or remove it first.' });
-  if (existsSync(file)) throw taken();
-  let fd: number | undefined;
-  try {
-    fd = openPartial(kind, partial, file);
+  return writeNewFile(file, kind.codes.file, async (fd) => {
     const line: Head = { compress, encrypt: encrypt?.by ?? 'none' };
     const head = Buffer.concat([kind.magic, Buffer.from(`${JSON.stringify(line)}\n`)]);
     const hash = createHash('sha256').update(head);
@@ -119,29 +114,8 @@ export async function writeSealed({ kind, file, source, packing: { compress, enc
     });
     await allEnded(chain);
     writeSync(fd, seal(hash.digest()), 0, kind.sealLength, bytes);
-    fsyncSync(fd);
-    try {
-      linkSync(partial, file); // never over what is there
-    } catch (error) {
-      throw (error as NodeJS.ErrnoException).code === 'EEXIST' ? taken() : fileError(kind, file, error);
-    }
-    syncFolder(dirname(file));
     return bytes + kind.sealLength;
-  } finally {
-    // (One that could not be opened is somebody else's.)
-    if (fd !== undefined) {
-      closeSync(fd);
-      rmSync(partial, { force: true });
-    }
-  }
-}
-
-function openPartial(kind: SealedKind, partial: string, file: string): number {
-  try {
-    return openSync(partial, 'wx', 0o600);
-  } catch (error) {
-    throw fileError(kind, file, error);
-  }
+  });
 }
 
 export interface ReadOptions {
@@ -244,13 +218,4 @@ async function* chunks(fd: number, from: number, to: number, cutOff: () => VeldE
 
 function fileError(kind: SealedKind, file: string, error: unknown): VeldError {
   return new VeldError(kind.codes.file, `${file}: ${(error as Error).message}.`, { cause: error });
-}
-
-function syncFolder(folder: string): void {
-  const fd = openSync(folder, 'r');
-  try {
-    fsyncSync(fd);
-  } finally {
-    closeSync(fd);
-  }
 }

@@ -1,15 +1,16 @@
 /**
  * A template as one file that Incus, LXD and Veld take: a tar archive with metadata.yaml and the tree below rootfs/. Source: Incus' documentation, "Image format".
  */
-import { closeSync, createWriteStream, existsSync, fsyncSync, linkSync, mkdtempSync, openSync, rmSync, writeFileSync } from 'node:fs';
+import { createWriteStream, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { basename, dirname, join } from 'node:path';
+import { join } from 'node:path';
 import { Transform } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import { stringify } from 'yaml';
 import { startBox } from '../kernel/box.ts';
 import { VeldError } from '../lib/errors.ts';
 import { faultPoint } from '../lib/faults.ts';
+import { writeNewFile } from '../lib/new-file.ts';
 import { allEnded, runPiped, type Piped } from '../lib/piped.ts';
 import type { TemplateRecord } from '../store/types.ts';
 
@@ -68,53 +69,31 @@ function packed(tree: string, folder: string, signal: AbortSignal): Piped {
  * @throws VeldError `export.file` when the name is taken or cannot be written, `disk.full`, `operation.cancelled`
  */
 export async function writeImage({ tree, template, file, compress, signal, onProgress }: WriteImageOptions): Promise<number> {
-  const taken = (): VeldError => new VeldError('export.file', `${file} is there already.`, { hint: 'Choose another name, or remove it first.' });
-  if (existsSync(file)) throw taken();
-  const partial = join(dirname(file), `.${basename(file)}.${process.pid}.partial`);
   const folder = mkdtempSync(join(tmpdir(), 'veld-image-'));
-  let fd: number | undefined;
   try {
-    try {
-      fd = openSync(partial, 'wx', 0o600);
-    } catch (error) {
-      throw new VeldError('export.file', `${file} cannot be written: ${(error as Error).message}.`, { cause: error });
-    }
-    writeFileSync(join(folder, 'metadata.yaml'), metadataText(template), { mode: 0o644 });
-    const chain = [packed(tree, folder, signal)];
-    const packer = COMPRESSORS[compress];
-    if (packer) chain.push(runPiped(...packer, signal, chain.at(-1)!.output));
-    let bytes = 0;
-    const counted = new Transform({
-      transform(chunk: Buffer, _encoding, done) {
-        bytes += chunk.length;
-        onProgress(bytes);
-        done(null, chunk);
-      },
-    });
-    const written = pipeline(chain.at(-1)!.output, counted, createWriteStream('', { fd, autoClose: false }), { signal });
-    await written.catch(async (error: unknown) => {
-      if ((error as NodeJS.ErrnoException).code === 'ENOSPC') throw new VeldError('disk.full', `No space left for ${file}.`, { cause: error });
+    return await writeNewFile(file, 'export.file', async (fd) => {
+      writeFileSync(join(folder, 'metadata.yaml'), metadataText(template), { mode: 0o644 });
+      const chain = [packed(tree, folder, signal)];
+      const packer = COMPRESSORS[compress];
+      if (packer) chain.push(runPiped(...packer, signal, chain.at(-1)!.output));
+      let bytes = 0;
+      const counted = new Transform({
+        transform(chunk: Buffer, _encoding, done) {
+          bytes += chunk.length;
+          onProgress(bytes);
+          done(null, chunk);
+        },
+      });
+      const written = pipeline(chain.at(-1)!.output, counted, createWriteStream('', { fd, autoClose: false }), { signal });
+      await written.catch(async (error: unknown) => {
+        if ((error as NodeJS.ErrnoException).code !== 'ENOSPC') await allEnded(chain); // why a program has ended says more
+        throw error;
+      });
       await allEnded(chain);
-      throw error;
+      faultPoint('template-export.written');
+      return bytes;
     });
-    await allEnded(chain);
-    fsyncSync(fd);
-    faultPoint('template-export.written');
-    try {
-      linkSync(partial, file); // never over what is there
-    } catch (error) {
-      throw (error as NodeJS.ErrnoException).code === 'EEXIST' ? taken() : error;
-    }
-    const at = openSync(dirname(file), 'r');
-    fsyncSync(at);
-    closeSync(at);
-    return bytes;
   } finally {
     rmSync(folder, { recursive: true, force: true });
-    // (One that could not be opened is somebody else's.)
-    if (fd !== undefined) {
-      closeSync(fd);
-      rmSync(partial, { force: true });
-    }
   }
 }

@@ -157,14 +157,12 @@ describe('a server', needsRoot, () => {
       writeFileSync(file, `{"format":"index:1.0"}\n${readFileSync(file, 'utf8')}{"more":1}\n`);
       assert.equal((await find('ubuntu:noble')).signedBy, key!.fingerprint, name);
     }
-    const short = makeKey('short', 'seconds=2');
+    const old = makeKey('old', '1y', '20200101T000000');
     try {
-      list(short);
-      assert.equal((await find('ubuntu:noble', `keyring=${short.keyring}`)).signedBy, short.fingerprint);
-      await sleep(2500);
-      await assert.rejects(find('ubuntu:noble', `keyring=${short.keyring}`), untrusted(/expired/));
+      list(old);
+      await assert.rejects(find('ubuntu:noble', `keyring=${old.keyring}`), untrusted(/key .* has expired/));
     } finally {
-      short.remove();
+      old.remove();
     }
     writeStreams(server, [{ ...noble, architecture: 'amd64' }], { sign: (text) => key!.sign(text, ['--default-sig-expire', 'seconds=1']) });
     await sleep(1500);

@@ -83,10 +83,10 @@ export interface SigningKey {
   remove(): void;
 }
 
-/** Make one. @param expires as gpg takes it: `never`, `seconds=1` */
-export function makeKey(name: string, expires = 'never'): SigningKey {
+/** Make one. @param expires as gpg takes it: `never`, `seconds=1` @param clock what gpg shall take for the time, here and when it signs: `20200101T000000` */
+export function makeKey(name: string, expires = 'never', clock?: string): SigningKey {
   const home = mkdtempSync(join(tmpdir(), 'veld-gpg-'));
-  const gpg = (args: readonly string[], input?: string): string => execFileSync('/usr/bin/gpg', ['--homedir', home, '--batch', '--quiet', '--no-tty', '--pinentry-mode', 'loopback', '--passphrase', '', ...args], { encoding: 'utf8', stdio: ['pipe', 'pipe', 'pipe'], ...input !== undefined && { input } });
+  const gpg = (args: readonly string[], input?: string): string => execFileSync('/usr/bin/gpg', ['--homedir', home, '--batch', '--quiet', '--no-tty', '--pinentry-mode', 'loopback', '--passphrase', '', ...clock === undefined ? [] : ['--faked-system-time', `${clock}!`], ...args], { encoding: 'utf8', stdio: ['pipe', 'pipe', 'pipe'], ...input !== undefined && { input } });
   gpg(['--quick-generate-key', `${name} <${name}@example.org>`, 'ed25519', 'sign', expires]);
   const fingerprint = /^fpr:+([0-9A-F]{40}):/m.exec(gpg(['--list-keys', '--with-colons']))![1]!;
   const keyring = join(home, 'public.asc');
