@@ -18,6 +18,8 @@ const VELD = join(ROOT, 'bin/veld');
 export interface VeldContestant extends Contestant {
   /** The template's root file system, owned by root: what the peers get a copy of. */
   readonly rootfs: string;
+  /** Where its sources of templates are named. */
+  readonly sourcesDir: string;
   readonly requests: NonNullable<Contestant['requests']>;
   readonly daemon: () => number;
   /** Delete by API: a crowd goes quicker so. */
@@ -41,6 +43,7 @@ export async function openVeld(deploys: Deploys = 'cold'): Promise<VeldContestan
     program: join(ROOT, 'dist/veldd.cjs'),
     settings: (settings) => {
       settings.log.level = 'info';
+      settings.sourcesDir = join(settings.stateDir, '../sources');
       settings.deploy = { warm, spares: deploys === 'spare' ? 1 : 0 };
     },
   });
@@ -64,7 +67,7 @@ export async function openVeld(deploys: Deploys = 'cold'): Promise<VeldContestan
     async settle() {
       if (deploys === 'spare') await until('a spare VE', async () => (await client.call<TemplateView>('GET', `/v1/templates/${TEMPLATE}`)).spares > 0);
     },
-    rootfs: join(layers, layer as string, 'fs'),
+    rootfs: join(layers, layer as string, 'fs'), sourcesDir: instance.settings.sourcesDir,
     commands: {
       deploy: (ve) => [[VELD, 'create', ve, '--template', TEMPLATE, '--start']],
       start: (ve) => [[VELD, 'start', ve]],

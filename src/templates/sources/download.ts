@@ -32,7 +32,7 @@ export interface DownloadOptions {
  * @returns sha256 of its content
  * @throws VeldError `source.unreachable` (what has come stays, for the next attempt), `source.corrupt` (nothing stays), `disk.full`, `operation.cancelled`
  */
-export async function download(source: Source, file: Pick<ImageFile, 'path' | 'size' | 'sha256'>, target: string, { signal, progress, stall = STALL, pause = PAUSE }: DownloadOptions = {}): Promise<string> {
+export async function download(source: Pick<Source, 'name' | 'urls' | 'ca'>, file: Pick<ImageFile, 'path' | 'size' | 'sha256'>, target: string, { signal, progress, stall = STALL, pause = PAUSE }: DownloadOptions = {}): Promise<string> {
   const most = file.size ?? UNSAID;
   const corrupt = async (url: string, why: string): Promise<VeldError> => {
     await rm(target, { force: true });
