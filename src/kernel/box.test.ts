@@ -8,6 +8,7 @@ import { join } from 'node:path';
 import { text } from 'node:stream/consumers';
 import { setTimeout } from 'node:timers/promises';
 import { startBox } from './box.ts';
+import { openGuestRoot } from './guest-tree.ts';
 import type { BoxOptions } from './box.ts';
 
 const needsRoot = { skip: process.getuid?.() !== 0 && 'needs root' };
@@ -112,4 +113,23 @@ test('what cannot be run says why', needsRoot, async (t) => {
   const { code, said } = await box.ended;
   assert.notEqual(code, 0);
   assert.match(said, /nowhere/);
+});
+
+test('several folders are one tree: deleted names and what lies below opaque folders do not show', needsRoot, async (t) => {
+  const { dir, out } = folders(t);
+  const [low, middle, high] = ['low', 'middle', 'high'].map((name) => join(dir, name)) as [string, string, string];
+  for (const path of ['etc', 'srv']) mkdirSync(join(low, path), { recursive: true });
+  for (const path of ['etc/a', 'etc/b', 'srv/old']) writeFileSync(join(low, path), 'low');
+  for (const folder of [middle, high]) mkdirSync(join(folder, 'etc'), { recursive: true });
+  writeFileSync(join(middle, 'etc/a'), 'middle');
+  mkdirSync(join(middle, 'srv'));
+  assert.equal(spawnSync('setfattr', ['-n', 'trusted.overlay.opaque', '-v', 'y', join(middle, 'srv')]).status, 0);
+  assert.equal(spawnSync('mknod', [join(high, 'etc/b'), 'c', '0', '0']).status, 0);
+  const stack = [low, middle, high];
+  assert.equal(await inBox('cd /in && find . | sort | tr "\\n" " "; cat etc/a; touch /in/x; touch /out/y && ls /out', { in: stack, out }), ". ./etc ./etc/a ./srv middletouch: cannot touch '/in/x': Read-only file system\ny");
+  assert.equal(await inBox('cat /in/etc/b', { in: [low] }), 'low');
+  const root = await openGuestRoot(stack);
+  t.after(() => root.close());
+  assert.deepEqual([(await root.readFile('/etc/a', 10)).toString(), await root.exists('/etc/b'), await root.exists('/srv/old')], ['middle', false, false]);
+  assert.throws(() => startBox(['/bin/true'], { in: Array.from({ length: 13 }, () => low), links: 'refused', capabilities: [] }), /13 layers/);
 });

@@ -6,8 +6,10 @@
  */
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
+import { closeSync } from 'node:fs';
 import type { Readable, Writable } from 'node:stream';
 import { VeldError } from '../lib/errors.ts';
+import { openStack, type TreeRoot } from './mounts.ts';
 
 /**
  * What of root's might a program can have in a box, see capabilities(7). None of these makes a device, mounts, or leaves.
@@ -18,8 +20,8 @@ export type BoxCapability = 'chown' | 'dac_override' | 'dac_read_search' | 'fown
 export interface BoxOptions {
   /** Folder that it sees at /out, to write into; or the descriptor of a mount that is attached nowhere (openIdmapped of mounts.ts). */
   out?: string | number;
-  /** Folder that it sees at /in, to read only. */
-  in?: string;
+  /** Folder that it sees at /in, to read only; several: as the one tree that they make above each other. */
+  in?: TreeRoot;
   /** Whether paths in these folders may lead through symbolic links (mount(8), `nosymfollow`). What a link says can be read in either case. */
   links: 'followed' | 'refused';
   capabilities: readonly BoxCapability[];
@@ -53,7 +55,7 @@ export interface Box {
 }
 
 /**
- * $1: an empty folder for the new root; $2: folder for /out, or empty, or `&3` for the mount at that descriptor; $3: for /in; $4: more mount options of both; $5: capabilities. The rest is the
+ * $1: where the new root is mounted; $2: folder for /out, or empty, or `&3` for the mount at that descriptor; $3: for /in, or `&4`; $4: more mount options of both; $5: capabilities. The rest is the
  * program. 429 is move_mount(2), the same on every architecture; 4: MOVE_MOUNT_F_EMPTY_PATH of linux/mount.h.
  */
 const SCRIPT = `set -e
@@ -68,12 +70,16 @@ for name in usr bin sbin lib lib32 lib64 libx32; do
   fi
 done
 if [ -n "$links" ]; then cp -P $links "$box"; fi
+attach() { perl -e 'my $empty = ""; syscall(429, $ARGV[0] + 0, $empty, -100, $ARGV[1], 4) == 0 or die "move_mount: $!\n"' "$1" "$2"; }
 if [ "$out" = '&3' ]; then
-  perl -e 'my $empty = ""; syscall(429, 3, $empty, -100, $ARGV[0], 4) == 0 or die "move_mount: $!\n"' "$box/out"
-  exec 3>&-
+  attach 3 "$box/out"
   mount -o "remount,bind,nosuid,nodev,noexec$options" "$box/out"
 elif [ -n "$out" ]; then mount --bind -o "nosuid,nodev,noexec$options" "$out" "$box/out"; fi
-if [ -n "$in" ]; then mount --bind -o "ro,nosuid,nodev,noexec$options" "$in" "$box/in"; fi
+if [ "$in" = '&4' ]; then
+  attach 4 "$box/in"
+  mount -o "remount,bind,ro,nosuid,nodev,noexec$options" "$box/in"
+elif [ -n "$in" ]; then mount --bind -o "ro,nosuid,nodev,noexec$options" "$in" "$box/in"; fi
+exec 3>&- 4>&-
 if [ -n "$options" ]; then
   # A mount(8) that does not know this option takes it for one of the file system, and a bind has none.
   for name in \${out:+out} \${in:+in}; do
@@ -100,13 +106,16 @@ const SAID_LIMIT = 2000;
  * @param program absolute path, and arguments
  */
 export function startBox(program: readonly string[], options: BoxOptions): Box {
+  const stack = typeof options.in === 'object' && options.in.length !== 1 ? openStack(options.in) : undefined;
+  const source = typeof options.in === 'object' ? options.in[0] : options.in;
   const child = spawn('/usr/bin/unshare', ['--mount', '--propagation', 'private', '--pid', '--fork', '--kill-child', '--net', '--ipc', '--uts', '--',
-    '/bin/sh', '-c', SCRIPT, 'sh', PLACE, typeof options.out === 'number' ? '&3' : options.out ?? '', options.in ?? '', options.links === 'refused' ? ',nosymfollow' : '',
+    '/bin/sh', '-c', SCRIPT, 'sh', PLACE, typeof options.out === 'number' ? '&3' : options.out ?? '', stack === undefined ? source ?? '' : '&4', options.links === 'refused' ? ',nosymfollow' : '',
     ['-all', ...options.capabilities.map((name) => `+${name}`)].join(','), ...program],
   {
-    cwd: '/', env: { PATH: '/usr/sbin:/usr/bin:/sbin:/bin', LC_ALL: 'C' }, stdio: [options.stdin ?? 'ignore', options.stdout ?? 'ignore', 'pipe', ...typeof options.out === 'number' ? [options.out] : []],
+    cwd: '/', env: { PATH: '/usr/sbin:/usr/bin:/sbin:/bin', LC_ALL: 'C' }, stdio: [options.stdin ?? 'ignore', options.stdout ?? 'ignore', 'pipe', typeof options.out === 'number' ? options.out : 'ignore', stack ?? 'ignore'],
     detached: true,
   });
+  if (stack !== undefined) closeSync(stack); // it is the child's now
   // The whole process group: between unshare's fork and the moment at which its child asks to end with it, one who ends unshare alone leaves the child behind.
   const kill = (): void => {
     if (child.pid === undefined || child.exitCode !== null || child.signalCode !== null) return;

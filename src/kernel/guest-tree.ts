@@ -13,6 +13,7 @@ import { close, closeSync, constants, fchmodSync, fchownSync, fstatSync, fsync, 
 import { promisify } from 'node:util';
 import { toVeldError, VeldError } from '../lib/errors.ts';
 import { run } from '../lib/run.ts';
+import { openStack } from './mounts.ts';
 import { isAlive, readProcess } from './process.ts';
 import { mkdirat, O_CLOEXEC, O_PATH, openat2, renameat, RESOLVE, unlinkat } from './syscalls.ts';
 
@@ -68,14 +69,17 @@ export interface GuestRoot {
 
 /**
  * Open the root of a tree.
- * @param from path of a folder that Veld itself made (the upper of a stopped VE, a layer), or a process whose root it is; with `startTime` it
+ * @param from path of a folder that Veld itself made (the upper of a stopped VE, a layer), several such above each other, lowest first (only to be read), or a process whose root it is; with `startTime` it
  *   is made sure that it is that very process
  * @throws VeldError `path.refused`
  */
-export async function openGuestRoot(from: string | { pid: number; startTime?: number }): Promise<GuestRoot> {
+export async function openGuestRoot(from: string | readonly string[] | { pid: number; startTime?: number }): Promise<GuestRoot> {
   let root: number;
   if (typeof from === 'string') {
     root = refusing(from, () => openSync(from, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
+  } else if (!('pid' in from)) {
+    if (from.length === 1) return openGuestRoot(from[0]!);
+    root = openStack(from);
   } else {
     const { pid, startTime = readProcess(pid)?.startTime ?? -1 } = from;
     root = refusing(`/proc/${pid}/root`, () => openSync(`/proc/${pid}/root`, O_PATH | O_DIRECTORY | O_CLOEXEC));

@@ -1,10 +1,35 @@
 /** Mounts: what this process's mount namespace holds, and copies of trees with their owners mapped. */
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { closeSync, openSync, readFileSync, readlinkSync, writeFileSync } from 'node:fs';
+import { closeSync, constants, openSync, readFileSync, readlinkSync, writeFileSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { VeldError } from '../lib/errors.ts';
-import { attachMount, cloneMount, setIdmap } from './syscalls.ts';
+import { attachMount, cloneMount, mountDetached, O_CLOEXEC, O_PATH, setIdmap } from './syscalls.ts';
+
+/** A folder of Veld's own, or several above each other, lowest first, as the one tree that overlayfs makes of them. */
+export type TreeRoot = string | readonly string[];
+
+/** Most folders above each other: their names are to fit into one option, which fsconfig(2) takes up to 255 bytes of. */
+export const MAX_STACK = 12;
+
+/**
+ * Several folders as one tree: an overlay that is mounted nowhere, read-only. Owners are those on the disk, deleted names are not there.
+ * @param folders lowest first, 2 to {@link MAX_STACK} of them
+ * @returns its descriptor, with which it goes
+ */
+export function openStack(folders: readonly string[]): number {
+  if (folders.length < 2 || folders.length > MAX_STACK) throw new VeldError('storage.failed', `${folders.length} layers cannot be seen as one tree: 2 to ${MAX_STACK} can.`);
+  const open: number[] = [];
+  try {
+    for (const folder of folders) open.push(openSync(folder, O_PATH | constants.O_DIRECTORY | constants.O_NOFOLLOW | O_CLOEXEC));
+    // By descriptors: that is shorter than their paths, and needs no escapes.
+    return mountDetached('overlay', [['lowerdir', open.toReversed().map((fd) => `/proc/self/fd/${fd}`).join(':')], ['index', 'off'], ['redirect_dir', 'off'], ['metacopy', 'off']]);
+  } catch (error) {
+    throw new VeldError('storage.failed', `Layers cannot be seen as one tree: ${(error as Error).message}`, { cause: error });
+  } finally {
+    for (const fd of open) closeSync(fd);
+  }
+}
 
 export interface Mount {
   /** Folder or file that it covers. */

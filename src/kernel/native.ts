@@ -42,6 +42,8 @@ function declare(koffi: Koffi) {
     fchdir: lib.func('int fchdir(int)'),
     mountSetattr: syscall('long', 'str', 'long', 'void *', 'size_t'),
     fspick: syscall('long', 'str', 'long'),
+    fsopen: syscall('str', 'long'),
+    fsmount: syscall('long', 'long', 'long'),
     fsconfig: syscall('long', 'long', 'str', 'str', 'long'),
     bpf: syscall('long', 'void *', 'long'),
     mmap: syscall('long', 'size_t', 'long', 'long', 'long', 'long'),

@@ -3,7 +3,7 @@ import { closeSync } from 'node:fs';
 import { checked, native, text } from './native.ts';
 
 /** Numbers from asm-generic/unistd.h; from 424 on x86_64 and arm64 share them. */
-const NR = { pidfd_send_signal: 424, open_tree: 428, move_mount: 429, fsconfig: 431, fspick: 433, pidfd_open: 434, openat2: 437, pidfd_getfd: 438, mount_setattr: 442 } as const;
+const NR = { pidfd_send_signal: 424, open_tree: 428, move_mount: 429, fsopen: 430, fsconfig: 431, fsmount: 432, fspick: 433, pidfd_open: 434, openat2: 437, pidfd_getfd: 438, mount_setattr: 442 } as const;
 
 /** These differ: asm/unistd_64.h, asm-generic/unistd.h. */
 const NR_MMAP = process.arch === 'arm64' ? 222 : 9, NR_MUNMAP = process.arch === 'arm64' ? 215 : 11;
@@ -227,6 +227,24 @@ export function reconfigure(rootFd: number, options: readonly (readonly [string,
   try {
     for (const [name, value] of options) checked('fsconfig', native().c.fsconfig(NR.fsconfig, fd, SET_STRING, text(name), text(value), 0));
     checked('fsconfig', native().c.fsconfig(NR.fsconfig, fd, RECONFIGURE, null, null, 0));
+  } finally {
+    closeSync(fd);
+  }
+}
+
+/**
+ * Make a file system that is mounted nowhere: it goes when its last descriptor is closed. Read-only, nosuid, nodev, noexec.
+ * @param options each with its value, of at most 255 bytes
+ * @returns descriptor of the mount
+ */
+export function mountDetached(type: string, options: readonly (readonly [string, string])[]): number {
+  const FSOPEN_CLOEXEC = 1, FSMOUNT_CLOEXEC = 1, SET_STRING = 1, CREATE = 6, RDONLY_NOSUID_NODEV_NOEXEC = 0xf;
+  // Safe: integers and copied strings, and null pointers where the command has no argument.
+  const fd = checked('fsopen', native().c.fsopen(NR.fsopen, text(type), FSOPEN_CLOEXEC));
+  try {
+    for (const [name, value] of options) checked('fsconfig', native().c.fsconfig(NR.fsconfig, fd, SET_STRING, text(name), text(value), 0));
+    checked('fsconfig', native().c.fsconfig(NR.fsconfig, fd, CREATE, null, null, 0));
+    return checked('fsmount', native().c.fsmount(NR.fsmount, fd, FSMOUNT_CLOEXEC, RDONLY_NOSUID_NODEV_NOEXEC));
   } finally {
     closeSync(fd);
   }

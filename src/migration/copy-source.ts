@@ -8,6 +8,7 @@ import { faultPoint } from '../lib/faults.ts';
 import type { Task } from '../ops/types.ts';
 import type { SnapshotRecord } from '../store/types.ts';
 import type { VeContext } from '../ve/context.ts';
+import { treeOf } from '../ve/layers.ts';
 import { checkKeepable, createSnapshot, deleteSnapshot } from '../ve/snapshot.ts';
 import { agree, depart, noResult, offerOf, prepared } from './departure.ts';
 import { mib } from '../lib/mib.ts';
@@ -38,7 +39,7 @@ export async function copyAway(context: VeContext, peers: Peers, uuid: string, r
     const disk = (what: string, from: number, to: number): DiskTask => ({
       signal: task.signal, progress: (sent, total) => task.progress(from + (to - from) * Math.min(1, sent / Math.max(total, 1)), `${what}: ${mib(sent)} of ${mib(total)}`),
     });
-    if (accept.template) await sendTree(link, 'template', volumes.layerPath(template.layers[0]!.id), disk('its template', 2, 20));
+    if (accept.template) await sendTree(link, 'template', treeOf(context, template), disk('its template', 2, 20));
     for (const { id } of ve.layers.slice(template.layers.length)) await sendTree(link, 'layer', volumes.layerPath(id), disk('its layers', 20, 35));
     // The name is that of snapshots on which clones stand: a daemon that finds one of another removes it.
     snapshot = await createSnapshot(context, uuid, `clone-${randomUUID()}`, kind !== 'stopped', whole(task));

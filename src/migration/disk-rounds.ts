@@ -1,5 +1,6 @@
 /** The disk of a VE on its way: first all of it, then what has changed since, until that is little; the rest when the VE stands. */
 import { Readable } from 'node:stream';
+import type { TreeRoot } from '../kernel/mounts.ts';
 import { isEnough } from '../storage/rounds.ts';
 import { packTree, prepareScan, scanTree, syncTree, treeChanges, type PreparedScan, type Tree, type TreeChanges, type TreePack } from '../storage/transfer.ts';
 import { VeldError } from '../lib/errors.ts';
@@ -34,7 +35,7 @@ export function prepareRound(path: string): PreparedRound {
 }
 
 /** A whole tree that nobody changes. @throws VeldError `migration.link`, and what the target says */
-export async function sendTree(link: FrameStream, type: TreeMessage['type'], path: string, { signal, progress }: DiskTask): Promise<void> {
+export async function sendTree(link: FrameStream, type: TreeMessage['type'], path: TreeRoot, { signal, progress }: DiskTask): Promise<void> {
   const pack = packTree(path, { signal }); // while it is scanned
   const tree = await scanTree(path, { signal });
   await send(link, { type, ...type === 'round' && { last: true } }, tree, treeChanges(new Map(), tree), pack, (sent, total) => progress(sent, total, 1));

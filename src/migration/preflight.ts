@@ -5,6 +5,7 @@ import { stateHasDroppable } from '../checkpoint/droppable.ts';
 import { findHierarchies } from '../kernel/cgroup.ts';
 import { hasDroppable, haveDroppable } from '../kernel/droppable.ts';
 import { engineByFingerprint } from '../kernel/engine.ts';
+import { MAX_STACK } from '../kernel/mounts.ts';
 import { outgrown, processorExtensions } from '../kernel/processor.ts';
 import { VeldError } from '../lib/errors.ts';
 import { DEFAULT_POOL } from '../spec/disk-properties.ts';
@@ -72,8 +73,8 @@ export function checkOffer(context: VeContext, offer: Offer): { ve: VeRecord; te
   if (offer.needs) notes.push(...checkNeeds(context, offer.needs));
   notes.push(...checkSnapshotsCome(context, offer));
   const template = store.findTemplate(offer.ve.template);
-  if (template && template.layers.length !== offer.templateLayers) refuse(`The template ${template.name} on that node has ${template.layers.length} layers, and here ${offer.templateLayers}.`);
-  if (!template && offer.templateLayers !== 1) refuse(`The template ${offer.template.name} is not on that node, and cannot be sent.`, 'Import it there first.');
+  // It may have another number of layers here: its fingerprint is that of what they make together.
+  if (offer.templateLayers < 1 || offer.templateLayers > MAX_STACK) refuse(`Its template cannot have ${shownNumber(offer.templateLayers)} layers.`);
   const crowded = offer.kind === 'running' ? checkRoom(context, ve) : undefined;
   if (crowded !== undefined) notes.push(`On that node: ${crowded}`);
   const { bavail, bsize } = statfsSync(settings.stateDir);

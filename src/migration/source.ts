@@ -12,6 +12,7 @@ import { finishSuspend, goOn, pause, paused, type Paused } from '../ve/suspend.t
 import { agree, depart, noResult, offerOf, prepared } from './departure.ts';
 import { mib } from '../lib/mib.ts';
 import { upperOf } from '../ve/disk.ts';
+import { treeOf } from '../ve/layers.ts';
 import { sendRounds, sendTree, type DiskTask } from './disk-rounds.ts';
 import { EarlyImages } from './early-images.ts';
 import { readArrived } from './forms.ts';
@@ -96,7 +97,7 @@ async function carry(journey: Journey): Promise<Stood | null> {
     signal: task.signal,
     progress: (sent, total, round) => task.progress(from + (to - from) * Math.min(1, sent / Math.max(total, 1)), `${what}${round > 1 ? `, round ${round}` : ''}: ${mib(sent)} of ${mib(total)}`),
   });
-  if (accept.template) await sendTree(link, 'template', volumes.layerPath(template.layers[0]!.id), disk('its template', 2, 20));
+  if (accept.template) await sendTree(link, 'template', treeOf(context, template), disk('its template', 2, 20));
   for (const { id } of [...ve.layers.slice(template.layers.length), ...along.layers]) await sendTree(link, 'layer', volumes.layerPath(id), disk('its layers', 20, 30));
   const sent = await sendSnapshots(link, context, along.snapshots, (bytes, total) => disk('its snapshots', 30, 35).progress(bytes, total, 1));
   const { path } = upperOf(volumes, ve);

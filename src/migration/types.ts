@@ -90,7 +90,7 @@ export interface Offer extends Message {
   /** What its processes need of a host; null for a VE at rest. */
   needs: Needs | null;
   template: Omit<TemplateRecord, 'layers'>;
-  /** The template's layers in number, and the VE's own, lowest first. */
+  /** The template's layers in number (on the other node it may have another one: it is sent as one tree), and the VE's own, lowest first. */
   templateLayers: number;
   layers: OwnLayer[];
   snapshots: OfferedSnapshot[];

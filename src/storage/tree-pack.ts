@@ -2,6 +2,7 @@
 import { closeSync } from 'node:fs';
 import { Readable } from 'node:stream';
 import { startBox } from '../kernel/box.ts';
+import type { TreeRoot } from '../kernel/mounts.ts';
 import { VeldError } from '../lib/errors.ts';
 import { storageError } from './folders.ts';
 import { opaqueFolders, openRoot } from './tree-folders.ts';
@@ -44,9 +45,9 @@ const BATCH = 512;
  * out; what is changed while it is read is half old and half new, and the next round brings it again.
  * Go along: content with its holes, owners by number, modes, times of modification, ACLs, `user.*` attributes, file capabilities, and what tree-folders.ts says.
  * Two names of one FIFO become two FIFOs: GNU tar links files and symbolic links only.
- * @param root a folder of Veld's own
+ * @param root a folder of Veld's own, or several as one tree, in which nothing is deleted or opaque
  */
-export function packTree(root: string, options: { signal?: AbortSignal } = {}): TreePack {
+export function packTree(root: TreeRoot, options: { signal?: AbortSignal } = {}): TreePack {
   const errors: string[] = [];
   let skipped = 0;
   let cancelled = false;
@@ -84,15 +85,16 @@ export function packTree(root: string, options: { signal?: AbortSignal } = {}): 
     async send(names, others = new Set()) {
       let folder: number | undefined;
       try {
-        folder = openRoot(root);
+        const only = typeof root === 'object' && root.length === 1 ? root[0]! : root;
+        if (typeof only === 'string') folder = openRoot(only);
         const folders = names.filter(({ type }) => type === 'folder').map(({ path }) => path);
-        const all = new Set([...await opaqueFolders(folder, folders), ...folders.filter((path) => others.has(path))]);
+        const all = new Set([...folder === undefined ? [] : await opaqueFolders(folder, folders), ...folders.filter((path) => others.has(path))]);
         const opaque = Buffer.from([...all].map((path) => `${path}\0`).join(''), 'latin1');
         const length = Buffer.alloc(4);
         length.writeUInt32BE(opaque.length);
         header.resolve(Buffer.concat([STREAM_MAGIC, length, opaque]));
       } catch (error) {
-        const known = storageError(root, error);
+        const known = storageError(String(root), error);
         header.reject(known);
         cancel();
         throw known;

@@ -1,6 +1,7 @@
 /** What is in a tree at a moment, and what has changed since an earlier moment. */
 import type { Writable } from 'node:stream';
 import { startBox } from '../kernel/box.ts';
+import type { TreeRoot } from '../kernel/mounts.ts';
 import { VeldError } from '../lib/errors.ts';
 
 export type TreeType = 'file' | 'folder' | 'symlink' | 'fifo' | 'character' | 'block';
@@ -53,18 +54,18 @@ export interface PreparedScan {
  * Look at every name of a tree: what {@link prepareScan} does, at once.
  * @throws VeldError `storage.failed`, `operation.cancelled`
  */
-export async function scanTree(root: string, options: { signal?: AbortSignal; most?: number } = {}): Promise<Tree> {
+export async function scanTree(root: TreeRoot, options: { signal?: AbortSignal; most?: number } = {}): Promise<Tree> {
   return prepareScan(root, options).run();
 }
 
 /**
  * Make a scan ready: a box with find(1), which follows no link and stays on the file system. The tree may change while it is scanned: what vanishes meanwhile is left
  * out, what is moved may be missed or seen twice; the next scan has it.
- * @param root a folder of Veld's own (an upper, a layer); the VE rules over everything below
+ * @param root a folder of Veld's own (an upper, a layer), or several as one tree; the VE rules over everything below
  * @param options `most`: names; default: any number
  * @returns a scan whose `run` throws VeldError `storage.failed` for what find cannot read and for a path of more than 4093 bytes, `operation.cancelled`
  */
-export function prepareScan(root: string, options: { signal?: AbortSignal; most?: number } = {}): PreparedScan {
+export function prepareScan(root: TreeRoot, options: { signal?: AbortSignal; most?: number } = {}): PreparedScan {
   const errors: string[] = [];
   const box = startBox(['/bin/sh', '-c', String.raw`read -r go && cd /in && exec find . -xdev -ignore_readdir_race -printf '%i %C@ %T@ %y %s %n %P\0'`],
     {

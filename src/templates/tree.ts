@@ -4,6 +4,8 @@ import { createHash } from 'node:crypto';
 import { closeSync, constants, openSync, readSync, fstatSync } from 'node:fs';
 import { VeldError } from '../lib/errors.ts';
 import { ALL_XATTRS } from '../lib/tar.ts';
+import { startBox } from '../kernel/box.ts';
+import { openStack, type TreeRoot } from '../kernel/mounts.ts';
 import { O_CLOEXEC, O_PATH, openat2, RESOLVE } from '../kernel/syscalls.ts';
 import { TarReader } from '../lib/tar-entries.ts';
 import type { TarEntry } from '../lib/tar-entries.ts';
@@ -19,15 +21,30 @@ export interface TreeFacts {
  * The fingerprint of a tree: sha256 over one line per entry in the order of its path's bytes: path, type, mode, uid, gid, extended
  * attributes and sha256 of the content, or the link's target. Times are no part of it, so the same packages give the same fingerprint.
  * GNU tar walks the tree (it follows no link); its stream is read back here.
+ * @param root several folders: that of the one tree which they make, the same as if all were in one
  * @throws VeldError `template.invalid` when the tree holds a device node
  */
-export async function fingerprintOf(root: string, signal?: AbortSignal): Promise<string> {
+export async function fingerprintOf(root: TreeRoot, signal?: AbortSignal): Promise<string> {
   const hash = createHash('sha256');
   const reader = new TarReader((entry) => {
     if (entry.type === 'character' || entry.type === 'block') throw new VeldError('template.invalid', `The tree holds the device node ${entry.path}.`);
   }, (entry) => hash.update(`${line(entry)}\n`));
-  const child = spawn('/usr/bin/tar', ['--create', '--file=-', `--directory=${root}`, '--sort=name', '--format=posix', '--numeric-owner', ...ALL_XATTRS,
-    '--one-file-system', '--hard-dereference', '--', '.'], { cwd: '/', env: { PATH: '/usr/bin:/bin', LC_ALL: 'C' }, stdio: ['ignore', 'pipe', 'pipe'], signal });
+  const tar = (folder: string): string[] => ['/usr/bin/tar', '--create', '--file=-', `--directory=${folder}`, '--sort=name', '--format=posix', '--numeric-owner', ...ALL_XATTRS,
+    '--one-file-system', '--hard-dereference', '--', '.'];
+  if (typeof root === 'object' && root.length > 1) {
+    const box = startBox(tar('/in'), { in: root, links: 'refused', capabilities: ['dac_read_search'], stdout: 'pipe', ...signal && { signal } });
+    try {
+      for await (const chunk of box.stdout!) reader.write(chunk as Buffer);
+      const { code, said } = await box.ended;
+      if (code !== 0) throw new VeldError('command.failed', `tar ended with status ${code}: ${said}`);
+      reader.end();
+    } finally {
+      box.kill();
+    }
+    return hash.digest('hex');
+  }
+  const [program, ...args] = tar(typeof root === 'string' ? root : root[0]!) as [string, ...string[]];
+  const child = spawn(program, args, { cwd: '/', env: { PATH: '/usr/bin:/bin', LC_ALL: 'C' }, stdio: ['ignore', 'pipe', 'pipe'], signal });
   let complaint = '';
   child.stderr.on('data', (chunk: Buffer) => { complaint = (complaint + chunk.toString('utf8')).slice(-2000); });
   const ended = new Promise<number | null>((resolve, reject) => {
@@ -54,10 +71,12 @@ function line(entry: TarEntry): string {
 /**
  * Check that a tree has an init and a shell, and read what it is. Links in it are resolved as inside it.
  * @param needs `init: false` for trees of application VEs, which may hold nothing but a program
+ * @param root several folders: the one tree that they make
  * @throws VeldError `template.invalid`
  */
-export function inspectTree(root: string, needs: { init: boolean } = { init: true }): TreeFacts {
-  const directory = openSync(root, constants.O_RDONLY | constants.O_DIRECTORY | constants.O_NOFOLLOW);
+export function inspectTree(root: TreeRoot, needs: { init: boolean } = { init: true }): TreeFacts {
+  const only = typeof root === 'string' ? root : root.length === 1 ? root[0] : undefined;
+  const directory = only === undefined ? openStack(root as readonly string[]) : openSync(only, constants.O_RDONLY | constants.O_DIRECTORY | constants.O_NOFOLLOW);
   try {
     for (const program of needs.init ? ['/sbin/init', '/bin/sh'] : []) {
       const fd = open(directory, program, O_PATH);

@@ -8,6 +8,7 @@ import { Transform } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import { stringify } from 'yaml';
 import { startBox } from '../kernel/box.ts';
+import type { TreeRoot } from '../kernel/mounts.ts';
 import { VeldError } from '../lib/errors.ts';
 import { faultPoint } from '../lib/faults.ts';
 import { writeNewFile } from '../lib/new-file.ts';
@@ -23,7 +24,7 @@ const COMPRESSORS: Readonly<Record<ImageCompression, [program: string, args: str
 
 export interface WriteImageOptions {
   /** Root of the template's tree. */
-  tree: string;
+  tree: TreeRoot;
   template: Pick<TemplateRecord, 'name' | 'os' | 'release' | 'architecture' | 'createdAt' | 'source'>;
   /** The file to be; it must not be there yet. */
   file: string;
@@ -51,7 +52,7 @@ export function metadataText({ name, os, release, architecture, createdAt, sourc
  * names that this host has for them.
  * @param tree goes below rootfs/ @param folder with metadata.yaml
  */
-function packed(tree: string, folder: string, signal: AbortSignal): Piped {
+function packed(tree: TreeRoot, folder: string, signal: AbortSignal): Piped {
   const box = startBox([
     '/usr/bin/tar', '--create', '--file=-', '--format=posix', '--pax-option=delete=atime,delete=ctime', '--numeric-owner', '--sort=name', '--acls', '--xattrs', '--xattrs-include=security.capability', '--xattrs-include=user.*', '--sparse',
     '--one-file-system', '--directory=/out', 'metadata.yaml', '--directory=/in', '--transform=flags=rSh;s,^\\.,rootfs,', '.',

@@ -6,8 +6,10 @@ import { archiveKey, readArchive, writeArchive } from '../checkpoint/archive.ts'
 import { VeldError } from '../lib/errors.ts';
 import { recipient } from '../lib/sealed-file.ts';
 import { engineByFingerprint } from '../kernel/engine.ts';
+import { MAX_STACK } from '../kernel/mounts.ts';
 import type { Task } from '../ops/types.ts';
 import { checkName } from '../spec/names.ts';
+import { copyTree } from '../storage/tree-copy.ts';
 import type { LayerRef, TemplateRecord, VeRecord } from '../store/types.ts';
 import { fingerprintOf } from '../templates/tree.ts';
 import { reload, updateVe, type VeContext } from './context.ts';
@@ -99,7 +101,7 @@ export async function restoreVe(context: VeContext, request: RestoreRequest, tas
   await readArchive(request.file, incoming, [archiveKey(keyFile(context))], context.engine().tar, task.signal, request.identity);
   const { contents, state } = readContents(incoming);
   const template = store.findTemplate(contents.template) ?? await bringTemplate(context, contents, incoming, task);
-  if (template?.layers.length !== contents.templateLayers) {
+  if (!template) {
     throw new VeldError('template.not_found', `The checkpoint stands on a template that is not here: ${contents.template.slice(0, 12)}.`, { hint: 'Bring the template here first: its content must be the same. Or write the checkpoint --with-template.' });
   }
   const { engine } = states.read(state);
@@ -143,19 +145,22 @@ function withoutLayers({ layers: _layers, size: _size, ...record }: TemplateReco
  * @returns undefined when none came along
  */
 async function bringTemplate(context: VeContext, { template, templateRecord, templateLayers, layers }: Contents, incoming: string, task: Task): Promise<TemplateRecord | undefined> {
-  const [layer] = layers;
-  if (!templateRecord || templateLayers !== 1 || !layer) return undefined;
+  const below = layers.slice(0, templateLayers);
+  if (!templateRecord || below.length === 0 || below.length > MAX_STACK) return undefined;
   const { store } = context;
   task.progress(20, 'checking its template');
-  const from = join(incoming, 'layers', layer.id, 'fs');
+  const from = below.map(({ id }) => join(incoming, 'layers', id, 'fs'));
   if (await fingerprintOf(from, task.signal) !== template) throw new VeldError('checkpoint.unusable', 'The template in the checkpoint is not what its fingerprint says.');
   const name = store.findTemplate(templateRecord.name) ? `${templateRecord.name}-${template.slice(0, 12)}` : templateRecord.name;
   // Its steps back are of this step alone: others may use the template from then on.
   const back: (() => void | Promise<void>)[] = [];
   try {
     await makeTemplate(context, async (staged) => {
-      rmdirSync(staged.path);
-      renameSync(from, staged.path);
+      if (from.length > 1) await copyTree(from, staged.path, { signal: task.signal });
+      else {
+        rmdirSync(staged.path);
+        renameSync(from[0]!, staged.path);
+      }
       return { ...templateRecord, fingerprint: template, name };
     }, { ...task, undo: (_name, step) => void back.push(step), phase() {}, commit() {} });
   } catch (error) {

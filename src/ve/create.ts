@@ -11,6 +11,7 @@ import { checkDisk, spaceOf } from './disk.ts';
 import { checkMounts } from './host-mounts.ts';
 import { HOST_KEY, sshHostKeys } from './host-keys.ts';
 import { filesOf, isWanted } from './identity-files.ts';
+import { treeOf } from './layers.ts';
 import { removeLogs } from './logs.ts';
 import type { CreateRequest } from './types.ts';
 import { allocateRange } from './uid-ranges.ts';
@@ -120,9 +121,8 @@ interface SeedFile {
 
 /** The identity files of a new VE: they can be laid into the fresh upper, nobody else has touched it. */
 async function seedFiles(context: VeContext, ve: VeRecord, template: TemplateRecord, anew: boolean): Promise<SeedFile[]> {
-  const top = template.layers.at(-1);
-  if (!top) throw new VeldError('template.invalid', `The template ${template.name} has no layer.`);
-  const root = await openGuestRoot(context.volumes.layerPath(top.id));
+  if (template.layers.length === 0) throw new VeldError('template.invalid', `The template ${template.name} has no layer.`);
+  const root = await openGuestRoot(treeOf(context, template));
   try {
     const files: SeedFile[] = [];
     const properties = resolveProperties(ve.properties);

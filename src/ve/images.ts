@@ -12,6 +12,7 @@ import { findSource, listSources } from '../templates/sources/config.ts';
 import type { Image, Source } from '../templates/sources/types.ts';
 import type { PullRequest } from '../templates/pull.ts';
 import type { VeContext } from './context.ts';
+import { treeOf } from './layers.ts';
 import { deleteTemplate, findTemplate, makeTemplate } from './template-verbs.ts';
 import type { TemplateView } from './types.ts';
 
@@ -164,11 +165,9 @@ export function imageManager(context: VeContext, operations: Pick<OperationManag
     exportTemplate(key, { file, compress = 'zstd' }, requestId) {
       const template = findTemplate(context, key);
       if (!isAbsolute(file)) throw new VeldError('export.file', `${JSON.stringify(file.slice(0, 200))} is not an absolute path.`);
-      const [layer, more] = template.layers;
-      if (!layer || more) throw new VeldError('export.file', `The template ${template.name} stands on ${template.layers.length} layers, and only one can be written.`);
       return operations.start({ kind: 'template-export', ve: null, requestId }, async (task) => {
         const bytes = await writeImage({
-          tree: context.volumes.layerPath(layer.id), template, file, compress, signal: task.signal,
+          tree: treeOf(context, template), template, file, compress, signal: task.signal,
           onProgress: (done) => task.progress(Math.min(98, 1 + 97 * done / Math.max(template.size, done, 1)), `${Math.round(done / (1 << 20))} MiB written`),
         });
         return { file, bytes };

@@ -116,7 +116,7 @@ const OFFERS: [what: string, changes: Record<string, unknown> | (() => Record<st
   ['a fingerprint with a path', {}, { template: '../../../etc/shadow' }, /migration.stream/],
   ['another fingerprint in the template', () => ({ template: { fingerprint: 'f'.repeat(64) } }), {}, /migration.stream/],
   ['no template', { template: null }, {}, /migration.stream/],
-  ['another number of layers', { templateLayers: 2 }, {}, /migration.refused.*layers/],
+  ['another number of layers', { templateLayers: 0 }, {}, /migration.refused.*layers/],
   ['layers without end', { layers: Array.from({ length: 41 }, () => ({ uidBase: STRANGE_BASE })) }, {}, /migration.stream/],
   ['layers that are none', { layers: [null] }, {}, /migration.stream/],
   ['layers in an object', { layers: { length: 1 } }, {}, /migration.stream/],

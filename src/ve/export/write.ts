@@ -7,17 +7,20 @@ import { join } from 'node:path';
 import { PassThrough, Transform } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import { VeldError } from '../../lib/errors.ts';
+import type { TreeRoot } from '../../kernel/mounts.ts';
 import { faultPoint } from '../../lib/faults.ts';
 import { mib } from '../../lib/mib.ts';
 import type { Piped } from '../../lib/piped.ts';
 import type { Task } from '../../ops/types.ts';
 import { isEnough } from '../../storage/rounds.ts';
-import { packTree, prepareScan, scanTree, syncTree, treeChanges, type Tree, type TreeChanges, type TreePack } from '../../storage/transfer.ts';
+import { packTree, prepareScan, scanTree, syncTree, treeChanges, type Tree, type TreePack } from '../../storage/transfer.ts';
+import { packs, type Place } from '../../storage/tree-copy.ts';
 import { mergeTrees, stacked, type Merged, type StackedTree } from '../../storage/tree-stack.ts';
 import type { TemplateRecord, VeRecord } from '../../store/types.ts';
 import { settled } from '../clean-up.ts';
 import { reload, type VeContext } from '../context.ts';
 import { upperOf, userQuotas } from '../disk.ts';
+import { treeOf } from '../layers.ts';
 import { readRunState } from '../run-folder.ts';
 import { PartWriter } from './parts.ts';
 import { LONGEST, whileStanding } from './stand.ts';
@@ -28,12 +31,6 @@ const LEAVE = 256 << 20;
 const LOOK = 16 << 20;
 /** Most names of a disk: more do not fit into the memory of the daemon. */
 const NAMES = 2_000_000;
-
-/** A tree of the disk that is the VE's own, lowest first. */
-interface Place {
-  path: string;
-  base: number;
-}
 
 /** Begin an export. @returns the stream, and what it has come to when it has ended */
 export function exportStream(context: VeContext, uuid: string, { withTemplate = false }: { withTemplate?: boolean }, task: Task): Piped & { exported: Promise<Exported> } {
@@ -67,9 +64,8 @@ async function write(context: VeContext, uuid: string, withTemplate: boolean, ou
   const total = bytesOf(now.tree, now.tree.keys());
   await parts.message(contentsOf(context, ve, template, total, withTemplate));
   if (withTemplate) {
-    if (template.layers.length !== 1) throw new VeldError('template.invalid', `The template ${template.name} has ${template.layers.length} layers.`);
     await parts.message({ type: 'template' });
-    await sendTemplate(parts, volumes.layerPath(template.layers[0]!.id), task);
+    await sendTemplate(parts, treeOf(context, template), task);
   }
 
   let bytes = 0;
@@ -159,26 +155,12 @@ function contentsOf(context: VeContext, ve: VeRecord, template: TemplateRecord, 
   };
 }
 
-/**
- * The streams of a round, one for each tree of which something shows that is to be sent. What lies in a folder never lies in a tree above that of the folder's own entry: so a folder comes last.
- * @param ready one of the uppermost tree, whose program waits
- */
-function* packs(places: readonly Place[], { from, opaque }: Merged, { send }: TreeChanges, signal: AbortSignal, ready?: TreePack): Generator<{ base: number; pack: TreePack }> {
-  for (const [place, { path, base }] of places.entries()) {
-    const names = send.filter((name) => from.get(name.path) === place);
-    if (names.length === 0) continue;
-    const pack = place === places.length - 1 && ready !== undefined ? ready : packTree(path, { signal });
-    pack.send(names, opaque).catch(() => {}); // `output` tells
-    yield { base, pack };
-  }
-}
-
 async function sendTree(parts: PartWriter, message: TreeMessage, pack: TreePack, onProgress: (bytes: number) => void): Promise<void> {
   await parts.message(message);
   await gathered(pack, (data) => parts.bulk(data, onProgress));
 }
 
-async function sendTemplate(parts: PartWriter, path: string, task: Task): Promise<void> {
+async function sendTemplate(parts: PartWriter, path: TreeRoot, task: Task): Promise<void> {
   const { signal } = task;
   const tree = await scanTree(path, { signal });
   const pack = packTree(path, { signal });
