@@ -221,6 +221,10 @@ export async function openBench(change: Partial<ApiDeps> = {}): Promise<Bench> {
     pullTemplate: (_order, requestId) => begin('template-pull', null, requestId),
     updateTemplate: (key, _options, requestId) => (key === TEMPLATE.name ? begin('template-update', null, requestId) : noTemplate(key)),
     exportTemplate: (key, _options, requestId) => (key === TEMPLATE.name ? begin('template-export', null, requestId) : noTemplate(key)),
+    commit: (key, _request, requestId) => begin('template-commit', find(key), requestId),
+    history: (key) => (key === TEMPLATE.name ? [{ number: 1, name: TEMPLATE.name, fingerprint: TEMPLATE.fingerprint, current: true, createdAt: TEMPLATE.createdAt, ve: null, description: '', size: 1, layers: 1, uses: 0 }] : noTemplate(key)),
+    templateDiff: async (from, to) => (from === TEMPLATE.name ? { from, to, packages: { manager: 'dpkg', added: [{ name: 'nginx', version: '1' }], removed: [], changed: [] }, files: [] } : noTemplate(from)),
+    rollBackTemplate: (key, _version, requestId) => (key === TEMPLATE.name ? begin('template-roll-back', null, requestId) : noTemplate(key)),
     deleteTemplate: (key, requestId) => (key === TEMPLATE.name ? begin('template-delete', null, requestId) : noTemplate(key)),
   };
   const manager = new Proxy(plain, {

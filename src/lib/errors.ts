@@ -139,6 +139,9 @@ export const ERRORS = {
   'preset.not_found': { kind: 'not_found', exit: 57, hint: 'See `veld preset list`.' },
   'preset.invalid': { kind: 'invalid', exit: 57, hint: 'Correct the file; `veld preset list` names it, `veld help properties` lists what it may hold.' },
   'store.corrupt': { kind: 'internal', exit: 3, hint: 'Stop the daemon, keep a copy of the file, and restore a backup (`veld.db.backup-v*` beside it).' },
+  'template.secrets': { kind: 'conflict', exit: 78, hint: 'Remove them in the VE, and commit it again; or, where whoever gets the template may have them, say so: --allow-secrets.' },
+  'template.unchanged': { kind: 'conflict', exit: 79, hint: 'Change something in the VE first.' },
+  'version.not_found': { kind: 'not_found', exit: 80, hint: 'See `veld template history NAME`.' },
 } as const satisfies Record<string, ErrorRow>;
 
 /** A code of the table. */

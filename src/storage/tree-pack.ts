@@ -68,7 +68,7 @@ export function packTree(root: TreeRoot, options: { signal?: AbortSignal } = {})
     const { code, said } = await box.ended;
     if (cancelled) throw new VeldError('operation.cancelled', 'The stream was given up.');
     // 1: something changed while it was read. 2 comes with a line for each reason.
-    if (errors.length > 0 || code === null || code > 2) throw new VeldError('storage.failed', `${root} could not be read: ${errors[0] ?? (said || `tar ended with status ${code}`)}`);
+    if (errors.length > 0 || code === null || code > 2) throw new VeldError('storage.failed', `${String(root)} could not be read: ${errors[0] ?? (said || `tar ended with status ${code}`)}`);
     return { skipped };
   })();
   finished.catch((error: unknown) => header.reject(error));

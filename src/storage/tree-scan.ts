@@ -85,13 +85,13 @@ export function prepareScan(root: TreeRoot, options: { signal?: AbortSignal; mos
         for (const record of records) add(tree, record, recent);
         if (options.most !== undefined && tree.size > options.most) {
           box.kill();
-          throw new VeldError('storage.failed', `${root} has more than ${options.most} names: it cannot be carried.`, { hint: 'Pack what is in folders with very many files into archives, within the VE.' });
+          throw new VeldError('storage.failed', `${String(root)} has more than ${options.most} names: it cannot be carried.`, { hint: 'Pack what is in folders with very many files into archives, within the VE.' });
         }
       }
       const { code } = await box.ended;
       // 1: it has said why, a line for each reason.
       if (code === null || code > 1 || errors.length > 0 || rest !== '' || !tree.has('.')) {
-        throw new VeldError('storage.failed', `${root} could not be looked through: ${errors[0] ?? `find ended with status ${code}`}.`);
+        throw new VeldError('storage.failed', `${String(root)} could not be looked through: ${errors[0] ?? `find ended with status ${code}`}.`);
       }
       return tree;
     },

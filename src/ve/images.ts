@@ -92,7 +92,7 @@ export function imageManager(context: VeContext, operations: Pick<OperationManag
     if (!image) throw new VeldError('image.not_found', `${source.name} has no ${origin.product} any more.`, { hint: 'The template stays as it is. See `veld template search` for what came after it.' });
     const newer = image.serial > origin.serial;
     const kept = { fingerprint: old.fingerprint, name: nameFor(old, origin.serial), source: { ...old.source, replaced: keep ? 'kept' : 'used' } };
-    const after = newer ? await alone({ image }, () => makeTemplate(context, (staging) => images.pull({ source, image, signedBy, name: old.name }, staging, task), task, kept)) : view(old);
+    const after = newer ? await alone({ image }, () => makeTemplate(context, (staging) => images.pull({ source, image, signedBy, name: old.name }, staging, task), task, { replaced: kept })) : view(old);
     await dropReplaced(origin, task);
     return { ...after, updated: newer };
   };

@@ -42,6 +42,7 @@ import { checkNotGranted, checkStopped, startVe } from './start.ts';
 import { checkStoppable, stopVe } from './stop.ts';
 import { checkSuspendable, obstaclesOf, suspendVe } from './suspend.ts';
 import { deleteTemplate, findTemplate, makeTemplate, viewTemplate } from './template-verbs.ts';
+import { templateVersionManager } from './template-version-manager.ts';
 import type { TemplateView, VeManager } from './types.ts';
 import { sampleUsage, veProcesses } from './usage.ts';
 import { detailVe, detailVes, viewVe, viewVes } from './view.ts';
@@ -297,6 +298,7 @@ export function createVeManager(context: VeContext): RunningVeManager {
     },
 
     ...imageManager(context, operations, spares, viewed),
+    ...templateVersionManager(context, begin, (template) => viewed(template).uses),
     ...backupManager(context, begin, (ve) => viewVe(context, ve)),
 
     pools: () => viewPools(context),

@@ -33,14 +33,17 @@ function usableImage(context: VeContext, template: string): WarmImage | undefine
 
 /**
  * Make a template from whatever `fill` puts into a staged layer.
- * @param replaced the one that has its name, what that is called from then on, and what is noted of it
+ * @param how.replaced the one that has its name, what that is called from then on, and what is noted of it
+ * @param how.below the template on whose layers the new one stands
+ * @param how.kept called in the transaction that keeps it
  */
 export async function makeTemplate(
   context: VeContext,
   fill: (staging: Staging) => Promise<Omit<TemplateRecord, 'layers' | 'size'>>,
   task: Task,
-  replaced?: Pick<TemplateRecord, 'fingerprint' | 'name' | 'source'>,
+  how: { replaced?: Pick<TemplateRecord, 'fingerprint' | 'name' | 'source'>; below?: TemplateRecord; kept?: (template: TemplateRecord) => void } = {},
 ): Promise<TemplateView> {
+  const { replaced, below } = how;
   const { volumes, store } = context;
   const staged = await volumes.stageLayer();
   task.undo('staged', () => volumes.dropStaged(staged.id));
@@ -58,11 +61,12 @@ export async function makeTemplate(
   task.undo('layer', () => volumes.dropLayer(staged.id));
   task.phase('commit');
   const layer = await volumes.commitLayer(staged.id, TEMPLATE_UID_BASE);
-  const template: TemplateRecord = { ...made, layers: [{ id: layer.id, uidBase: layer.uidBase }], size: layer.size };
+  const template: TemplateRecord = { ...made, layers: [...below?.layers ?? [], { id: layer.id, uidBase: layer.uidBase }], size: (below?.size ?? 0) + layer.size };
   store.transaction(() => {
     store.insertLayer(layer);
     if (replaced !== undefined) store.updateTemplate(replaced.fingerprint, { name: replaced.name, source: replaced.source });
     store.insertTemplate(template);
+    how.kept?.(template);
   });
   task.commit();
   context.events.emit('template.created', { data: { name: template.name, fingerprint: template.fingerprint } });
@@ -84,12 +88,14 @@ export function isTemplateRecord(value: unknown, fingerprint: string): value is 
   return source.length <= SOURCE && !/\\u00(?!0a|09)[01]|\\[bfr]|[\x7f-\x9f]/.test(source);
 }
 
-/** Delete a template and the layers that nothing else needs. @throws VeldError `template.in_use` */
+/** Delete a template and the layers that nothing else needs: those on which other templates stand, stay. @throws VeldError `template.in_use` */
 export async function deleteTemplate(context: VeContext, fingerprint: string, task: Task): Promise<void> {
   const { store, volumes } = context;
   const template = findTemplate(context, fingerprint);
   const checkUnused = (): void => {
-    const users = store.listVes().filter((ve) => ve.template === fingerprint || ve.layers.some((layer) => template.layers.some((l) => l.id === layer.id)));
+    const others = new Set(store.listTemplates().flatMap((other) => (other.fingerprint === fingerprint ? [] : other.layers.map(({ id }) => id))));
+    const own = new Set(template.layers.map(({ id }) => id).filter((id) => !others.has(id)));
+    const users = store.listVes().filter((ve) => ve.template === fingerprint || ve.layers.some(({ id }) => own.has(id)));
     if (users.length === 0) return;
     throw new VeldError('template.in_use', `The template ${template.name} is used by ${users.slice(0, 5).map((ve) => ve.name).join(', ')}${users.length > 5 ? ` and ${users.length - 5} more` : ''}.`);
   };

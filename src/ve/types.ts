@@ -11,6 +11,7 @@ import type { Usage } from '../resources/types.ts';
 import type { ClassTraffic, ConnectionUse, LinkPlan, Traffic } from '../network/types.ts';
 import type { BackupManager } from './backup/manager.ts';
 import type { ImageManager } from './images.ts';
+import type { TemplateVersionManager } from './template-version-manager.ts';
 import type { ExportRequest, VeImportRequest } from './export/types.ts';
 import type { BuildRequest, ImportRequest } from '../templates/types.ts';
 
@@ -294,7 +295,7 @@ export interface SetOptions {
 }
 
 /** `task` answers at once with the operation's record; wait for it through the operations. */
-export interface VeManager extends BackupManager, ImageManager {
+export interface VeManager extends BackupManager, ImageManager, TemplateVersionManager {
   list(): VeView[];
   /** All with everything, as `show` tells of one. */
   listDetails(): VeDetail[];
