@@ -59,13 +59,14 @@ const PropertyChanges = Type.Record(Type.String({ pattern: '^[!-~]{1,100}$' }), 
 const presetName = Type.String({ pattern: KEY, description: 'Its properties, below those that are given here' });
 
 export const NoBody = Type.Object({}, closed);
-export const CreateBody = Type.Object({
+/** Beside what is laid into it: personal.ts. */
+export const createFields = {
   name: newName,
   template: printable(64),
   preset: Type.Optional(presetName),
   properties: Type.Optional(PropertyChanges),
   start: Type.Optional(Type.Boolean()),
-}, { ...closed, title: 'CreateRequest', examples: [{ name: 'web', template: 'debian-12', properties: { 'memory.limit': '1G' }, start: true }] });
+};
 export const StartBody = Type.Object({ discardState: Type.Optional(Type.Boolean({ description: 'Boot a suspended VE anew: what it was doing is lost' })) }, { ...closed, title: 'StartRequest', examples: [{ discardState: true }] });
 export const CloneBody = Type.Object({
   name: newName,

@@ -3,6 +3,8 @@ import { Readable } from 'node:stream';
 import { Type } from '@fastify/type-provider-typebox';
 import { answerOperation, operationAnswers } from './answer-operation.ts';
 import { answers } from './errors.ts';
+import { outlineOf } from '../spec/personal.ts';
+import { CreateBody } from './personal.ts';
 import { withPreset } from './planning.ts';
 import * as schemas from './schemas.ts';
 import type { Api, RouteContext } from './types.ts';
@@ -20,13 +22,13 @@ export function veRoutes(app: Api, { deps }: RouteContext): void {
 
   app.post('/v1/ves', {
     schema: {
-      summary: 'Create a VE', tags, querystring: schemas.WaitQuery, body: schemas.CreateBody,
+      summary: 'Create a VE', tags, querystring: schemas.WaitQuery, body: CreateBody,
       response: operationAnswers('name.invalid', 've.name_taken', 'template.not_found', 'property.unknown', 'property.invalid', 'property.not_live', 'repository.not_found', 'address.none_free',
-        'address.taken', 'uid.none_free', 'preset.not_found', 'preset.invalid', 'capacity.exceeded', ...START_ERRORS),
+        'address.taken', 'uid.none_free', 'preset.not_found', 'preset.invalid', 'capacity.exceeded', 'personal.invalid', 'template.no_cloud_init', ...START_ERRORS),
     },
   }, (request, reply) => {
     const { preset, ...body } = request.body;
-    request.audit = { name: body.name, template: body.template, preset, properties: body.properties };
+    request.audit = { name: body.name, template: body.template, preset, properties: body.properties, ...body.personal && { personal: outlineOf(body.personal) } };
     return answerOperation(reply, operations, manager.create({ ...body, properties: withPreset(deps, preset, body.properties) }, request.id), request.query.wait);
   });
 

@@ -1,6 +1,6 @@
 /** Every command as its user meets it: the real program in a process of its own, against a server that answers in the API's shapes. */
 import assert from 'node:assert/strict';
-import { spawn } from 'node:child_process';
+import { spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdtempSync, openSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -56,6 +56,40 @@ test('create sends what the options say, waits, and tells number and addresses',
   const quick = await daemon.veld(['create', 'web', '-t', 'debian-12', '--no-wait']);
   assert.equal(quick.stdout, 'op1\n');
   assert.doesNotMatch(daemon.asked.at(-1)!.url, /wait=/);
+});
+
+test('create reads keys, passwords and data where it is asked, and sends no password', async (t) => {
+  const daemon = await startTestDaemon(t, { 'POST /v1/ves': operation([{ kind: 'create' }]) });
+  const dir = mkdtempSync(join(tmpdir(), 'veld-create-'));
+  t.after(() => rmSync(dir, { recursive: true }));
+  const key = 'ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIOMqqnkVzrm0SdG6UOoqKLsabgH5C9okWi0dh2l9GKJl';
+  const file = (name: string, content: string): string => {
+    writeFileSync(join(dir, name), content);
+    return join(dir, name);
+  };
+  const sent = async (...words: string[]): Promise<unknown> => {
+    const { status, stderr } = await daemon.veld(['create', 'web', '-t', 'x', '--no-wait', ...words], { input: 'from standard input\n' });
+    assert.deepEqual([stderr, status], ['', 0]);
+    return (daemon.asked.at(-1)!.body as { personal?: unknown }).personal;
+  };
+  assert.deepEqual(await sent('--user', 'alice', '--ssh-key', `${key} a`, '--ssh-key', file('keys', `# mine\n\n${key} b\n ${key} c\n`), '--sudo', '--locale', 'C.UTF-8', '--timezone', 'UTC', '--user-data', file('data', '#cloud-config\n')),
+    { users: [{ name: 'alice', sshKeys: [`${key} a`, `${key} b`, `${key} c`], sudo: true }], locale: 'C.UTF-8', timezone: 'UTC', cloudInit: { userData: '#cloud-config\n' } });
+  assert.deepEqual(await sent('--ssh-key', key), { root: { sshKeys: [key] } });
+  assert.equal(await sent(), undefined);
+  for (const [from, password] of [[file('password', 'secret 1\nmore\n'), 'secret 1'], ['-', 'from standard input']] as const) {
+    const { root } = await sent('--password-file', from) as { root: { passwordHash: string } };
+    const [, , salt] = root.passwordHash.split('$');
+    assert.equal(spawnSync('openssl', ['passwd', '-6', '-salt', salt!, password], { encoding: 'utf8' }).stdout.trim(), root.passwordHash);
+  }
+  const asked = daemon.asked.length;
+  const wrong: [words: string[], said: RegExp][] = [
+    [['--sudo'], /goes with --user/], [['--ssh-key', join(dir, 'absent')], /could not be read: ENOENT/], [['--ssh-key', file('empty', '# none\n')], /no key in/], [['--ssh-key', dir], /is a folder/],
+    [['--ssh-key', file('private', '-----BEGIN OPENSSH PRIVATE KEY-----\n')], /private key/], [['--ssh-key', 'ssh-ed25519 AAAA'], /Key 1 of root is damaged/], [['--password-file', file('none', '\nx\n')], /is empty/],
+    [['--password-file', file('long', 'x'.repeat(300))], /longer than 256/], [['--user-data', file('large', 'x'.repeat(70_000))], /larger than 64 KiB/], [['--user', 'Alice'], /cannot be the name/],
+    [['--ssh-key', key, '--user-data', join(dir, 'data'), '--', 'true'], /nobody logs in: --ssh-key, --user-data/],
+  ];
+  for (const [words, said] of wrong) assert.match((await daemon.veld(['create', 'web', '-t', 'x', ...words])).stderr, said, words.join(' ').slice(0, 80));
+  assert.equal(daemon.asked.length, asked);
 });
 
 test('several VEs are started side by side; a failure is told with its VE and decides the status', async (t) => {
@@ -281,7 +315,7 @@ test('what cannot be meant is refused before the daemon is asked', async (t) => 
   const daemon = await startTestDaemon(t, {});
   const cases: [words: string[], said: RegExp][] = [
     [['create', 'web', '-t', 'x', 'python3'], /too many arguments/],
-    [['create', 'web', '-t', 'x', '--env', 'A=1'], /--user, --env and --cwd go with a command/],
+    [['create', 'web', '-t', 'x', '--env', 'A=1'], /--env and --cwd go with a command/],
     [['create', 'web', '-t', 'x', '--set', 'boot.command=a', '--', 'b'], /boot\.command is given twice/],
     [['create', 'web', '-t', 'x', '--wait'], /--wait goes with --start/],
     [['create', 'web', '-t', 'x', '--start', '--timeout', '5s'], /--timeout goes with --wait/],

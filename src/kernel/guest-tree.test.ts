@@ -57,6 +57,25 @@ test('folders are made with their owner, existing ones stay as they are', async 
   assert.throws(() => root.makeFolders('/a/../b', OWNER), { code: 'path.refused' });
 });
 
+test('names are looked at without being followed, links are made in the place of what was there, and a large folder is refused', async (t) => {
+  const { dir, root } = await tree(t);
+  writeFileSync(join(dir, 'etc/file'), 'x', { mode: 0o640 });
+  symlinkSync('../file', join(dir, 'etc/link'));
+  await root.writeLink('/etc/file2', '/usr/share/x', OWNER);
+  await root.writeLink('/etc/file2', '/usr/share/y', OWNER);
+  assert.equal(lstatSync(join(dir, 'etc/file2')).uid, 100_000);
+  const { kind, mode, size, target } = (await root.look('/etc/file'))!;
+  assert.deepEqual([kind, mode, size, target], ['file', 0o640, 1, '']);
+  assert.deepEqual([(await root.look('/etc/link'))?.target, (await root.look('/etc/file2'))?.target, (await root.look('/etc'))?.kind, (await root.look('/'))?.kind], ['../file', '/usr/share/y', 'folder', 'folder']);
+  assert.deepEqual([await root.look('/etc/none'), await root.look('/etc/file/x')], [undefined, undefined]);
+  assert.deepEqual(await root.names('/etc', 3), ['file', 'file2', 'link']);
+  await assert.rejects(root.names('/etc', 2), { code: 'path.refused', message: /more than 2 names/ });
+  await assert.rejects(root.writeLink('/etc', 'x', OWNER), { code: 'path.refused' });
+  symlinkSync('/', join(dir, 'etc/out'));
+  await root.writeLink('/etc/out/etc/inside', 'x', OWNER);
+  assert.deepEqual(readdirSync(join(dir, 'etc')).toSorted(), ['file', 'file2', 'inside', 'link', 'out'], 'nothing half made is left, nothing outside');
+});
+
 test('inodes are found by their numbers, and links lead nowhere', async (t) => {
   const { dir, root } = await tree(t);
   writeFileSync(join(dir, 'etc/a\nb c'), '');

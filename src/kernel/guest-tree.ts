@@ -11,6 +11,7 @@
 import { randomBytes } from 'node:crypto';
 import { close, closeSync, constants, fchmodSync, fchownSync, fstatSync, fsync, openSync, readFileSync, readSync, writeSync } from 'node:fs';
 import { promisify } from 'node:util';
+import { foundAt, makeLink, namesIn, type GuestName } from './guest-names.ts';
 import { toVeldError, VeldError } from '../lib/errors.ts';
 import { run } from '../lib/run.ts';
 import { openStack } from './mounts.ts';
@@ -41,6 +42,12 @@ export interface GuestRoot {
   writeFile(path: string, content: string | Uint8Array, owner: GuestFileOwner): Promise<void>;
   /** Read a regular file whole. The last name must not be a link. Refused when larger than `maxBytes`. */
   readFile(path: string, maxBytes: number): Promise<Buffer>;
+  /** Make a link; what has its name is replaced, as by `writeFile`. */
+  writeLink(path: string, target: string, owner: Pick<GuestFileOwner, 'uid' | 'gid'>): Promise<void>;
+  /** What a name is; the name itself is not followed, links before it are. */
+  look(path: string): Promise<GuestName | undefined>;
+  /** Names in a folder. @throws VeldError `path.refused` when there are more than `most` */
+  names(folder: string, most: number): Promise<string[]>;
   /** Whether the name exists, as whatever it is (also a link that leads nowhere). */
   exists(path: string): Promise<boolean>;
   /** Whether the path leads, links followed, to anything, a mount included. */
@@ -163,6 +170,18 @@ function guestRoot(root: number): GuestRoot {
         }
       });
     },
+    async writeLink(path, target, owner) {
+      refusing(path, () => {
+        const { folder, name } = split(path);
+        within(open(root, folder, O_RDONLY | O_DIRECTORY), (dir) => makeLink(dir, `.veld-${randomBytes(12).toString('hex')}`, name, target, owner));
+      });
+    },
+    look: async (path) => (present(path, () => open(root, path, O_PATH | O_NOFOLLOW)) ? refusing(path, () => within(open(root, path, O_PATH | O_NOFOLLOW), foundAt)) : undefined),
+    async names(folder, most) {
+      const names = refusing(folder, () => within(open(root, folder, O_RDONLY | O_DIRECTORY), (dir) => namesIn(dir, most + 1)));
+      if (names.length > most) throw refusal(folder, `it holds more than ${most} names`);
+      return names;
+    },
     async exists(path) {
       return present(path, () => open(root, path, O_PATH | O_NOFOLLOW));
     },
@@ -185,12 +204,8 @@ function guestRoot(root: number): GuestRoot {
         } catch (error) {
           return (error as NodeJS.ErrnoException).code === 'EXDEV';
         }
-        try {
-          const stat = fstatSync(named);
-          return stat.isFile() && (stat.mode & 0o111) !== 0;
-        } finally {
-          closeSync(named);
-        }
+        const { kind, mode } = within(named, foundAt);
+        return kind === 'file' && (mode & 0o111) !== 0;
       });
     },
     openMount(path, mount) {
@@ -288,6 +303,15 @@ interface Pending {
   fd: number;
   temporary: string;
   name: string;
+}
+
+/** Do something with a descriptor, and close it. */
+function within<T>(fd: number, work: (fd: number) => T): T {
+  try {
+    return work(fd);
+  } finally {
+    closeSync(fd);
+  }
 }
 
 function release({ fd, dir }: Pending): void {

@@ -69,6 +69,7 @@ function declare(koffi: Koffi) {
     pipe2: lib.func('int pipe2(void *, int)'),
     openByHandleAt: lib.func('int open_by_handle_at(int, void *, int)'),
     inotifyRmWatch: lib.func('int inotify_rm_watch(int, int)'),
+    readlinkat: lib.func('int64_t readlinkat(int, str, void *, size_t)'),
     mkdirat: lib.func('int mkdirat(int, str, uint32_t)'),
     renameat: lib.func('int renameat(int, str, int, str)'),
     quotactlFd: syscall('long', 'long', 'long', 'void *'),

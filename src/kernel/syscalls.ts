@@ -161,6 +161,13 @@ export function mkdirat(dirfd: number, name: string, mode: number): void {
   checked('mkdirat', native().c.mkdirat(dirfd, text(name), mode), name);
 }
 
+/** Where the link behind a descriptor (O_PATH, O_NOFOLLOW) leads: readlinkat(2). */
+export function readLink(fd: number): string {
+  // Safe: the kernel writes at most as many bytes as the array has, which lives until the call is over.
+  const bytes = new Uint8Array(4096);
+  return Buffer.from(bytes.subarray(0, checked('readlinkat', native().c.readlinkat(fd, '', bytes, bytes.length) as number))).toString();
+}
+
 /** renameat(2) within one folder. */
 export function renameat(dirfd: number, from: string, to: string): void {
   // Safe: integers and copied strings.

@@ -142,6 +142,8 @@ export const ERRORS = {
   'template.secrets': { kind: 'conflict', exit: 78, hint: 'Remove them in the VE, and commit it again; or, where whoever gets the template may have them, say so: --allow-secrets.' },
   'template.unchanged': { kind: 'conflict', exit: 79, hint: 'Change something in the VE first.' },
   'version.not_found': { kind: 'not_found', exit: 80, hint: 'See `veld template history NAME`.' },
+  'personal.invalid': { kind: 'invalid', exit: 81, hint: 'Nothing was made. See `veld help create`.' },
+  'template.no_cloud_init': { kind: 'conflict', exit: 82, hint: 'Build or pull a template with cloud-init (`veld template build --include cloud-init`), or leave the data for it out: accounts, keys, locale and time zone need no program in the VE.' },
 } as const satisfies Record<string, ErrorRow>;
 
 /** A code of the table. */

@@ -6,6 +6,7 @@
  * The life of an upper: `createVolume`, mounted by the runtime script in a mount namespace of its own while the VE runs, then
  * `freezeUpper` (becomes a layer, a new empty upper on top) or `destroyVolume`. Of one that is in use a layer is made by a copy (`stageCopy`).
  */
+import type { GuestRow } from '../kernel/guest-rows.ts';
 import type { Quota } from '../spec/types.ts';
 import type { LayerRecord, LayerRef } from '../store/types.ts';
 
@@ -84,7 +85,7 @@ export interface Volumes {
   /** Whether the folder of the volume exists, whole or in part. */
   hasVolume(uuid: string): boolean;
   /** Put first files into a fresh, never mounted upper (nobody else has touched it yet); they are on disk when it resolves. */
-  seedVolume(uuid: string, uidBase: number, files: readonly { path: string; content: string; mode?: number }[]): Promise<void>;
+  seedVolume(uuid: string, uidBase: number, files: readonly GuestRow[]): Promise<void>;
   /** Remove upper and work, also when half there. Never follows a link. Works on folders that the VE filled with anything. */
   destroyVolume(uuid: string): Promise<void>;
   mountPlan(uuid: string, uidBase: number, layers: readonly LayerRef[]): MountPlan;

@@ -9,7 +9,8 @@
 // oxlint-disable veld/guest-paths -- the uppers themselves are named here (their names are Veld's), never what is in them
 import { randomBytes } from 'node:crypto';
 import { existsSync, lstatSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
-import { dirname, join } from 'node:path';
+import { join } from 'node:path';
+import { layRows } from '../kernel/guest-rows.ts';
 import { openGuestRoot } from '../kernel/guest-tree.ts';
 import { VeldError } from '../lib/errors.ts';
 import { faultPoint } from '../lib/faults.ts';
@@ -102,10 +103,7 @@ export function createVolumes({ stateDir, ownersFromZero, driver = 'overlay' }: 
       const base = baseOf(folder, uidBase);
       const tree = await openGuestRoot(join(folder, 'upper'));
       try {
-        for (const { path } of files) tree.makeFolders(dirname(path), { mode: 0o755, uid: base, gid: base });
-        // At once: the file system brings them to the disk together. All must have ended before the tree is closed.
-        const ended = await Promise.allSettled(files.map(({ path, content, mode = 0o644 }) => tree.writeFile(path, content, { mode, uid: base, gid: base })));
-        for (const result of ended) if (result.status === 'rejected') throw result.reason;
+        await layRows(tree, files, base);
       } finally {
         tree.close();
       }

@@ -1,9 +1,11 @@
 /** `create`: a record, a range of uids, addresses and an empty upper. O(1) in the size of the template. */
 import { randomBytes, randomUUID } from 'node:crypto';
 import { VeldError } from '../lib/errors.ts';
+import type { GuestRow } from '../kernel/guest-rows.ts';
 import { openGuestRoot, type GuestRoot } from '../kernel/guest-tree.ts';
 import type { Task } from '../ops/types.ts';
 import { checkName } from '../spec/names.ts';
+import type { Personal } from '../spec/personal.ts';
 import { parseProperties, resolveProperties } from '../spec/properties.ts';
 import type { LayerRef, Store, TemplateRecord, VeRecord } from '../store/types.ts';
 import { updateVe, type VeContext } from './context.ts';
@@ -13,6 +15,7 @@ import { HOST_KEY, sshHostKeys } from './host-keys.ts';
 import { filesOf, isWanted } from './identity-files.ts';
 import { treeOf } from './layers.ts';
 import { removeLogs } from './logs.ts';
+import { personalRows } from './personal/lay.ts';
 import type { CreateRequest } from './types.ts';
 import { allocateRange } from './uid-ranges.ts';
 
@@ -90,41 +93,45 @@ export function insertNew(store: Store, ve: VeRecord): void {
   });
 }
 
-/** Carry out the creation of a reserved VE. */
-export async function createVe(context: VeContext, ve: VeRecord, task: Task): Promise<VeRecord> {
+/** Carry out the creation of a reserved VE. @param personal what its user wants in it (personal/) */
+export async function createVe(context: VeContext, ve: VeRecord, task: Task, personal?: Personal): Promise<VeRecord> {
   const { store, volumes } = context;
   task.undo('record', () => forgetRecord(context, ve.uuid));
   task.phase('volume');
   task.progress(5, 'making the disk');
   task.undo('volume', () => volumes.destroyVolume(ve.uuid));
-  await makeVolume(context, ve);
+  await makeVolume(context, ve, { personal });
   return store.transaction(() => {
     task.phase('ready');
     return updateVe(store, ve.uuid, { ready: true });
   });
 }
 
-/** Make the disk of a new VE, with its identity on it. @param anew in the place of another VE's, which the layers below it may hold */
-export async function makeVolume(context: VeContext, ve: VeRecord, anew = false): Promise<void> {
+export interface FirstFiles {
+  /** In the place of another VE's, which the layers below it may hold. */
+  anew?: boolean;
+  /** On which it will stand; default: the record's. */
+  layers?: readonly LayerRef[];
+  personal?: Personal | undefined;
+}
+
+/** Make the disk of a new VE, with its identity on it, and what its user wants there. */
+export async function makeVolume(context: VeContext, ve: VeRecord, first: FirstFiles = {}): Promise<void> {
   const { store, volumes } = context;
   await volumes.createVolume(ve.uuid, ve.uidBase, ve.number, ve.layers, spaceOf(ve));
   const template = store.findTemplate(ve.template);
   if (!template) throw new VeldError('template.not_found', 'The template was deleted meanwhile.');
-  await volumes.seedVolume(ve.uuid, ve.uidBase, await seedFiles(context, ve, template, anew));
-}
-
-interface SeedFile {
-  path: string;
-  content: string;
-  mode: number;
+  // What the user wants comes first: its folders are as they are in the template.
+  const rows = await personalRows(context, ve, first.layers ?? ve.layers, first.personal);
+  await volumes.seedVolume(ve.uuid, ve.uidBase, [...rows, ...await seedFiles(context, ve, template, first.anew === true)]);
 }
 
 /** The identity files of a new VE: they can be laid into the fresh upper, nobody else has touched it. */
-async function seedFiles(context: VeContext, ve: VeRecord, template: TemplateRecord, anew: boolean): Promise<SeedFile[]> {
+async function seedFiles(context: VeContext, ve: VeRecord, template: TemplateRecord, anew: boolean): Promise<GuestRow[]> {
   if (template.layers.length === 0) throw new VeldError('template.invalid', `The template ${template.name} has no layer.`);
   const root = await openGuestRoot(treeOf(context, template));
   try {
-    const files: SeedFile[] = [];
+    const files: GuestRow[] = [];
     const properties = resolveProperties(ve.properties);
     for (const file of filesOf(context, ve, properties)) {
       if (await isWanted(file, root)) files.push({ path: file.path, content: file.content, mode: 0o644 });

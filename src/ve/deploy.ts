@@ -5,6 +5,7 @@
 import { VeldError } from '../lib/errors.ts';
 import { faultPoint } from '../lib/faults.ts';
 import type { Task } from '../ops/types.ts';
+import { mustBoot, type Personal } from '../spec/personal.ts';
 import { resolveProperties } from '../spec/properties.ts';
 import type { VeRecord, WarmImage } from '../store/types.ts';
 import { cleanUpRun } from './clean-up.ts';
@@ -12,6 +13,7 @@ import { reload, updateVe, type VeContext } from './context.ts';
 import { createVe, makeVolume } from './create.ts';
 import { removeVe } from './destroy.ts';
 import { nameSpare } from './name-spare.ts';
+import { personalRows } from './personal/lay.ts';
 import { bringBack } from './resume.ts';
 import { askRoom } from './room.ts';
 import { runInVe } from './run-in-ve.ts';
@@ -20,15 +22,20 @@ import { dropWarmImage, suitsWarmImage, warmImageOf } from './warm-image.ts';
 
 /**
  * Create a reserved VE and start it. An image that cannot be brought back is thrown away, and the VE boots.
- * @param spare the record of the spare that was taken for it, as it was before
+ * @param how.spare the record of the spare that was taken for it, as it was before
+ * @param how.personal what its user wants in it
  */
-export async function deployVe(context: VeContext, ve: VeRecord, task: Task, spare?: VeRecord): Promise<void> {
+export async function deployVe(context: VeContext, ve: VeRecord, task: Task, { spare, personal }: { spare?: VeRecord | undefined; personal?: Personal | undefined } = {}): Promise<void> {
   const forget = () => (context.store.veByUuid(ve.uuid) ? removeVe(context, reload(context.store, ve.uuid)) : undefined);
   askRoom(context, ve, task); // not a fault of the spare, or of the image
+  if (personal) {
+    task.undo('record', forget);
+    await personalRows(context, ve, ve.layers, personal); // nor is what does not fit the template
+  }
   if (spare) {
     task.undo('spare', forget);
     try {
-      await nameSpare(context, spare, ve, task);
+      await nameSpare(context, spare, ve, task, personal);
       return;
     } catch (error) {
       task.signal.throwIfAborted();
@@ -36,11 +43,11 @@ export async function deployVe(context: VeContext, ve: VeRecord, task: Task, spa
       ve = await backToNothing(context, ve);
     }
   }
-  const image = suitsWarmImage(resolveProperties(ve.properties)) ? warmImageOf(context, ve.template) : undefined;
+  const image = !mustBoot(personal) && suitsWarmImage(resolveProperties(ve.properties)) ? warmImageOf(context, ve.template) : undefined;
   if (image) {
     task.undo('record', forget);
     try {
-      await bringToLife(context, ve, image, task);
+      await bringToLife(context, ve, image, task, personal);
       updateVe(context.store, ve.uuid, { ready: true });
       return;
     } catch (error) {
@@ -50,17 +57,17 @@ export async function deployVe(context: VeContext, ve: VeRecord, task: Task, spa
       await blame(context, image, error);
     }
   }
-  await createVe(context, ve, task);
+  await createVe(context, ve, task, personal);
   await startVe(context, ve.uuid, task);
 }
 
 /** Bring a reserved VE to life from an image. Its record stays invisible. */
-export async function bringToLife(context: VeContext, ve: VeRecord, image: WarmImage, task: Task): Promise<void> {
+export async function bringToLife(context: VeContext, ve: VeRecord, image: WarmImage, task: Task, personal?: Personal): Promise<void> {
   const { store, states } = context;
   context.resources.expectMoves(500); // in milliseconds, at least
   task.phase('volume');
   task.progress(5, 'making the disk');
-  await makeVolume(context, ve, true);
+  await makeVolume(context, ve, { anew: true, layers: [...ve.layers, image.layer], personal });
   states.derive(states.snapshot(image.id), ve, { closeTcp: true });
   faultPoint('deploy.state');
   updateVe(store, ve.uuid, { layers: [...ve.layers, image.layer], deployed: 'warm', suspended: { at: image.createdAt, engine: image.engine } });

@@ -5,6 +5,7 @@ import { VeldError } from '../lib/errors.ts';
 import type { OperationRecord, PoolRecord, TemplateRecord, VeRecord } from '../store/types.ts';
 import type { Task } from '../ops/types.ts';
 import { checkName, checkTemplateName } from '../spec/names.ts';
+import { checkPersonal, mustBoot } from '../spec/personal.ts';
 import { DEFAULT_POOL } from '../spec/disk-properties.ts';
 import { parseProperties, resolveProperties } from '../spec/properties.ts';
 import { veBeancounters } from './beancounters.ts';
@@ -103,16 +104,18 @@ export function createVeManager(context: VeContext): RunningVeManager {
       checkRoom(context, { name: checkName(request.name), properties: parseProperties(request.properties ?? {}) });
       const wanted = resolveProperties(parseProperties(request.properties ?? {}));
       checkRepositoryOf(context, wanted as unknown as Record<string, unknown>);
+      const { personal } = request;
+      if (personal) checkPersonal(personal);
       // Spares lie on the default pool.
-      const spare = request.start && wanted['disk.pool'] === DEFAULT_POOL && suitsWarmImage(wanted) ? spares.peek(store.findTemplate(request.template)?.fingerprint ?? '') : undefined;
+      const spare = request.start && !mustBoot(personal) && wanted['disk.pool'] === DEFAULT_POOL && suitsWarmImage(wanted) ? spares.peek(store.findTemplate(request.template)?.fingerprint ?? '') : undefined;
       const ve = reserveVe(context, request, undefined, spare);
       if (spare) spares.claim(spare.uuid);
       try {
         return begin('create', ve, requestId, async (task) => {
-          if (request.start) await deployVe(context, ve, task, spare).catch((error: unknown) => { throw asCreateError(error); });
+          if (request.start) await deployVe(context, ve, task, { spare, personal }).catch((error: unknown) => { throw asCreateError(error); });
           else {
             askRoom(context, ve, task); // whoever makes it wants it to run
-            await createVe(context, ve, task);
+            await createVe(context, ve, task, personal);
           }
           task.commit();
           if (request.start) spares.prepare(ve.template);

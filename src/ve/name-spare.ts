@@ -3,8 +3,10 @@ import { setHostname } from '../kernel/uts.ts';
 import { faultPoint } from '../lib/faults.ts';
 import { VeldError } from '../lib/errors.ts';
 import type { Task } from '../ops/types.ts';
+import type { Personal } from '../spec/personal.ts';
 import type { VeRecord } from '../store/types.ts';
 import { updateVe, type VeContext } from './context.ts';
+import { layPersonal } from './personal/lay.ts';
 import { follow } from './set.ts';
 import { askRoom } from './room.ts';
 import { readRunState } from './run-folder.ts';
@@ -14,13 +16,16 @@ import { runInVe } from './run-in-ve.ts';
  * Give a spare the name, the address and the limits of the VE that it has become in the records.
  * @param spare its record as it was
  * @param ve and as it is: still invisible, and visible afterwards
+ * @param personal what its user wants in it: there before its address is
  * @throws VeldError when it does not run any more, or not well
  */
-export async function nameSpare(context: VeContext, spare: VeRecord, ve: VeRecord, task: Task): Promise<void> {
+export async function nameSpare(context: VeContext, spare: VeRecord, ve: VeRecord, task: Task, personal?: Personal): Promise<void> {
   const { init } = readRunState(context.settings, ve.number);
   if (!init) throw new VeldError('ve.not_running', 'The spare VE has ended.');
   askRoom(context, ve, task);
   task.progress(10, 'naming a spare VE');
+  if (personal) await layPersonal(ve, init, personal);
+  faultPoint('deploy.personal');
   context.network.ready(ve);
   faultPoint('deploy.spare');
   // None is left alone when another fails. The host name first: the others' programs see it.

@@ -5,6 +5,7 @@ import type { DiskAccount, DiskLimits, DiskSupport, DiskUser } from '../storage/
 import type { Difference } from '../storage/differences.ts';
 import type { Room } from '../storage/pools.ts';
 import type { Beancounters } from '../spec/beancounters/table.ts';
+import type { Personal } from '../spec/personal.ts';
 import type { Properties } from '../spec/types.ts';
 import type { Obstacle } from '../checkpoint/types.ts';
 import type { Usage } from '../resources/types.ts';
@@ -124,6 +125,8 @@ export interface CreateRequest {
   template: string;
   properties?: Record<string, unknown>;
   start?: boolean;
+  /** Laid into it before it first runs; kept nowhere else. */
+  personal?: Personal;
 }
 
 export interface CloneRequest {
