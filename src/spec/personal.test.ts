@@ -36,5 +36,5 @@ test('only what programs read when they begin needs a boot', () => {
 
 test('what logs hear of it has no secret', () => {
   const told = JSON.stringify(outlineOf({ users: [{ name: 'alice', sshKeys: [KEY], passwordHash: HASH }], root: { sshKeys: [KEY] }, cloudInit: { userData: '#cloud-config\npassword: x\n' } }));
-  assert.equal(told, '{"users":[{"name":"alice","keys":1,"password":true,"sudo":false}],"root":{"keys":1,"password":false},"cloudInit":["userData"]}');
+  assert.equal(told, '{"users":[{"name":"alice","keys":1,"hash":true,"sudo":false}],"root":{"keys":1,"hash":false},"cloudInit":["userData"]}');
 });

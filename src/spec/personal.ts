@@ -84,7 +84,7 @@ export function asksCloudInit(personal: Personal | undefined): boolean {
 
 /** What may be told of it in logs: no key, no hash, no data. */
 export function outlineOf({ users = [], root, locale, timezone, cloudInit = {} }: Personal): Record<string, unknown> {
-  const login = ({ sshKeys = [], passwordHash }: PersonalLogin) => ({ keys: sshKeys.length, password: passwordHash !== undefined });
+  const login = ({ sshKeys = [], passwordHash }: PersonalLogin) => ({ keys: sshKeys.length, hash: passwordHash !== undefined });
   return {
     users: users.map((user) => ({ name: user.name, ...login(user), sudo: user.sudo === true })), ...root && { root: login(root) }, locale, timezone,
     cloudInit: Object.entries(cloudInit).flatMap(([name, data]) => (data === undefined ? [] : [name])),

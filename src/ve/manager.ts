@@ -112,7 +112,10 @@ export function createVeManager(context: VeContext): RunningVeManager {
       if (spare) spares.claim(spare.uuid);
       try {
         return begin('create', ve, requestId, async (task) => {
-          if (request.start) await deployVe(context, ve, task, { spare, personal }).catch((error: unknown) => { throw asCreateError(error); });
+          if (request.start) await deployVe(context, ve, task, { spare, personal }).catch((error: unknown) => {
+            if (spare) spares.prepare(ve.template); // it is spent, whatever came of it
+            throw asCreateError(error);
+          });
           else {
             askRoom(context, ve, task); // whoever makes it wants it to run
             await createVe(context, ve, task, personal);

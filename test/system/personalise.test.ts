@@ -141,7 +141,7 @@ test('no key, hash or password is in a log, in the store, or in what was audited
   const store = readdirSync(veld.settings.stateDir).filter((name) => name.startsWith('veld.db')).map((name) => readFileSync(join(veld.settings.stateDir, name), 'latin1'));
   assert.ok(store.length > 0);
   for (const secret of secrets) for (const text of [veld.daemonLog(), ...store]) assert.ok(!text.includes(secret), secret.slice(0, 8));
-  assert.match(veld.daemonLog(), /"personal":\{"users":\[\{"name":"alice","keys":1,"password":true,"sudo":true/);
+  assert.match(veld.daemonLog(), /"personal":\{"users":\[\{"name":"alice","keys":1,"hash":true,"sudo":true/);
   await veld.start();
 });
 

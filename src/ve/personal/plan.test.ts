@@ -89,7 +89,7 @@ test('a password and a group do for sudo; without a group it is a file; without 
 });
 
 test('what an upper layer says holds, by its own owners; links lead inside, and a circle of them ends', async (t) => {
-  const { plan } = world(t, { ...system, home: { link: 'usr/home' }, 'usr/home/x': '' }, { 'etc/passwd': `${PASSWD}alice:x:1000:1000::/:/bin/sh\n`, 'root/.ssh': { link: '/../../../../etc' } });
+  const { plan } = world(t, { ...system, home: { link: 'var/home' }, 'var/home': { link: '/usr/home' }, 'usr/home/x': '' }, { 'etc/passwd': `${PASSWD}alice:x:1000:1000::/:/bin/sh\n`, 'root/.ssh': { link: '/../../../../etc' } });
   await assert.rejects(plan({ users: [{ name: 'alice' }] }), { code: 'personal.invalid', message: /a user alice already/ });
   const rows = await plan({ users: [{ name: 'bob', sshKeys: [KEY] }], root: { sshKeys: [KEY] } });
   const passwd = rows.find(({ path }) => path === '/etc/passwd')!;
