@@ -36,3 +36,11 @@ test('times are kept, also beyond 2049', () => {
   const long = makeAuthority('long', 36_500);
   assert.equal(new Date(x(long).validTo).getFullYear() >= 2120, true);
 });
+
+test('a server is found by its names and addresses, and by no others', () => {
+  const server = x(makeTlsCertificate(authority, 'server', 90, ['images.example.org', '192.0.2.7', '2001:db8::7', '::1', 'fd00:1:2:3:4:5:6:7']));
+  assert.equal(server.checkHost('images.example.org'), 'images.example.org');
+  for (const address of ['192.0.2.7', '2001:db8::7', '::1', 'fd00:1:2:3:4:5:6:7']) assert.equal(server.checkIP(address), address, address);
+  assert.deepEqual([server.checkHost('other.example.org'), server.checkIP('192.0.2.8'), server.checkIP('2001:db8::8')], [undefined, undefined, undefined]);
+  assert.ok(isIssuedBy(server, x(authority)));
+});

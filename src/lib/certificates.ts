@@ -4,6 +4,7 @@
  * Node can read certificates and not make them. What is written here is the DER of a version 3 certificate with five extensions; a mistake in it
  * makes a certificate that OpenSSL refuses, never one that it believes too much: what counts is checked by {@link isIssuedBy} and by TLS itself.
  */
+import { isIP, isIPv4 } from 'node:net';
 import { X509Certificate, createHash, createPrivateKey, createPublicKey, generateKeyPairSync, randomBytes, sign, type KeyObject } from 'node:crypto';
 
 /** Milliseconds of a day. */
@@ -30,6 +31,7 @@ const OID = {
   extendedKeyUsage: '551d25',
   serverAuth: '2b06010505070301',
   clientAuth: '2b06010505070302',
+  subjectAlternativeName: '551d11',
 } as const;
 
 /** Usages as Node names them (X509Certificate.keyUsage). */
@@ -54,8 +56,9 @@ export function makeAuthority(name: string, days: number): KeyPair {
  * Make a certificate for both ends of TLS, signed by an authority.
  * @param name its common name
  * @param days how long it is good
+ * @param hosts names and addresses under which a client finds its server; those that look for them (all but nodes do) believe no other
  */
-export function makeTlsCertificate(authority: KeyPair, name: string, days: number): KeyPair {
+export function makeTlsCertificate(authority: KeyPair, name: string, days: number, hosts: readonly string[] = []): KeyPair {
   const { privateKey, publicKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' });
   const issuer = new X509Certificate(authority.certificate);
   const extensions = [
@@ -64,6 +67,7 @@ export function makeTlsCertificate(authority: KeyPair, name: string, days: numbe
     extension(OID.extendedKeyUsage, sequence(oid(OID.serverAuth), oid(OID.clientAuth))),
     extension(OID.subjectKeyIdentifier, tlv(0x04, keyIdentifier(publicKey))),
     extension(OID.authorityKeyIdentifier, sequence(tlv(0x80, keyIdentifier(issuer.publicKey)))),
+    ...hosts.length > 0 ? [extension(OID.subjectAlternativeName, sequence(...hosts.map(alternativeName)))] : [],
   ];
   return pair(certify({ subject: name, issuer: commonName(issuer), publicKey, days, extensions }, createPrivateKey(authority.key)), privateKey);
 }
@@ -159,6 +163,20 @@ function bits(bytes: Uint8Array): Buffer {
 
 function nameOf(commonName: string): Buffer {
   return sequence(tlv(0x31, sequence(oid(OID.commonName), tlv(0x0c, Buffer.from(commonName)))));
+}
+
+/** A name of a host, or its address (RFC 5280, 4.2.1.6). */
+function alternativeName(host: string): Buffer {
+  return isIP(host) === 0 ? tlv(0x82, Buffer.from(host, 'ascii')) : tlv(0x87, isIPv4(host) ? Buffer.from(host.split('.').map(Number)) : ipv6Bytes(host));
+}
+
+/** The 16 bytes of an address. */
+function ipv6Bytes(address: string): Buffer {
+  // As URLs have it: no dotted quad, lower case, one `::` at most.
+  const [head = '', tail] = new URL(`http://[${address}]/`).hostname.slice(1, -1).split('::');
+  const [before, after] = [head, tail ?? ''].map((part) => part.split(':').filter(Boolean));
+  const words = [...before!, ...Array<string>(8 - before!.length - after!.length).fill('0'), ...after!];
+  return Buffer.from(words.map((word) => word.padStart(4, '0')).join(''), 'hex');
 }
 
 function extension(id: string, value: Uint8Array, critical = false): Buffer {
