@@ -53,6 +53,7 @@ import { readRecords } from './store/read-only.ts';
 import { openStore } from './store/sqlite.ts';
 import { createTemplateBuilder } from './templates/builder.ts';
 import { createImagePuller } from './templates/puller.ts';
+import { createPublisher } from './templates/publishing/publisher.ts';
 import { staleVes } from './ve/lxcfs-binds.ts';
 import type { VeContext } from './ve/context.ts';
 import { createMigration } from './migration/migration.ts';
@@ -171,7 +172,7 @@ async function open(settings: Settings, log: Logger, closers: Closers, stopping:
   const templates = createTemplateBuilder({ settings, log: log.child({ part: 'templates' }) });
   const engine = () => currentEngine(stateDir);
   const context: VeContext = {
-    settings, store, operations, events, network, names, volumes, resources, states, sessions: createSessionRegistry(), templates, images: createImagePuller(settings), engine, log: log.child({ part: 've' }),
+    settings, store, operations, events, network, names, volumes, resources, states, sessions: createSessionRegistry(), templates, images: createImagePuller(settings), published: createPublisher(settings, log.child({ part: 'images' })), engine, log: log.child({ part: 've' }),
     // Also while it is dead: each boot asks it, and takes what there is then.
     lxcfs: () => lxcfsFolder(runDir) ?? (currentLxcfs(stateDir) === undefined ? null : lxcfsPath(runDir)),
   };
@@ -307,6 +308,8 @@ async function open(settings: Settings, log: Logger, closers: Closers, stopping:
   closers.push(() => suspendWithHost(manager, log));
   await listenOnSocket(api, settings.socket, settings.socketGroup);
   closers.push(() => nodes.close());
+  closers.push(() => context.published.close());
+  await prepare('images', () => context.published.start(() => troubles.delete('images')), soon);
   await prepare('nodes', () => nodes.start(apiDoor(api), () => troubles.delete('nodes')), soon);
   log.info({ socket: settings.socket }, 'veldd is ready');
   await tellSystemd(log);

@@ -20,6 +20,7 @@ import { createSessionTable } from './sessions.ts';
 import { listenOnSocket } from './socket.ts';
 import type { Task } from '../ops/types.ts';
 import type { OperationRecord } from '../store/types.ts';
+import type { PublishedProduct } from '../templates/publishing/types.ts';
 import type { ExecRequest, ExecSession, PoolView, TemplateView, VeDetail, VeManager, VeStatus } from '../ve/types.ts';
 import type { Api, ApiDeps } from './types.ts';
 
@@ -225,6 +226,10 @@ export async function openBench(change: Partial<ApiDeps> = {}): Promise<Bench> {
     history: (key) => (key === TEMPLATE.name ? [{ number: 1, name: TEMPLATE.name, fingerprint: TEMPLATE.fingerprint, current: true, createdAt: TEMPLATE.createdAt, ve: null, description: '', size: 1, layers: 1, uses: 0 }] : noTemplate(key)),
     templateDiff: async (from, to) => (from === TEMPLATE.name ? { from, to, packages: { manager: 'dpkg', added: [{ name: 'nginx', version: '1' }], removed: [], changed: [] }, files: [] } : noTemplate(from)),
     rollBackTemplate: (key, _version, requestId) => (key === TEMPLATE.name ? begin('template-roll-back', null, requestId) : noTemplate(key)),
+    published: () => [PRODUCT],
+    imageServer: () => ({ url: 'https://node.example:8443', error: null, authority: 'CERTIFICATE', key: { fingerprint: 'AB'.repeat(20), armored: 'KEY' }, requests: 1, bytes: 2 }),
+    publishTemplate: (key, _options, requestId) => (key === TEMPLATE.name ? begin('template-publish', null, requestId) : noTemplate(key)),
+    unpublish: (_name, _version, requestId) => begin('template-unpublish', null, requestId),
     deleteTemplate: (key, requestId) => (key === TEMPLATE.name ? begin('template-delete', null, requestId) : noTemplate(key)),
   };
   const manager = new Proxy(plain, {
@@ -284,6 +289,11 @@ const SOURCE = { name: 'main', description: 'A server', protocol: 'simplestreams
 const IMAGE = {
   name: 'ubuntu:24.04', source: 'main', product: 'ubuntu:noble:amd64:default', serial: '20260101_07:42', os: 'ubuntu', release: '24.04', codename: 'noble', variant: 'default', architecture: 'amd64', title: 'Ubuntu noble', aliases: ['ubuntu/noble'],
   endOfLife: null, fingerprint: null, bytes: 1000, here: [],
+};
+const FILE = { sha256: 'ab'.repeat(32), size: 1000 };
+const PRODUCT: PublishedProduct = {
+  product: 'debian:bookworm:amd64:default', os: 'debian', release: '12', codename: 'bookworm', variant: 'default', architecture: 'amd64', aliases: ['debian/12'], endOfLife: null,
+  versions: [{ serial: '20260101_000000', template: { name: 'debian-12', fingerprint: 'ab'.repeat(32) }, tree: FILE, metadata: FILE, lxc: FILE, fingerprint: 'cd'.repeat(32), openvz: { ...FILE, signature: null } }],
 };
 const PRESET = { name: 'small', description: 'A small one', properties: { 'cpu.limit': 50, 'pids.limit': null }, ignored: [], file: '/small.conf', shipped: true, error: null };
 

@@ -68,6 +68,21 @@ export interface Settings {
     /** Where others are told to find it, `HOST:PORT`; empty: as `listen` says. */
     address: string;
   };
+  images: {
+    /** Where templates that this node publishes are served, `ADDRESS:PORT`; empty: nowhere. */
+    listen: string;
+    /** `http` has no TLS: who pulls must go by signatures then. */
+    scheme: 'https' | 'http';
+    /** Where others are told to find them, `HOST:PORT`; empty: as `listen` says. */
+    address: string;
+    /** Files with a certificate (and those between it and its authority behind it) and its key, PEM; empty: made by Veld. */
+    certificate: string;
+    key: string;
+    /** Home folder of GnuPG whose default key signs; empty: Veld's own. */
+    gnupgHome: string;
+    /** How many versions of what is published are kept. */
+    keep: number;
+  };
   overcommit: {
     /** What to do when the memory limits of VEs that run are more than `ratio` times the memory of the host: whenever one is made, comes to run, or gets a higher limit. */
     memory: { ratio: number; action: 'refuse' | 'warn' | 'allow' };
@@ -107,6 +122,7 @@ export function defaultSettings(instance = 'main'): Settings {
     deploy: { warm: true, spares: 1 },
     checkpoint: { stallTimeout: 60 },
     nodes: { listen: '', name: '', address: '' },
+    images: { listen: '', scheme: 'https', address: '', certificate: '', key: '', gnupgHome: '', keep: 3 },
     overcommit: { memory: { ratio: 1.5, action: 'warn' } },
     host: { cpuWeight: 1000 },
     alerts: { throttled: 25, memory: 90 },
@@ -155,13 +171,19 @@ export function loadSettings(file = process.env.VELD_SETTINGS ?? DEFAULT_SETTING
   if (!Number.isInteger(spares) || spares < 0 || spares > 100) bad('deploy.spares', 'must be a whole number from 0 to 100');
   const { stallTimeout } = settings.checkpoint;
   if (!(stallTimeout >= 1 && stallTimeout <= 86_400)) bad('checkpoint.stallTimeout', 'must be a number of seconds from 1 to 86400');
-  const { nodes } = settings;
-  if (nodes.listen !== '' && !/^(?:\d{1,3}(?:\.\d{1,3}){3}|\[[0-9A-Fa-f:.]+(?:%[A-Za-z0-9_.-]+)?\]):\d{1,5}$/.test(nodes.listen)) bad('nodes.listen', 'must be an address with a port, such as 0.0.0.0:7430 or [::]:7430, or empty');
-  if (nodes.address !== '' && !/^(?:[A-Za-z0-9][A-Za-z0-9.-]{0,252}|\[[0-9A-Fa-f:.]+(?:%[A-Za-z0-9_.-]+)?\]):\d{1,5}$/.test(nodes.address)) bad('nodes.address', 'must be a host with a port, or empty');
-  for (const key of ['listen', 'address'] as const) {
-    const port = Number(/\d+$/.exec(nodes[key])?.[0] ?? 1);
-    if (port < 1 || port > 65_535) bad(`nodes.${key}`, 'must have a port from 1 to 65535');
+  const { nodes, images } = settings;
+  for (const [part, { listen, address }] of Object.entries({ nodes, images })) {
+    if (listen !== '' && !/^(?:\d{1,3}(?:\.\d{1,3}){3}|\[[0-9A-Fa-f:.]+(?:%[A-Za-z0-9_.-]+)?\]):\d{1,5}$/.test(listen)) bad(`${part}.listen`, 'must be an address with a port, such as 0.0.0.0:7430 or [::]:7430, or empty');
+    if (address !== '' && !/^(?:[A-Za-z0-9][A-Za-z0-9.-]{0,252}|\[[0-9A-Fa-f:.]+(?:%[A-Za-z0-9_.-]+)?\]):\d{1,5}$/.test(address)) bad(`${part}.address`, 'must be a host with a port, or empty');
+    for (const [key, value] of Object.entries({ listen, address })) {
+      const port = Number(/\d+$/.exec(value)?.[0] ?? 1);
+      if (port < 1 || port > 65_535) bad(`${part}.${key}`, 'must have a port from 1 to 65535');
+    }
   }
+  for (const key of ['certificate', 'key', 'gnupgHome'] as const) if (images[key] !== '' && !/^\/[^\n\0]*$/.test(images[key])) bad(`images.${key}`, 'must be an absolute path, or empty');
+  if ((images.certificate === '') !== (images.key === '')) bad('images.certificate', 'and images.key must both be given, or none');
+  if (images.scheme === 'http' && images.certificate !== '') bad('images.certificate', 'is given, and images.scheme is http');
+  if (!Number.isInteger(images.keep) || images.keep < 1 || images.keep > 1000) bad('images.keep', 'must be a whole number from 1 to 1000');
   if (nodes.name !== '' && !/^[a-z][a-z0-9-]{0,62}$/.test(nodes.name)) bad('nodes.name', 'must be 1 to 63 of a-z, 0-9 and -, a letter first, or empty');
   const { ratio } = settings.overcommit.memory;
   if (!(ratio >= 0.01 && ratio <= 1000)) bad('overcommit.memory.ratio', 'must be a number from 0.01 to 1000');
@@ -209,5 +231,6 @@ const NULLABLE: Record<string, string> = { 'migration.bandwidth': 'number' };
 const CHOICES: Record<string, string[]> = {
   'log.level': ['trace', 'debug', 'info', 'warn', 'error'],
   'engine.expiredRelease': ['refuse', 'record'],
+  'images.scheme': ['https', 'http'],
   'overcommit.memory.action': ['refuse', 'warn', 'allow'],
 };

@@ -47,21 +47,32 @@ export function metadataText({ name, os, release, architecture, createdAt, sourc
   });
 }
 
-/**
- * The archive. Links are left as they are; what a hard link leads to moves with it. Attributes of overlayfs are no part of a tree. In a box there are no names of users: so ACLs have numbers, not the
- * names that this host has for them.
- * @param tree goes below rootfs/ @param folder with metadata.yaml
- */
-function packed(tree: TreeRoot, folder: string, signal: AbortSignal): Piped {
-  const box = startBox([
-    '/usr/bin/tar', '--create', '--file=-', '--format=posix', '--pax-option=delete=atime,delete=ctime', '--numeric-owner', '--sort=name', '--acls', '--xattrs', '--xattrs-include=security.capability', '--xattrs-include=user.*', '--sparse',
-    '--one-file-system', '--directory=/out', 'metadata.yaml', '--directory=/in', '--transform=flags=rSh;s,^\\.,rootfs,', '.',
-  ], { in: tree, out: folder, links: 'refused', capabilities: ['dac_read_search'], stdout: 'pipe', signal });
+/** How trees are read for images: the same tree gives the same bytes. Attributes of overlayfs are no part of one. In a box there are no names of users: so ACLs have numbers, not the names that this host has for them. */
+const READ = [
+  '/usr/bin/tar', '--create', '--file=-', '--format=posix', '--pax-option=delete=atime,delete=ctime', '--numeric-owner', '--sort=name', '--acls', '--xattrs', '--xattrs-include=security.capability', '--xattrs-include=user.*', '--sparse',
+  '--one-file-system',
+];
+
+function packedInBox(args: readonly string[], folders: { in: TreeRoot; out?: string }, signal: AbortSignal): Piped {
+  const box = startBox([...READ, ...args], { ...folders, links: 'refused', capabilities: ['dac_read_search'], stdout: 'pipe', signal });
   const ended = box.ended.then(({ code, said }) => {
     if (code !== 0) throw new VeldError('command.failed', `tar ended with status ${code}: ${said}`);
   });
   ended.catch(() => {}); // whoever waits hears of it
   return { output: box.stdout!, ended };
+}
+
+/** A tree as an archive of its own. */
+export function packedTree(tree: TreeRoot, signal: AbortSignal): Piped {
+  return packedInBox(['--directory=/in', '.'], { in: tree }, signal);
+}
+
+/**
+ * The archive. Links are left as they are; what a hard link leads to moves with it.
+ * @param tree goes below rootfs/ @param folder with metadata.yaml
+ */
+function packed(tree: TreeRoot, folder: string, signal: AbortSignal): Piped {
+  return packedInBox(['--directory=/out', 'metadata.yaml', '--directory=/in', '--transform=flags=rSh;s,^\\.,rootfs,', '.'], { in: tree, out: folder }, signal);
 }
 
 /**

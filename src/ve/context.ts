@@ -12,6 +12,7 @@ import type { Pools } from '../storage/pools.ts';
 import type { ResourceManager } from '../resources/types.ts';
 import type { States } from '../checkpoint/types.ts';
 import type { SessionRegistry } from './sessions.ts';
+import type { Publisher } from '../templates/publishing/types.ts';
 import type { ImagePuller, TemplateBuilder } from '../templates/types.ts';
 
 export interface VeContext {
@@ -28,6 +29,7 @@ export interface VeContext {
   sessions: SessionRegistry;
   templates: TemplateBuilder;
   images: ImagePuller;
+  published: Publisher;
   /** The engine for new starts; throws `engine.missing`. */
   engine: () => Engine;
   /** Folder of lxcfs' mount while it lives, else null. */

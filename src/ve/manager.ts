@@ -12,6 +12,7 @@ import { veBeancounters } from './beancounters.ts';
 import { veConnections, veTraffic } from './traffic.ts';
 import { backupManager } from './backup/manager.ts';
 import { imageManager } from './images.ts';
+import { publishingManager } from './published.ts';
 import { checkArchiveFile, checkpointVe, restoreVe } from './archive.ts';
 import { attachConsole } from './console.ts';
 import { findVe, reload, type VeContext } from './context.ts';
@@ -305,6 +306,7 @@ export function createVeManager(context: VeContext): RunningVeManager {
 
     ...imageManager(context, operations, spares, viewed),
     ...templateVersionManager(context, begin, (template) => viewed(template).uses),
+    ...publishingManager(context, operations),
     ...backupManager(context, begin, (ve) => viewVe(context, ve)),
 
     pools: () => viewPools(context),

@@ -13,6 +13,7 @@ import type { ClassTraffic, ConnectionUse, LinkPlan, Traffic } from '../network/
 import type { BackupManager } from './backup/manager.ts';
 import type { ImageManager } from './images.ts';
 import type { TemplateVersionManager } from './template-version-manager.ts';
+import type { PublishingManager } from './published.ts';
 import type { ExportRequest, VeImportRequest } from './export/types.ts';
 import type { BuildRequest, ImportRequest } from '../templates/types.ts';
 
@@ -298,7 +299,7 @@ export interface SetOptions {
 }
 
 /** `task` answers at once with the operation's record; wait for it through the operations. */
-export interface VeManager extends BackupManager, ImageManager, TemplateVersionManager {
+export interface VeManager extends BackupManager, ImageManager, TemplateVersionManager, PublishingManager {
   list(): VeView[];
   /** All with everything, as `show` tells of one. */
   listDetails(): VeDetail[];

@@ -26,7 +26,7 @@ async function values(line: string, from = names): Promise<string[]> {
 test('the first word: every command, options; the second of those that have two', async () => {
   assert.deepEqual(new Set(await values('')), new Set(commands.map(({ name }) => name.split(' ')[0])));
   assert.deepEqual(await values('sta'), ['start', 'stats']);
-  assert.deepEqual(await values('template '), ['build', 'import', 'commit', 'edit', 'history', 'diff', 'rollback', 'search', 'pull', 'update', 'sources', 'export', 'list', 'show', 'warm', 'delete']);
+  assert.deepEqual(await values('template '), ['build', 'import', 'commit', 'edit', 'history', 'diff', 'rollback', 'search', 'pull', 'update', 'sources', 'export', 'publish', 'unpublish', 'published', 'server', 'list', 'show', 'warm', 'delete']);
   assert.deepEqual(await values('--v'), ['--version']);
   assert.deepEqual(await values('--json --socket /x sta'), ['start', 'stats']);
   assert.deepEqual(await values('nonsense '), []);
