@@ -306,10 +306,10 @@ async function open(settings: Settings, log: Logger, closers: Closers, stopping:
   closers.push(() => api.close());
   closers.push(() => operations.close(STOP_TIMEOUT));
   closers.push(() => suspendWithHost(manager, log));
+  closers.push(() => context.published.close());
+  await prepare('images', () => context.published.start(() => troubles.delete('images')), soon); // before anybody publishes: it sweeps
   await listenOnSocket(api, settings.socket, settings.socketGroup);
   closers.push(() => nodes.close());
-  closers.push(() => context.published.close());
-  await prepare('images', () => context.published.start(() => troubles.delete('images')), soon);
   await prepare('nodes', () => nodes.start(apiDoor(api), () => troubles.delete('nodes')), soon);
   log.info({ socket: settings.socket }, 'veldd is ready');
   await tellSystemd(log);

@@ -29,6 +29,7 @@ export const command = defineCommand<object, { key?: boolean; authority?: boolea
     if (authority) context.out(need(server.authority, 'Its TLS has no authority of its own.', 'It has none without TLS, with a certificate of the settings, and while images.listen is empty.'));
     if (source) {
       const url = need(server.url, 'This node does not serve templates.', 'Set images.listen in the settings, for example to "0.0.0.0:8443", and start the daemon again.');
+      if (url.startsWith('http:')) need(server.key, 'Nothing is signed yet, and without TLS there is nothing else to go by.', 'The key is made with the first `veld template publish`.');
       const name = new URL(url).hostname.replaceAll(/[^\w.-]/g, '') || 'node';
       context.out(`# Templates of ${name}\nprotocol=simplestreams\nurl=${url}\n${server.key ? `keyring=/etc/veld/keyrings/${name}.asc\n` : 'trust=https\n'}${server.authority === null ? '' : `ca=/etc/veld/keyrings/${name}.crt\n`}`);
     }
