@@ -4,7 +4,7 @@
  */
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
-import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { appendFileSync, existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer, type AddressInfo } from 'node:net';
 import { once } from 'node:events';
 import { join } from 'node:path';
@@ -49,7 +49,8 @@ describe('clients of others', { skip }, async () => {
   });
   after(() => {
     call('incus', 'delete', '--force', container);
-    for (const fingerprint of call('incus', 'image', 'list', `veld-${veld.name}`, '-c', 'F', '-f', 'csv').said.split('\n').filter(Boolean)) call('incus', 'image', 'delete', fingerprint);
+    call('incus', 'image', 'delete', `veld-${veld.name}`);
+    call('lxc-stop', '-P', join(veld.dir, 'lxc'), '-n', container, '-k');
     must(peers, '--stop');
   });
 
@@ -68,6 +69,10 @@ describe('clients of others', { skip }, async () => {
     assert.match(must('lxc-create', '-P', path, '-n', name, '-t', 'download', '--', '--server', `127.0.0.1:${port}`, '--dist', 'debian', '--release', 'bookworm', '--arch', 'amd64', '--variant', TEMPLATE), /Downloading the rootfs/);
     assert.match(readFileSync(join(path, name, 'config'), 'utf8'), /common\.conf\nlxc\.arch = x86_64/);
     assert.match(readFileSync(join(path, name, 'rootfs/etc/os-release'), 'utf8'), /VERSION_ID="12"/);
+    appendFileSync(join(path, name, 'config'), '\nlxc.net.0.type = empty\n'); // it would have a bridge of LXC's own
+    must('lxc-start', '-P', path, '-n', name);
+    await until('systemd in the container to be up', () => /running|degraded/.test(call('lxc-attach', '-P', path, '-n', name, '--', 'systemctl', 'is-system-running').said), 60_000, 500);
+    must('lxc-stop', '-P', path, '-n', name, '-k');
     rmSync(path, { recursive: true });
   });
 });
