@@ -115,7 +115,7 @@ test('cancelled, or with a daemon that dies, the lists are the old ones or the n
     const listed = point.endsWith('listed');
     assert.equal((await serials()).length, before.length + Number(listed), point);
     assert.equal(existsSync(join(place, 'incoming')), false, point);
-    assert.equal(readdirSync(join(place, 'files')).length, listed ? files + 2 : files, point);
+    assert.equal(readdirSync(join(place, 'files')).length, listed ? files + 3 : files, point);
     assert.equal((await offered()).length, before.length + Number(listed), point);
   }
 });
