@@ -19,13 +19,16 @@ const peers = join(import.meta.dirname, '../../bench/peers');
 const missing = ['/usr/libexec/incus/incusd', '/usr/bin/incus', '/usr/bin/lxc-create', join(bench, 'incus')].find((path) => !existsSync(path));
 const skip = missing !== undefined ? `${missing} is not there: bench/peers installs it` : existsSync(join(bench, 'incusd.pid')) ? 'the benchmark\'s Incus is running: it is somebody else\'s' : false;
 
-describe('clients of others', { skip }, async () => {
-  if (skip !== false) return;
-  const free = createServer().listen(0, '127.0.0.1');
-  await once(free, 'listening');
-  const { port } = free.address() as AddressInfo;
-  free.close();
-  const veld = await fileInstance({ settings: (own) => { own.images.listen = `127.0.0.1:${port}`; } });
+const free = createServer().listen(0, '127.0.0.1');
+await once(free, 'listening');
+const { port } = free.address() as AddressInfo;
+free.close();
+// (Of the file, so that it ends after what has used it.)
+const made = skip === false ? await fileInstance({ settings: (own) => { own.images.listen = `127.0.0.1:${port}`; } }) : undefined;
+
+describe('clients of others', { skip }, () => {
+  if (!made) return;
+  const veld = made;
   const { ok } = wordsWith(veld);
   const authority = join(veld.dir, 'authority.crt');
   const env = { ...process.env, INCUS_DIR: join(bench, 'incus'), INCUS_CONF: join(veld.dir, 'incus-client'), SSL_CERT_FILE: authority, WGETRC: join(veld.dir, 'wgetrc'), LXC_CACHE_PATH: join(veld.dir, 'lxc-cache'), VELD_TEST_OK: undefined };
