@@ -5,6 +5,7 @@ import type { OperationRecord } from '../store/types.ts';
 import { nameProduct } from '../templates/publishing/products.ts';
 import type { ImageServerState, PublishedProduct, PublishOptions } from '../templates/publishing/types.ts';
 import type { VeContext } from './context.ts';
+import { treeOf } from './layers.ts';
 import { findTemplate } from './template-verbs.ts';
 
 export interface PublishingManager {
@@ -28,10 +29,8 @@ export function publishingManager(context: VeContext, operations: Pick<Operation
     publishTemplate(key, options, requestId) {
       const template = findTemplate(context, key);
       nameProduct(template, options.as); // said at once
-      const [layer, more] = template.layers;
-      if (!layer || more) throw new VeldError('template.invalid', `The template ${template.name} stands on ${template.layers.length} layers, and only one can be published.`, { hint: 'Build or import it anew.' });
       return operations.start({ kind: 'template-publish', ve: null, requestId }, async (task) => {
-        const publication = await published.publish({ template, path: context.volumes.layerPath(layer.id), check: () => void findTemplate(context, template.fingerprint) }, options, task);
+        const publication = await published.publish({ template, path: treeOf(context, template), check: () => void findTemplate(context, template.fingerprint) }, options, task);
         if (publication.added) events.emit('template.published', { data: { name: template.name, fingerprint: template.fingerprint, product: publication.product, serial: publication.serial } });
         return publication;
       });

@@ -5,6 +5,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Transform } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
+import type { TreeRoot } from '../../kernel/mounts.ts';
 import { VeldError } from '../../lib/errors.ts';
 import { allEnded, runPiped, type Piped } from '../../lib/piped.ts';
 import type { TemplateRecord } from '../../store/types.ts';
@@ -16,7 +17,7 @@ export type Packed = Record<'tree' | 'metadata' | 'lxc', PublishedFile> & { open
 
 export interface PackOptions {
   /** Root of the template's tree. */
-  tree: string;
+  tree: TreeRoot;
   template: TemplateRecord;
   /** Is made; whoever asks takes it away. */
   folder: string;

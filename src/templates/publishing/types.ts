@@ -1,4 +1,5 @@
 /** Templates that this node offers to others: as images of simplestreams, of LXC's download template, and as OpenVZ's precreated templates. */
+import type { TreeRoot } from '../../kernel/mounts.ts';
 import type { TemplateRecord } from '../../store/types.ts';
 import type { Task } from '../../ops/types.ts';
 
@@ -81,7 +82,7 @@ export type Resource =
 /** Where the tree of a template is, and whether it still is: asked once more when all was read. */
 export interface TreeOfTemplate {
   template: TemplateRecord;
-  path: string;
+  path: TreeRoot;
   /** @throws VeldError `template.not_found` */
   check: () => void;
 }
