@@ -144,6 +144,8 @@ export const ERRORS = {
   'published.unsigned': { kind: 'unavailable', exit: 85, hint: 'Nothing was changed. Look at `gpg --list-secret-keys` for that folder; images.gnupgHome in the settings names it.' },
   'published.not_listening': { kind: 'internal', exit: 86, hint: 'Correct images.* in the settings, or free the port.' },
   'published.damaged': { kind: 'internal', exit: 87, hint: 'Move the folder away, start the daemon again, and publish anew; the templates themselves are not touched.' },
+  'recipe.not_found': { kind: 'not_found', exit: 78, hint: 'See `veld template recipes`.' },
+  'recipe.invalid': { kind: 'invalid', exit: 78, hint: 'Correct the file; docs/how-to/recipes.md tells what may stand in it.' },
   'store.corrupt': { kind: 'internal', exit: 3, hint: 'Stop the daemon, keep a copy of the file, and restore a backup (`veld.db.backup-v*` beside it).' },
   'template.secrets': { kind: 'conflict', exit: 78, hint: 'Remove them in the VE, and commit it again; or, where whoever gets the template may have them, say so: --allow-secrets.' },
   'template.unchanged': { kind: 'conflict', exit: 79, hint: 'Change something in the VE first.' },

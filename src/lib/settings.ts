@@ -21,6 +21,8 @@ export interface Settings {
   presetsDir: string;
   /** Folder with sources of templates of the administrator, NAME.conf each. */
   sourcesDir: string;
+  /** Folder with recipes of templates of the administrator, NAME.yaml each. */
+  recipesDir: string;
   log: {
     /** pino level. */
     level: 'trace' | 'debug' | 'info' | 'warn' | 'error';
@@ -116,6 +118,7 @@ export function defaultSettings(instance = 'main'): Settings {
     socketGroup: 'veld',
     presetsDir: '/etc/veld/presets',
     sourcesDir: '/etc/veld/sources',
+    recipesDir: '/etc/veld/recipes',
     log: { level: 'info', file: `/var/log/${name}/veldd.log`, maxBytes: 16 << 20 },
     network: { pools: ['10.187.0.0/16', 'fd5e:1d00:187::/64'], uplinks: [], veToVe: true, veToHost: false, classes: [], domain: `${name}.internal` },
     engine: { suites: ['trixie-backports', 'testing'], mirror: '', expiredRelease: 'refuse' },
@@ -153,7 +156,7 @@ export function loadSettings(file = process.env.VELD_SETTINGS ?? DEFAULT_SETTING
   if (typeof instance !== 'string' || !/^[a-z][a-z0-9]{0,4}$/.test(instance)) bad('instance', 'must be 1 to 5 of a-z and 0-9, a letter first');
   const settings = defaultSettings(instance as string);
   merge(settings as unknown as Record<string, unknown>, given, '', bad);
-  for (const key of ['stateDir', 'runDir', 'socket', 'presetsDir', 'sourcesDir'] as const) {
+  for (const key of ['stateDir', 'runDir', 'socket', 'presetsDir', 'sourcesDir', 'recipesDir'] as const) {
     if (!settings[key].startsWith('/') || /[\n\0:,\\]/.test(settings[key])) bad(key, 'must be an absolute path without colon, comma, backslash or newline');
   }
   for (const pool of settings.network.pools) {
