@@ -30,6 +30,7 @@ import { checkRunning, freezeVe, thawVe } from './freeze.ts';
 import { consoleLog } from './logs.ts';
 import { checkPool, checkPoolUnused, createPool, deletePool, findPool, viewPools } from './pool-verbs.ts';
 import { quotaReport, setUserQuota } from './quota.ts';
+import { recipeManager } from './recipes/manager.ts';
 import { recover } from './recovery.ts';
 import { restartVe } from './restart.ts';
 import { checkResumable, resumeVe } from './resume.ts';
@@ -307,6 +308,7 @@ export function createVeManager(context: VeContext): RunningVeManager {
     ...imageManager(context, operations, spares, viewed),
     ...templateVersionManager(context, begin, (template) => viewed(template).uses),
     ...publishingManager(context, operations),
+    ...recipeManager(context, operations, spares, viewed),
     ...backupManager(context, begin, (ve) => viewVe(context, ve)),
 
     pools: () => viewPools(context),

@@ -14,6 +14,7 @@ import type { BackupManager } from './backup/manager.ts';
 import type { ImageManager } from './images.ts';
 import type { TemplateVersionManager } from './template-version-manager.ts';
 import type { PublishingManager } from './published.ts';
+import type { RecipeManager } from './recipes/manager.ts';
 import type { ExportRequest, VeImportRequest } from './export/types.ts';
 import type { BuildRequest, ImportRequest } from '../templates/types.ts';
 
@@ -299,7 +300,7 @@ export interface SetOptions {
 }
 
 /** `task` answers at once with the operation's record; wait for it through the operations. */
-export interface VeManager extends BackupManager, ImageManager, TemplateVersionManager, PublishingManager {
+export interface VeManager extends BackupManager, ImageManager, TemplateVersionManager, PublishingManager, RecipeManager {
   list(): VeView[];
   /** All with everything, as `show` tells of one. */
   listDetails(): VeDetail[];
