@@ -8,6 +8,7 @@ import { ERRORS, VeldError, type ErrorBody, type ErrorCode } from '../lib/errors
 import * as schemas from './schemas.ts';
 import { ImagesSchema, SourceSchema } from './images.ts';
 import { ImageServerSchema, PublishedSchema } from './published.ts';
+import { BuildLogSchema, RecipeSchema } from './recipes.ts';
 import { CapacitySchema, PresetSchema, withPreset } from './planning.ts';
 import { VeStatsSchema } from './stats.ts';
 import { openBench, type Bench } from './testing.ts';
@@ -154,7 +155,7 @@ test('answers are what the document says', async () => {
   const started = await ask({ method: 'POST', url: '/v1/ves/shape/freeze' });
   const checks: [string, TSchema][] = [
     ['/v1', schemas.About], ['/v1/ves', Type.Array(schemas.Ve)], ['/v1/ves?details=true', Type.Array(schemas.VeDetails)], ['/v1/ves/shape', schemas.VeDetails], ['/v1/usage', schemas.UsageSampleSchema], ['/v1/ves/shape/processes', schemas.VeProcessesSchema], ['/v1/ves/shape/beancounters', schemas.BeancountersSchema], ['/v1/templates', Type.Array(schemas.Template)],
-    ['/v1/templates/debian-12', schemas.Template], ['/v1/sources', Type.Array(SourceSchema)], ['/v1/images?words=noble', ImagesSchema], ['/v1/published', Type.Array(PublishedSchema)], ['/v1/image-server', ImageServerSchema], ['/v1/operations', Type.Array(schemas.Operation)], [`/v1/operations/${String(started.body.id)}`, schemas.Operation],
+    ['/v1/templates/debian-12', schemas.Template], ['/v1/sources', Type.Array(SourceSchema)], ['/v1/images?words=noble', ImagesSchema], ['/v1/published', Type.Array(PublishedSchema)], ['/v1/image-server', ImageServerSchema], ['/v1/recipes', Type.Array(RecipeSchema)], ['/v1/templates/shop/log', BuildLogSchema], ['/v1/operations', Type.Array(schemas.Operation)], [`/v1/operations/${String(started.body.id)}`, schemas.Operation],
     ['/v1/properties', Type.Array(schemas.Property)], ['/v1/doctor', schemas.DoctorReportSchema], ['/v1/ves/shape/logs', schemas.ConsoleLog], ['/v1/capacity', CapacitySchema], ['/v1/presets', Type.Array(PresetSchema)], ['/v1/presets/small', PresetSchema], ['/v1/ves/shape/stats', VeStatsSchema], ['/v1/ves/shape/stats?history=1d', VeStatsSchema],
   ];
   for (const [url, schema] of checks) {

@@ -24,6 +24,7 @@ import { statsRoutes } from './stats.ts';
 import { systemRoutes } from './system.ts';
 import { imageRoutes } from './images.ts';
 import { publishedRoutes } from './published.ts';
+import { recipeRoutes } from './recipes.ts';
 import { templateRoutes } from './templates.ts';
 import { templateVersionRoutes } from './template-versions.ts';
 import { veRoutes } from './ves.ts';
@@ -125,7 +126,7 @@ export async function buildApi(deps: ApiDeps, parts: Partial<Pick<RouteContext, 
     },
   });
 
-  for (const routes of [systemRoutes, veRoutes, statsRoutes, planningRoutes, checkpointRoutes, migrationRoutes, execRoutes, streamRoutes, backupRoutes, templateRoutes, templateVersionRoutes, imageRoutes, publishedRoutes, poolRoutes, operationRoutes, eventRoutes, nodeRoutes]) {
+  for (const routes of [systemRoutes, veRoutes, statsRoutes, planningRoutes, checkpointRoutes, migrationRoutes, execRoutes, streamRoutes, backupRoutes, templateRoutes, templateVersionRoutes, imageRoutes, publishedRoutes, recipeRoutes, poolRoutes, operationRoutes, eventRoutes, nodeRoutes]) {
     await app.register((scope, _options, done) => {
       routes(scope, context);
       done();

@@ -85,6 +85,7 @@ export async function openBench(change: Partial<ApiDeps> = {}): Promise<Bench> {
   const noPreset = (name: string): never => { throw new VeldError('preset.not_found', `There is no preset ${name}.`); };
   const noPool = (name: string): never => { throw new VeldError('pool.not_found', `There is no pool ${name}.`); };
   const noRepository = (name: string): never => { throw new VeldError('repository.not_found', `There is no repository ${name}.`); };
+  const noRecipe = (name: string): never => { throw new VeldError('recipe.not_found', `There is no recipe ${name}.`); };
   const noSource = (name: string): never => { throw new VeldError('source.not_found', `There is no source ${name}.`); };
   const noTemplate = (key: string): never => { throw new VeldError('template.not_found', `There is no template ${key}.`); };
   const plain: VeManager = {
@@ -230,6 +231,9 @@ export async function openBench(change: Partial<ApiDeps> = {}): Promise<Bench> {
     imageServer: () => ({ url: 'https://node.example:8443', error: null, authority: 'CERTIFICATE', key: { fingerprint: 'AB'.repeat(20), armored: 'KEY' }, requests: 1, bytes: 2 }),
     publishTemplate: (key, _options, requestId) => (key === TEMPLATE.name ? begin('template-publish', null, requestId) : noTemplate(key)),
     unpublish: (_name, _version, requestId) => begin('template-unpublish', null, requestId),
+    recipes: () => [RECIPE],
+    buildRecipe: (_order, requestId) => begin('template-build', null, requestId),
+    buildLog: (name) => (name === RECIPE.name ? 'a line\n' : noRecipe(name)),
     deleteTemplate: (key, requestId) => (key === TEMPLATE.name ? begin('template-delete', null, requestId) : noTemplate(key)),
   };
   const manager = new Proxy(plain, {
@@ -295,6 +299,7 @@ const PRODUCT: PublishedProduct = {
   product: 'debian:bookworm:amd64:default', os: 'debian', release: '12', codename: 'bookworm', variant: 'default', architecture: 'amd64', aliases: ['debian/12'], endOfLife: null,
   versions: [{ serial: '20260101_000000', template: { name: 'debian-12', fingerprint: 'ab'.repeat(32) }, tree: FILE, metadata: FILE, lxc: FILE, fingerprint: 'cd'.repeat(32), openvz: { ...FILE, signature: null } }],
 };
+const RECIPE = { name: 'shop', description: 'A shop', from: 'debian-12', file: '/shop.yaml', shipped: true, error: null };
 const PRESET = { name: 'small', description: 'A small one', properties: { 'cpu.limit': 50, 'pids.limit': null }, ignored: [], file: '/small.conf', shipped: true, error: null };
 
 /** Of every VE: one of everything a second, and no disk that is counted. */

@@ -3,7 +3,7 @@ import type { ErrorCode } from '../lib/errors.ts';
 import type { Context } from './context.ts';
 
 /** What the shell's completion proposes for a word; names come from the daemon. */
-export type Completes = 've' | 'running ve' | 'stopped ve' | 'frozen ve' | 'suspended ve' | 'template' | 'operation' | 'running operation' | 'property' | 'assignment' | 'topic' | 'file' | 'node' | 'preset' | 'pool' | 'repository';
+export type Completes = 've' | 'running ve' | 'stopped ve' | 'frozen ve' | 'suspended ve' | 'template' | 'operation' | 'running operation' | 'property' | 'assignment' | 'topic' | 'file' | 'node' | 'preset' | 'pool' | 'repository' | 'recipe';
 
 export interface ArgumentSpec {
   /** As shown in help, e.g. `ve`; the key under which the action receives it. */

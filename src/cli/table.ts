@@ -53,6 +53,8 @@ export const COMMANDS: Record<string, Loader> = {
   'logs': () => import('./commands/logs.ts'),
   'events': () => import('./commands/events.ts'),
   'template build': () => import('./commands/template/build.ts'),
+  'template recipes': () => import('./commands/template/recipes.ts'),
+  'template log': () => import('./commands/template/log.ts'),
   'template import': () => import('./commands/template/import.ts'),
   'template commit': () => import('./commands/template/commit.ts'),
   'template edit': () => import('./commands/template/edit.ts'),
@@ -105,7 +107,7 @@ export const SYNONYMS: Record<string, string> = {
   ls: 'list', ps: 'list', htop: 'top', vztop: 'top', vzubc: 'beancounters NAME', vznetstat: 'traffic', netstat: 'traffic', user_beancounters: 'beancounters NAME', vzlist: 'list', info: 'show', status: 'show', inspect: 'show', delete: 'destroy', rm: 'destroy', remove: 'destroy',
   port: 'publish', proxy: 'publish', expose: 'publish', shell: 'enter NAME', login: 'enter NAME', attach: 'console NAME', copy: 'cp', push: 'cp', pull: 'cp', launch: 'create NAME --template TEMPLATE --start', run: 'create NAME --template TEMPLATE --start',
   hibernate: 'suspend', chkpnt: 'suspend', undump: 'resume', pause: 'freeze', unpause: 'thaw', config: 'set', reboot: 'restart', kill: 'stop --force',
-  vzcpucheck: 'capacity', vzmemcheck: 'capacity', vzcalc: 'capacity --ves', presets: 'preset list', pools: 'pool list', storage: 'pool list', vzquota: 'quota VE', vzdump: 'backup create', pbs: 'repository add', backups: 'backup list', repositories: 'repository list', setquota: 'quota VE user NAME space=SOFT:HARD', repquota: 'quota VE', profile: 'preset list', nodes: 'node list', pair: 'node add NAME', cluster: 'node list', image: 'template list', templates: 'template list', operations: 'operation list', monitor: 'events', journal: 'logs', check: 'doctor',
+  vzcpucheck: 'capacity', vzmemcheck: 'capacity', vzcalc: 'capacity --ves', presets: 'preset list', recipes: 'template recipes', pools: 'pool list', storage: 'pool list', vzquota: 'quota VE', vzdump: 'backup create', pbs: 'repository add', backups: 'backup list', repositories: 'repository list', setquota: 'quota VE user NAME space=SOFT:HARD', repquota: 'quota VE', profile: 'preset list', nodes: 'node list', pair: 'node add NAME', cluster: 'node list', image: 'template list', templates: 'template list', operations: 'operation list', monitor: 'events', journal: 'logs', check: 'doctor',
 };
 
 /** Load one command. Undefined when the table has no such name. */

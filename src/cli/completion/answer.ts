@@ -35,7 +35,7 @@ export async function answerShell(words: readonly string[], leading: { socket: s
   const askHere = <T>(path: string): Promise<T[]> => askNode(path, undefined);
   try {
     const { proposals, files, open } = await propose(words, await loadAllCommands(), {
-      ves: () => ask('/v1/ves'), templates: () => ask('/v1/templates'), operations: () => ask('/v1/operations?limit=50'), nodes: () => askHere('/v1/nodes'), presets: () => ask('/v1/presets'), pools: () => ask('/v1/pools'), repositories: () => ask('/v1/repositories'),
+      ves: () => ask('/v1/ves'), templates: () => ask('/v1/templates'), operations: () => ask('/v1/operations?limit=50'), nodes: () => askHere('/v1/nodes'), presets: () => ask('/v1/presets'), recipes: () => ask('/v1/recipes'), pools: () => ask('/v1/pools'), repositories: () => ask('/v1/repositories'),
     });
     const lines = proposals.map(({ value, help }) => `${value}\t${sanitise(help).replaceAll(/\s+/g, ' ')}\n`);
     process.stdout.write(`:${files ? 'files' : open ? 'open' : ''}\n${lines.join('')}`);

@@ -11,13 +11,14 @@ const commands = await loadAllCommands();
 const names: Names = {
   ves: async () => [ve({ name: 'web' }), ve({ name: 'db', status: 'stopped' }), ve({ name: 'ice', status: 'frozen' }), ve({ name: 'lost', status: 'failed' })],
   presets: async () => [{ name: 'small', description: 'A small one' }],
+  recipes: async () => [{ name: 'lamp', description: 'Apache and MariaDB' }],
   pools: async () => [{ name: 'fast', path: '/srv/fast' }],
   repositories: async () => [{ name: 'nas', location: 'sftp://nas/srv' }],
   templates: async () => [{ name: 'debian-12', os: 'debian', release: '12' }, { name: 'x; rm -rf /', os: 'evil', release: '$(id)' }] as never,
   operations: async () => [operationRecord({ id: 'op1', state: 'running' }), operationRecord({ id: 'op2' })],
   nodes: async () => [{ name: 'node2', address: '192.0.2.2:7430' }, { name: 'node3', address: null }],
 };
-const none: Names = { ves: async () => [], templates: async () => [], operations: async () => [], nodes: async () => [], presets: async () => [], pools: async () => [], repositories: async () => [] };
+const none: Names = { ves: async () => [], templates: async () => [], operations: async () => [], nodes: async () => [], presets: async () => [], recipes: async () => [], pools: async () => [], repositories: async () => [] };
 
 async function values(line: string, from = names): Promise<string[]> {
   return (await propose(line.split(' '), commands, from)).proposals.map(({ value }) => value);
@@ -26,7 +27,7 @@ async function values(line: string, from = names): Promise<string[]> {
 test('the first word: every command, options; the second of those that have two', async () => {
   assert.deepEqual(new Set(await values('')), new Set(commands.map(({ name }) => name.split(' ')[0])));
   assert.deepEqual(await values('sta'), ['start', 'stats']);
-  assert.deepEqual(await values('template '), ['build', 'import', 'commit', 'edit', 'history', 'diff', 'rollback', 'search', 'pull', 'update', 'sources', 'export', 'publish', 'unpublish', 'published', 'server', 'list', 'show', 'warm', 'delete']);
+  assert.deepEqual(await values('template '), ['build', 'recipes', 'log', 'import', 'commit', 'edit', 'history', 'diff', 'rollback', 'search', 'pull', 'update', 'sources', 'export', 'publish', 'unpublish', 'published', 'server', 'list', 'show', 'warm', 'delete']);
   assert.deepEqual(await values('--v'), ['--version']);
   assert.deepEqual(await values('--json --socket /x sta'), ['start', 'stats']);
   assert.deepEqual(await values('nonsense '), []);
@@ -98,6 +99,11 @@ test('help: commands, their second words, and properties', async () => {
   assert.deepEqual(await values('help prop'), ['properties']);
   assert.deepEqual(await values('help engine '), ['show', 'build']);
   assert.deepEqual(await values('help properties cpu'), ['cpu.weight', 'cpu.limit', 'cpu.burst', 'cpu.count', 'cpu.mask', 'cpu.nodes', 'cpu.baseline']);
+});
+
+test('recipes, and files where one is being named', async () => {
+  assert.deepEqual(await values('template build '), ['lamp']);
+  assert.equal((await propose(['template', 'build', './s'], commands, names)).files, true);
 });
 
 test('presets, behind the option and as an argument', async () => {

@@ -32,6 +32,7 @@ export interface Names {
   operations(): Promise<OperationRecord[]>;
   nodes(): Promise<{ name: string; address: string | null }[]>;
   presets(): Promise<{ name: string; description: string }[]>;
+  recipes(): Promise<{ name: string; description: string }[]>;
   pools(): Promise<{ name: string; path: string }[]>;
   repositories(): Promise<{ name: string; location: string }[]>;
 }
@@ -143,6 +144,7 @@ async function ofKind(spec: ArgumentSpec | OptionSpec, typed: string, taken: rea
     case 'topic': return topics(taken, commands);
     case 'node': return nodeNames(names, taken);
     case 'preset': return closed((await names.presets()).map(({ name, description }) => ({ value: name, help: description })));
+    case 'recipe': return typed.includes('/') || typed.startsWith('.') ? FILES : closed((await names.recipes()).map(({ name, description }) => ({ value: name, help: description })));
     case 'pool': return closed((await names.pools()).filter(({ name }) => !taken.includes(name)).map(({ name, path }) => ({ value: name, help: path })));
     case 'repository': return closed((await names.repositories()).filter(({ name }) => !taken.includes(name)).map(({ name, location }) => ({ value: name, help: location })));
     case 'template': return closed((await names.templates()).filter(({ name }) => !taken.includes(name)).map(({ name, os, release }) => ({ value: name, help: `${os} ${release}` })));
