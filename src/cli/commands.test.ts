@@ -165,10 +165,13 @@ test('verbs ask for their routes with their options', async (t) => {
     [['set', 'web', 'memory.limit=1G', 'cpu.weight=200', '--unset', 'pids.limit', '--next-start'], 'PATCH /v1/ves/web/properties',
       { changes: { 'memory.limit': '1G', 'cpu.weight': '200', 'pids.limit': null }, nextStart: true }, 'web changed: memory.limit=1G cpu.weight=200 pids.limit unset\n'],
     [['template', 'build', 'noble', '-n', 'shop', '-i', 'nginx,curl', '-i', 'vim'], 'POST /v1/templates/build', { suite: 'noble', name: 'shop', include: ['nginx', 'curl', 'vim'] }, 'template shop built\n'],
+    [['template', 'build', 'noble'], 'POST /v1/templates/build', { suite: 'noble', include: [] }, 'template noble built\n'],
+    [['template', 'build', 'lamp', '--replace'], 'POST /v1/templates/recipe', { recipe: 'lamp', replace: true }, 'template lamp built\n'],
+    [['template', 'build', '/tmp/../tmp/shop.yaml', '-n', 'shop'], 'POST /v1/templates/recipe', { recipe: '/tmp/shop.yaml', name: 'shop' }, 'template shop built\n'],
     [['template', 'import', '/tmp/../tmp/a.tar', 'alpine'], 'POST /v1/templates/import', { file: '/tmp/a.tar', name: 'alpine' }, 'template alpine imported\n'],
     [['template', 'delete', 'alpine'], 'DELETE /v1/templates/alpine', undefined, 'template alpine deleted\n'],
   ];
-  const daemon = await startTestDaemon(t, Object.fromEntries(cases.map(([, request]) => [request, operation([{}])])));
+  const daemon = await startTestDaemon(t, { 'GET /v1/recipes': () => [{ name: 'lamp', description: 'A shop', from: 'debian-12', file: '/l.yaml', shipped: true, error: null }], ...Object.fromEntries(cases.map(([, request]) => [request, operation([{}])])) });
   for (const [words, request, body, said] of cases) {
     const { stdout, stderr, status } = await daemon.veld(words);
     assert.deepEqual({ stdout, stderr, status }, { stdout: said, stderr: '', status: 0 }, words.join(' '));
@@ -176,6 +179,9 @@ test('verbs ask for their routes with their options', async (t) => {
     assert.equal(`${asked.method} ${asked.url.split('?')[0]}`, request);
     assert.deepEqual(asked.body, body);
   }
+  assert.match((await daemon.veld(['template', 'recipes'])).stdout, /^lamp +Veld +debian-12 +A shop$/m);
+  assert.equal((await daemon.veld(['template', 'recipes', '-q'])).stdout, 'lamp\n');
+  assert.equal((await daemon.veld(['template', 'build', 'noble', '--replace'])).status, 2);
   await daemon.veld(['destroy', '--force', '--yes', 'web']);
   assert.match(daemon.asked.at(-1)!.url, /force=1/);
 });

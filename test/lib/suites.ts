@@ -22,7 +22,7 @@ const LAST = ['test/system/crash.test.ts', 'test/system/leaks.test.ts'];
  */
 const IN_FULL = [
   ...['baseline', 'beancounters-inside', 'checkpoint-faults', 'dying-network', 'interfaces', 'io-priority', 'lxcfs', 'migrate-copy', 'migrate-hostile-snapshots', 'migrate-hostile-state', 'migrate-lying-target',
-    'migrate-rate', 'migrate-snapshots', 'migrate-three', 'nodes-strangers', 'oom-order', 'planning', 'rounds', 'template-incus', 'traffic', 'xfs'].map((name) => `test/system/${name}.test.ts`),
+    'migrate-rate', 'migrate-snapshots', 'migrate-three', 'nodes-strangers', 'oom-order', 'planning', 'recipes-shipped', 'rounds', 'template-incus', 'traffic', 'xfs'].map((name) => `test/system/${name}.test.ts`),
   ...['debian-12-limits', 'debian-12-quota', 'debian-13-limits', 'debian-13-quota', 'pair-power'].map((name) => `test/vm/${name}.test.ts`),
 ];
 

@@ -53,6 +53,9 @@ export const command = defineCommand<{ what: string }, Options>({
 /** How the daemon is told of it, which has another working directory; undefined for what is no recipe. */
 async function recipeOf(context: Context, what: string): Promise<string | undefined> {
   if (what.includes('/') || /\.ya?ml$/.test(what)) return resolve(what);
-  const known = await (await context.client()).request<RecipeView[]>('GET', '/v1/recipes');
+  const known = await (await context.client()).request<RecipeView[]>('GET', '/v1/recipes').catch((error: unknown) => {
+    if (error instanceof VeldError && error.code === 'route.not_found') return []; // another node may be older
+    throw error;
+  });
   return known.some(({ name }) => name === what) ? what : undefined;
 }
