@@ -1,5 +1,5 @@
 /** What guest-tree.ts does with descriptors of names and folders: no path of a VE is looked up here. */
-import { fstatSync, lchownSync, opendirSync, symlinkSync } from 'node:fs';
+import { closeSync, fstatSync, lchownSync, opendirSync, symlinkSync } from 'node:fs';
 import { readLink, renameat, unlinkat } from './syscalls.ts';
 
 /** A name below a VE's root. */
@@ -46,5 +46,14 @@ export function makeLink(dir: number, temporary: string, name: string, target: s
   } catch (error) {
     unlinkat(dir, temporary);
     throw error;
+  }
+}
+
+/** Do something with a descriptor, and close it. */
+export function within<T>(fd: number, work: (fd: number) => T): T {
+  try {
+    return work(fd);
+  } finally {
+    closeSync(fd);
   }
 }

@@ -11,7 +11,7 @@
 import { randomBytes } from 'node:crypto';
 import { close, closeSync, constants, fchmodSync, fchownSync, fstatSync, fsync, openSync, readFileSync, readSync, writeSync } from 'node:fs';
 import { promisify } from 'node:util';
-import { foundAt, makeLink, namesIn, type GuestName } from './guest-names.ts';
+import { foundAt, makeLink, namesIn, within, type GuestName } from './guest-names.ts';
 import { toVeldError, VeldError } from '../lib/errors.ts';
 import { run } from '../lib/run.ts';
 import { openStack } from './mounts.ts';
@@ -303,15 +303,6 @@ interface Pending {
   fd: number;
   temporary: string;
   name: string;
-}
-
-/** Do something with a descriptor, and close it. */
-function within<T>(fd: number, work: (fd: number) => T): T {
-  try {
-    return work(fd);
-  } finally {
-    closeSync(fd);
-  }
 }
 
 function release({ fd, dir }: Pending): void {

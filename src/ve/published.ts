@@ -1,5 +1,4 @@
 /** Templates that this node publishes. */
-import { VeldError } from '../lib/errors.ts';
 import type { OperationManager } from '../ops/operations.ts';
 import type { OperationRecord } from '../store/types.ts';
 import { nameProduct } from '../templates/publishing/products.ts';
