@@ -148,7 +148,7 @@ test('no key, hash or password is in a log, in the store, or in what was audited
 test('a system of busybox, and one of sysvinit', async () => {
   await ok('create', 'box', '-t', 'debian-12-busybox', '--start', '--user', 'alice', '--ssh-key', `${key}.pub`, '--password-file', join(veld.dir, 'password'), '--timezone', 'Europe/Berlin');
   assert.match(await said('box', 'id', 'alice'), /^uid=1000\(alice\) gid=1000\(alice\)/);
-  assert.equal(await sh('box', 'su alice -c "id -un; pwd"; date -d @1782907200 "+%H %Z"'), 'alice\n/\n14 CEST');
+  assert.equal(await sh('box', 'su alice -c "id -un; cd; pwd"; date -d @1782907200 "+%H %Z"'), 'alice\n/home/alice\n14 CEST');
   await passwordWorks('box', 'alice');
   await ok('create', 'old', '-t', 'debian-12-sysvinit', '--start', ...alice, '--timezone', 'Asia/Tokyo', '--locale', 'C.UTF-8');
   await checkAlice('old');
