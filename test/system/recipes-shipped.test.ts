@@ -8,7 +8,7 @@ import { wordsWith } from '../lib/words.ts';
 const veld = await fileInstance({ settings: (own) => { own.recipesDir = '/nowhere'; } });
 const { ok, said } = wordsWith(veld);
 
-for (const name of (process.env.VELD_TEST_RECIPES ?? 'postgresql').split(' ')) {
+for (const name of (process.env.VELD_TEST_RECIPES ?? 'postgresql lamp').split(' ')) {
   test(`${name}: built, tried, and a VE of it is up`, async (t) => {
     const built = await veld.cli('template', 'build', name);
     assert.equal(built.code, 0, `${built.stderr}\n${(await veld.cli('template', 'log', name)).stdout.slice(-3000)}`);
