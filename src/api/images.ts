@@ -35,6 +35,7 @@ const image = Type.String({ minLength: 1, maxLength: 200, description: '`ubuntu:
 const PullBody = Type.Object({
   image, name: Type.Optional(newName), architecture: Type.Optional(Type.String({ pattern: '^[a-z0-9]{2,16}$', description: 'As Debian names it; default: this machine\'s' })),
   init: Type.Optional(Type.Boolean({ description: 'false: it may lack /sbin/init and /bin/sh. Default true' })),
+  any: Type.Optional(Type.Boolean({ description: 'true: a template of that name and image that is here will do, also an older version' })),
 }, { ...closed, title: 'PullRequest', examples: [{ image: 'ubuntu:24.04' }] });
 const UpdateBody = Type.Object({ keep: Type.Optional(Type.Boolean({ description: 'The version that is replaced stays, also when no VE stands on it' })) }, { ...closed, title: 'UpdateTemplateRequest', examples: [{ keep: true }] });
 

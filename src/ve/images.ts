@@ -43,6 +43,8 @@ export interface PullOrder {
   architecture?: string;
   /** False: it may lack an init and a shell. */
   init?: boolean;
+  /** A template that is here under its name and is of the same image will do, whatever its version. */
+  any?: boolean;
 }
 
 export interface ImageManager {
@@ -146,7 +148,7 @@ export function imageManager(context: VeContext, operations: Pick<OperationManag
         failed: failed.map(({ source: name, error }) => ({ source: name, code: error.code, message: error.message })),
       };
     },
-    pullTemplate({ image: wanted, name, architecture = debianArchitecture(), init }, requestId) {
+    pullTemplate({ image: wanted, name, architecture = debianArchitecture(), init, any = false }, requestId) {
       if (name !== undefined) {
         checkTemplateName(name);
         if (store.findTemplate(name)) throw new VeldError('template.name_taken', `There is a template named ${name} already.`);
@@ -157,7 +159,7 @@ export function imageManager(context: VeContext, operations: Pick<OperationManag
         const called = checkTemplateName(name ?? templateNameOf(found.image));
         const taken = store.findTemplate(called);
         // Asked for once more what is here already: that is no fault.
-        if (taken && isOrigin(taken.source) && taken.source.product === found.image.product && taken.source.serial === found.image.serial && taken.source.source === found.source.name) return view(taken);
+        if (taken && isOrigin(taken.source) && taken.source.product === found.image.product && (any || taken.source.serial === found.image.serial) && taken.source.source === found.source.name) return view(taken);
         if (taken) throw new VeldError('template.name_taken', `There is a template named ${called} already.`, { hint: isOrigin(taken.source) && taken.source.product === found.image.product ? `Bring its newest version: \`veld template update ${called}\`.` : 'Choose another name with --name.' });
         return alone(found, () => makeTemplate(context, (staging) => images.pull({ ...found, name: called, ...init !== undefined && { init } }, staging, task), task));
       });

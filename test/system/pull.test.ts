@@ -92,7 +92,10 @@ test('it is brought, and a VE of it boots; asked for again it is there', async (
   assert.deepEqual(downloads(), []);
   assert.deepEqual((await veld.json<{ images: ImageView[] }>('template', 'search', 'lts')).images[0]!.here, [NAME]);
   // Another node makes the very same of it.
-  for (const node of [veld, other]) await node.json('template', 'pull', 'ubuntu:noble/small');
+  await veld.json('template', 'pull', 'ubuntu:noble/small');
+  // A VE can be made of it at once.
+  assert.equal((await other.cli('create', 'direct', '--template', 'ubuntu:noble/small')).code, 0);
+  assert.equal((await other.show('direct')).template.name, SMALL);
   const [here, there] = await Promise.all([veld, other].map((node) => node.json<TemplateView>('template', 'show', SMALL)));
   assert.equal(here!.fingerprint, there!.fingerprint);
 });
@@ -107,6 +110,12 @@ test('a newer version takes the name; the older one stays while a VE stands on i
   assert.equal((await veld.show('web')).template.name, `${NAME}-20260101`);
   await ok('restart', 'web');
   assert.equal((await veld.exec('web', 'cat', '/etc/image')).stdout, '20260101\n');
+  // The other node has the older one still, and makes VEs of it, by whatever name it is meant.
+  for (const [i, name] of ['ubuntu:24.04/small', 'ubuntu:noble/small'].entries()) {
+    assert.equal((await other.cli('create', `older${i}`, '--template', name)).code, 0);
+    assert.equal((await other.show(`older${i}`)).template.name, SMALL);
+  }
+  assert.equal((await other.cli('create', 'none', '--template', 'ubuntu:7.10')).code, 75);
   await ok('create', 'newer', '--template', NAME, '--start');
   assert.equal((await veld.exec('newer', 'cat', '/etc/image')).stdout, '20260201\n');
   await ok('destroy', '--force', 'newer');

@@ -168,7 +168,7 @@ test('what fails is refused, each in its own words, and leaves nothing but its l
   await bad(18, /The tree has more than the 8 MiB that its recipe allows/, `${from}limits: {size: 8M}\n`);
   await bad(18, /(kill -9 -1|clean up) (ended|failed)/, `${from}run: [kill -9 -1]\n`);
   await bad(18, /veld-keeper\); sleep 1 (ended|failed)/, `${from}run: [kill -9 $(cat /run/veld-keeper); sleep 1]\n`);
-  await bad(78, /bad\.yaml:3: there is no key "colour"/, `${from}colour: red\n`);
+  await bad(88, /bad\.yaml:3: there is no key "colour"/, `${from}colour: red\n`);
   await bad(18, /no suite that Veld knows/, 'from: debian-99\n');
   await refused(88, /no file/, 'template', 'build', './none.yaml');
   await refused(88, /No build of "other"/, 'template', 'log', 'other');
@@ -193,8 +193,7 @@ test('cancelled, or with a daemon that dies anywhere, nothing is half there', as
   recipe('quick', `from: {template: ${TEMPLATE}}\nrun: [echo quick >/srv/quick]\ntests: [test -e /srv/quick]\n`);
   for (const point of ['phase:template-build.make', 'recipe.step', 'recipe.taken', 'recipe.layer', 'recipe.test', 'phase:template-build.commit']) {
     await veld.restart({ VELD_FAULT: `kill:${point}` });
-    await veld.cli('template', 'build', 'quick');
-    await veld.restart({});
+    await veld.cliAcross(['template', 'build', 'quick']);
     await nothingOf(before, point);
   }
   await ok('template', 'build', 'quick');

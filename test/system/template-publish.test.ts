@@ -109,9 +109,7 @@ test('cancelled, or with a daemon that dies, the lists are the old ones or the n
   const files = readdirSync(join(place, 'files')).length;
   for (const point of ['template-publish.packed', 'template-publish.signed', 'template-publish.placed', 'template-publish.listed']) {
     await veld.restart({ VELD_FAULT: `kill:${point}` });
-    await veld.cli('template', 'publish', 'late', '--as', `debian:12/${TEMPLATE}`, '--level', '0');
-    await veld.died();
-    await veld.start();
+    await veld.cliAcross(['template', 'publish', 'late', '--as', `debian:12/${TEMPLATE}`, '--level', '0']);
     const listed = point.endsWith('listed');
     assert.equal((await serials()).length, before.length + Number(listed), point);
     assert.equal(existsSync(join(place, 'incoming')), false, point);

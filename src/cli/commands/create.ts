@@ -6,6 +6,7 @@ import { defineCommand } from '../command.ts';
 import type { PersonalOptions } from '../personal.ts';
 import { NO_WAIT, runJob } from '../operations.ts';
 import { parseDuration, parsePair, parseVariable, propertiesOf, segment } from '../values.ts';
+import { templateOf } from '../template-of-image.ts';
 import { waitUntilUp } from '../wait-until-up.ts';
 
 interface Options extends PersonalOptions {
@@ -35,7 +36,7 @@ export const command = defineCommand<{ name: string; command: string[] }, Option
     { name: 'command', help: 'The one command that it runs; no shell is involved', commandLine: true, required: false, afterDashes: true },
   ],
   options: [
-    { flags: '-t, --template <template>', completes: 'template', help: 'Name or fingerprint of the template (`veld template list`)', mandatory: true },
+    { flags: '-t, --template <template>', completes: 'template', help: 'Name or fingerprint of the template (`veld template list`), or an image to make one of (`veld template search`)', mandatory: true },
     { flags: '-s, --start', help: 'Start it, too' },
     { flags: '-w, --wait', help: 'With --start: wait until the system inside is up' },
     { flags: '--preset <preset>', completes: 'preset', help: 'Properties of a preset (`veld preset list`); --set goes before them' },
@@ -60,13 +61,14 @@ export const command = defineCommand<{ name: string; command: string[] }, Option
   examples: [
     ['create web --template debian-12 --start', 'Make and start a VE'],
     ['create web -t debian-12 --start --user alice --ssh-key ~/.ssh/id_ed25519.pub --sudo', 'Somebody may log in, and become root'],
+    ['create web -t ubuntu:24.04 --start', 'Of an image, which is brought first where it is not here (`veld template search`)'],
     ['create web -t ubuntu-24.04 --start --user-data first-boot.yaml', 'A cloud image does at its first boot what a file says'],
     ['create files -t debian-13-app --start -u www-data -- python3 -m http.server 8080', 'An application VE'],
     ['create db -t debian-12 --set memory.limit=2G --set cpu.limit=150% -a 10.187.0.20', 'With limits and an address of your choice'],
     ['create small-one -t debian-12 --preset small --set memory.limit=1G', 'A preset, and one limit of your choice'],
     ['create shop -t debian-12 --start -p 8080:80 -p 8443:443', 'Reached by ports of the host'],
   ],
-  errors: ['ve.name_taken', 'name.invalid', 'property.unknown', 'property.invalid', 'property.unsupported', 'mount.refused', 'repository.not_found', 'template.not_found', 'address.none_free', 'address.taken', 'port.taken', 'preset.not_found', 'preset.invalid', 'capacity.exceeded',
+  errors: ['ve.name_taken', 'name.invalid', 'property.unknown', 'property.invalid', 'property.unsupported', 'mount.refused', 'repository.not_found', 'template.not_found', 'image.not_found', 'image.ambiguous', 'image.busy', 'source.not_found', 'source.unreachable', 'source.untrusted', 'source.corrupt', 'template.invalid', 'address.none_free', 'address.taken', 'port.taken', 'preset.not_found', 'preset.invalid', 'capacity.exceeded',
     'uid.none_free', 'disk.full', 've.start_failed', 've.init_died', 'exec.not_found', 'exec.not_executable', 'request.invalid', 'engine.missing', 'network.no_bridge', 'network.failed', 'storage.failed', 'operation.cancelled', 'operation.interrupted', 'timeout', 'personal.invalid', 'template.no_cloud_init', 'path.refused', 'command.failed'],
   json: 'the new VE as `veld show` prints it; with --no-wait the operation',
   async run(context, { name, command }, options) {
@@ -79,7 +81,8 @@ export const command = defineCommand<{ name: string; command: string[] }, Option
     if (options.hostname !== undefined) pairs.push(['hostname', options.hostname]);
     const properties = propertiesOf(pairs, 'create');
     const personal = await personalOf(command, options);
-    const body = { name, template: options.template, ...options.preset !== undefined && { preset: options.preset }, properties, start: Boolean(options.start), ...personal && { personal } };
+    if (options.wait === false && options.template.includes(':')) throw new VeldError('usage', 'create: --no-wait goes with a template that is here.', { hint: `First: \`veld template pull ${options.template}\`.` });
+    const body = { name, template: await templateOf(context, options.template), ...options.preset !== undefined && { preset: options.preset }, properties, start: Boolean(options.start), ...personal && { personal } };
     const record = await runJob(context, { label: name, method: 'POST', path: '/v1/ves', body }, options);
     if (options.wait === false) {
       if (context.json) context.printJson(record);

@@ -59,7 +59,8 @@ function settings({ locale, timezone, cloudInit }: Personal): string {
     'preserve_hostname: true',
     'ssh_deletekeys: false',
     // What Veld has set already it would set anew, and to its own.
-    ...(locale === undefined ? [] : [`locale: ${JSON.stringify(locale)}`]),
+    // Without one the template's stays: cloud-init would set its own, which the template may not have (module "Locale").
+    `locale: ${locale === undefined ? 'false' : JSON.stringify(locale)}`,
     ...(timezone === undefined ? [] : [`timezone: ${JSON.stringify(timezone)}`]),
     '',
   ].join('\n');
