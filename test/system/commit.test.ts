@@ -28,8 +28,8 @@ const staged = (): string[] => readdirSync(join(veld.settings.stateDir, 'layers'
 
 /** A package without a network, and all that a disk can have in a layer: owners, modes, capabilities, attributes, hard links, holes, strange names; what is deleted and replaced of the template. */
 const CHANGE = `set -e
-mkdir -p /tmp/p/DEBIAN /tmp/p/opt/shop /srv/data; printf 'Package: shop\\nVersion: 1.0\\nArchitecture: all\\nMaintainer: nobody <nobody@example.org>\\nDescription: a shop\\n' >/tmp/p/DEBIAN/control
-echo shop >/tmp/p/opt/shop/file; dpkg-deb --build /tmp/p /tmp/p.deb >/dev/null; dpkg -i /tmp/p.deb >/dev/null 2>&1
+mkdir -p /var/tmp/p/DEBIAN /var/tmp/p/opt/shop /srv/data; printf 'Package: shop\\nVersion: 1.0\\nArchitecture: all\\nMaintainer: nobody <nobody@example.org>\\nDescription: a shop\\n' >/var/tmp/p/DEBIAN/control
+echo shop >/var/tmp/p/opt/shop/file; dpkg-deb --build /var/tmp/p /var/tmp/p.deb >/dev/null; dpkg -i /var/tmp/p.deb >/dev/null 2>&1
 cd /srv/data; echo one >a; ln a b; chmod 4755 a; chown 1000:1001 /srv/data; cp /bin/true cap; setcap cap_net_bind_service=ep cap 2>/dev/null || true
 truncate -s 20M sparse; ln -s ../a link; mkfifo fifo; echo x >"$(printf 'bytes\\303\\244\\377')"
 rm /etc/issue.net; rm -r /usr/share/doc; mkdir /usr/share/doc; echo new >/usr/share/doc/new; rm -rf /usr/share/man; echo file >/usr/share/man; echo changed >/etc/issue
@@ -112,8 +112,9 @@ test('a layered template goes into a file, and to another node, as one tree with
 
 test('edit, the next version, history, differences, and back', async () => {
   assert.match(await ok('template', 'edit', 'shop'), /veld template commit edit-shop shop --replace/);
-  await said('edit-shop', `set -e; mkdir -p /tmp/p/DEBIAN /tmp/p/opt/shop; printf 'Package: shop\\nVersion: 2.0\\nArchitecture: all\\nMaintainer: nobody <nobody@example.org>\\nDescription: a shop\\n' >/tmp/p/DEBIAN/control
-echo better >/tmp/p/opt/shop/file; dpkg-deb --build /tmp/p /tmp/p.deb >/dev/null; dpkg -i /tmp/p.deb >/dev/null; rm /srv/data/b; sync`);
+  await veld.booted('edit-shop');
+  await said('edit-shop', `set -e; mkdir -p /var/tmp/p/DEBIAN /var/tmp/p/opt/shop; printf 'Package: shop\\nVersion: 2.0\\nArchitecture: all\\nMaintainer: nobody <nobody@example.org>\\nDescription: a shop\\n' >/var/tmp/p/DEBIAN/control
+echo better >/var/tmp/p/opt/shop/file; dpkg-deb --build /var/tmp/p /var/tmp/p.deb >/dev/null; dpkg -i /var/tmp/p.deb >/dev/null; rm /srv/data/b; sync`);
   await ok('stop', 'edit-shop');
   assert.match(await ok('template', 'commit', 'edit-shop', 'shop', '--replace', '--description', 'A better shop'), /template shop made of edit-shop: .* above 2 shared layers/);
   await ok('destroy', 'edit-shop');
@@ -193,7 +194,7 @@ test('a daemon that dies in between, or a commit that is cancelled, leaves nothi
 });
 
 test('a layered template has warm images, too', async () => {
-  const warm = await fileInstance();
+  const warm = await fileInstance({ settings: (settings) => { settings.deploy.warm = true; } });
   const { ok, said } = wordsWith(warm);
   await ok('create', 'web', '--template', TEMPLATE, '--start');
   await warm.booted('web');
