@@ -38,7 +38,7 @@ test('mandoc has no complaint about any page', { skip: missing('mandoc') }, () =
 test('what is shown is what the tables say', { skip: missing('groff') }, () => {
   const create = render(pages['man1/veld-create.1']!).text;
   assert.match(create, /^ +veld create \[options\] <name>/m);
-  assert.match(create.replaceAll(/\s+/g, ' '), / -t, --template <template> Name or fingerprint of the template \(veld template list\) \(required\)\. /);
+  assert.match(create.replaceAll(/\s+/g, ' '), / -t, --template <template> Name or fingerprint of the template \(veld template list\), or an image to make one of \(veld template search\) \(required\)\. /);
   const properties = render(pages['man7/veld-properties.7']!).text;
   for (const { name } of PROPERTIES) assert.match(properties, new RegExp(`^ +${name.replaceAll('.', '\\.')}(\\n| +)`, 'm'), name);
 });
