@@ -31,7 +31,7 @@ const ImagesQuery = Type.Object({
   all: Type.Optional(Type.Boolean({ description: 'Also those for other machines, and older versions' })),
 }, closed);
 
-const image = Type.String({ minLength: 1, maxLength: 200, description: '`ubuntu:24.04`, `debian:12/cloud`, `SOURCE:NAME`, a product; `@VERSION` for one that is not the newest' });
+const image = Type.String({ minLength: 1, maxLength: 200, description: '`ubuntu:24.04`, `debian:12/cloud`, `SOURCE:NAME`, a product; `@VERSION` for one that is not the newest; `docker://HOST/PATH:TAG`, `oci:FOLDER:TAG`' });
 const PullBody = Type.Object({
   image, name: Type.Optional(newName), architecture: Type.Optional(Type.String({ pattern: '^[a-z0-9]{2,16}$', description: 'As Debian names it; default: this machine\'s' })),
   init: Type.Optional(Type.Boolean({ description: 'false: it may lack /sbin/init and /bin/sh. Default true' })),
@@ -61,7 +61,7 @@ export function imageRoutes(app: Api, { deps }: RouteContext): void {
   });
 
   app.post('/v1/templates/pull', {
-    schema: { summary: 'Make a template of an image that a source offers', tags, querystring: WaitQuery, body: PullBody, response: operationAnswers('name.invalid', 'template.name_taken', ...FROM_SOURCES) },
+    schema: { summary: 'Make a template of an image that a source offers', tags, querystring: WaitQuery, body: PullBody, response: operationAnswers('request.invalid', 'name.invalid', 'template.name_taken', ...FROM_SOURCES) },
   }, (request, reply) => {
     request.audit = { ...request.body };
     return answerOperation(reply, operations, manager.pullTemplate(request.body, request.id), request.query.wait);

@@ -25,6 +25,8 @@ export interface BoxOptions {
   /** Whether paths in these folders may lead through symbolic links (mount(8), `nosymfollow`). What a link says can be read in either case. */
   links: 'followed' | 'refused';
   capabilities: readonly BoxCapability[];
+  /** It has the host's network, and sees what programs need there (/etc: names, certificates, how containers' tools trust). Default: a network of its own, with nobody in it. */
+  network?: boolean;
   /** `pipe`, or a descriptor. Default: nothing to read. */
   stdin?: 'pipe' | number;
   /** Default: thrown away. */
@@ -55,11 +57,11 @@ export interface Box {
 }
 
 /**
- * $1: where the new root is mounted; $2: folder for /out, or empty, or `&3` for the mount at that descriptor; $3: for /in, or `&4`; $4: more mount options of both; $5: capabilities. The rest is the
+ * $1: where the new root is mounted; $2: folder for /out, or empty, or `&3` for the mount at that descriptor; $3: for /in, or `&4`; $4: more mount options of both; $5: capabilities; $6: names below the host's /etc that it sees. The rest is the
  * program. 429 is move_mount(2), the same on every architecture; 4: MOVE_MOUNT_F_EMPTY_PATH of linux/mount.h.
  */
 const SCRIPT = `set -e
-box=$1 out=$2 in=$3 options=$4 capabilities=$5; shift 5
+box=$1 out=$2 in=$3 options=$4 capabilities=$5 etc=$6; shift 6
 mount -t tmpfs -o mode=0755,nosuid,nodev,size=1m veld-box "$box"
 mkdir "$box/out" "$box/in" "$box/etc"
 for name in usr bin sbin lib lib32 lib64 libx32; do
@@ -70,6 +72,10 @@ for name in usr bin sbin lib lib32 lib64 libx32; do
   fi
 done
 if [ -n "$links" ]; then cp -P $links "$box"; fi
+for name in $etc; do
+  if [ -d "/etc/$name" ]; then mkdir "$box/etc/$name"; elif [ -e "/etc/$name" ]; then : >"$box/etc/$name"; else continue; fi
+  mount --bind -o ro,nosuid,nodev,noexec "/etc/$name" "$box/etc/$name"
+done
 attach() { perl -e 'my $empty = ""; syscall(429, $ARGV[0] + 0, $empty, -100, $ARGV[1], 4) == 0 or die "move_mount: $!\n"' "$1" "$2"; }
 if [ "$out" = '&3' ]; then
   attach 3 "$box/out"
@@ -97,6 +103,9 @@ exec /usr/sbin/chroot "$box" /usr/bin/setpriv --bounding-set="$capabilities" --i
  */
 const PLACE = '/sys';
 
+/** What programs that use the network read below /etc. */
+const NETWORK = 'resolv.conf hosts nsswitch.conf ssl ca-certificates containers';
+
 /** What is kept of standard error, in characters. */
 const SAID_LIMIT = 2000;
 
@@ -108,9 +117,9 @@ const SAID_LIMIT = 2000;
 export function startBox(program: readonly string[], options: BoxOptions): Box {
   const stack = typeof options.in === 'object' && options.in.length !== 1 ? openStack(options.in) : undefined;
   const source = typeof options.in === 'object' ? options.in[0] : options.in;
-  const child = spawn('/usr/bin/unshare', ['--mount', '--propagation', 'private', '--pid', '--fork', '--kill-child', '--net', '--ipc', '--uts', '--',
+  const child = spawn('/usr/bin/unshare', ['--mount', '--propagation', 'private', '--pid', '--fork', '--kill-child', ...options.network === true ? [] : ['--net'], '--ipc', '--uts', '--',
     '/bin/sh', '-c', SCRIPT, 'sh', PLACE, typeof options.out === 'number' ? '&3' : options.out ?? '', stack === undefined ? source ?? '' : '&4', options.links === 'refused' ? ',nosymfollow' : '',
-    ['-all', ...options.capabilities.map((name) => `+${name}`)].join(','), ...program],
+    ['-all', ...options.capabilities.map((name) => `+${name}`)].join(','), options.network === true ? NETWORK : '', ...program],
   {
     cwd: '/', env: { PATH: '/usr/sbin:/usr/bin:/sbin:/bin', LC_ALL: 'C' }, stdio: [options.stdin ?? 'ignore', options.stdout ?? 'ignore', 'pipe', typeof options.out === 'number' ? options.out : 'ignore', stack ?? 'ignore'],
     detached: true,

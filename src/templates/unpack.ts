@@ -71,6 +71,17 @@ Promise<{ entries: number; bytes: number }> {
   }
 }
 
+/**
+ * Hold an archive to the rules without unpacking it.
+ * @param limits what it may have
+ * @throws VeldError `template.invalid`
+ */
+export async function checkArchive(file: string, limits: UnpackLimits, signal?: AbortSignal): Promise<{ entries: number; bytes: number }> {
+  const { reader, seen } = createChecker(limits);
+  await scan(file, reader, () => false, signal);
+  return seen;
+}
+
 /** sqfs2tar ends without the end of the stream when it fails: its words say more. */
 async function whole(from: Box): Promise<void> {
   const { code, said } = await from.ended;

@@ -8,6 +8,7 @@ import { checkName } from '../spec/names.ts';
 import type { Personal } from '../spec/personal.ts';
 import { parseProperties, resolveProperties } from '../spec/properties.ts';
 import type { LayerRef, Store, TemplateRecord, VeRecord } from '../store/types.ts';
+import type { OciCommand } from '../templates/oci/config.ts';
 import { updateVe, type VeContext } from './context.ts';
 import { checkDisk, spaceOf } from './disk.ts';
 import { checkMounts } from './host-mounts.ts';
@@ -33,11 +34,11 @@ const LAST_NUMBER = 've.lastNumber';
 export function reserveVe(context: VeContext, request: CreateRequest, layers?: readonly LayerRef[], spare?: VeRecord): VeRecord {
   const { store, network } = context;
   const name = checkName(request.name);
-  const set = parseProperties(request.properties ?? {});
+  const template = store.findTemplate(request.template);
+  const set = parseProperties({ ...template && !layers && commandOf(template), ...request.properties });
   context.resources.check(resolveProperties(set));
   checkDisk(context, resolveProperties(set));
   checkMounts(context, resolveProperties(set));
-  const template = store.findTemplate(request.template);
   if (!template && !layers) throw new VeldError('template.not_found', `There is no template ${JSON.stringify(request.template)}.`);
   return store.transaction(() => {
     if (store.veByName(name)) throw new VeldError('ve.name_taken', `There is already a VE named ${name}.`);
@@ -72,6 +73,13 @@ export function reserveVe(context: VeContext, request: CreateRequest, layers?: r
     insertNew(store, ve);
     return ve;
   });
+}
+
+/** What runs in a VE of an application image, as properties: the image's own command, which others that are asked for replace. */
+function commandOf({ source }: TemplateRecord): Record<string, unknown> {
+  const command = source.kind === 'oci' ? source.command as OciCommand | undefined : undefined;
+  if (!command || command.args.length === 0) return {};
+  return { 'boot.command': command.args, 'boot.env': command.env, 'boot.cwd': command.cwd, 'boot.user': command.user };
 }
 
 /** The same for a VE that was one before, with its link-layer address where nobody else has that by now. */

@@ -1,5 +1,5 @@
 /** Images that sources offer, templates that are made of them, and images that are made of templates. */
-import { isAbsolute } from 'node:path';
+import { isAbsolute, join } from 'node:path';
 import { VeldError } from '../lib/errors.ts';
 import type { OperationManager } from '../ops/operations.ts';
 import type { Task } from '../ops/types.ts';
@@ -7,6 +7,8 @@ import type { OperationRecord, TemplateRecord } from '../store/types.ts';
 import { checkTemplateName } from '../spec/names.ts';
 import { debianArchitecture } from '../kernel/package-sources.ts';
 import { writeImage, type ImageCompression } from '../templates/write-image.ts';
+import { authFileOf, fillFromOci } from '../templates/oci/fill.ts';
+import { isOci, parseOci, type OciReference } from '../templates/oci/reference.ts';
 import { newest } from '../templates/sources/catalogue.ts';
 import { findSource, listSources } from '../templates/sources/config.ts';
 import type { Image, Source } from '../templates/sources/types.ts';
@@ -120,6 +122,15 @@ export function imageManager(context: VeContext, operations: Pick<OperationManag
     }
   };
 
+  /** An application image: no list has it, and nobody has signed one. */
+  const pullOci = (reference: OciReference, name: string | undefined, architecture: string, any: boolean, requestId: string | null): OperationRecord => {
+    const called = checkTemplateName(name ?? reference.name);
+    const taken = store.findTemplate(called);
+    const same = taken?.source.kind === 'oci' && taken.source.reference === reference.text;
+    if (taken && !(any && same)) throw new VeldError('template.name_taken', `There is a template named ${called} already.`, { hint: 'Choose another name with --name.' });
+    return operations.start({ kind: 'template-pull', ve: null, requestId }, async (task) => (taken ? view(taken) : makeTemplate(context, (staging) => fillFromOci({ reference, name: called, architecture, scratch: join(settings.stateDir, 'cache'), authFile: authFileOf(settings.sourcesDir) }, staging, task), task)));
+  };
+
   return {
     sources: () => listSources(settings),
     async images({ words = [], source, all = false }) {
@@ -153,6 +164,7 @@ export function imageManager(context: VeContext, operations: Pick<OperationManag
         checkTemplateName(name);
         if (store.findTemplate(name)) throw new VeldError('template.name_taken', `There is a template named ${name} already.`);
       }
+      if (isOci(wanted)) return pullOci(parseOci(wanted), name, architecture, any, requestId);
       return operations.start({ kind: 'template-pull', ve: null, requestId }, async (task) => {
         task.progress(1, 'asking the sources');
         const found = await images.catalogues.find(wanted, architecture, task.signal);
