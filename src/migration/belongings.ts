@@ -170,6 +170,7 @@ export const PLACES: Record<string, Way> = {
   'cache': ['stays', 'belongs to the node'],
   'sources': ['stays', 'how new the lists of its sources were is what the node has seen'],
   'published': ['stays', 'belongs to the node: what it offers to others, and the key that signs it'],
+  'builds': ['stays', 'belongs to the node: what builds of templates have said'],
   'nodes': ['stays', 'belongs to the node: its key'],
   'checkpoint.key': ['stays', 'belongs to the node: its files can be restored where they were written'],
   'veld.db': ['stays', 'the store: see its tables'],
