@@ -15,7 +15,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
 import { download } from '../src/templates/sources/download.ts';
 import type { Source } from '../src/templates/sources/types.ts';
-import { packMetadata, writeStreams } from '../src/templates/testing/image-server.ts';
+import { makeKey, packMetadata, writeStreams } from '../src/templates/testing/image-server.ts';
 import { unpackArchive } from '../src/templates/unpack.ts';
 import { runCommands } from './lib/commands.ts';
 import { machineNow, startRun, together } from './lib/together.ts';
@@ -65,6 +65,7 @@ await together(['veld'], 'boot', run, async (_contestants, veld) => {
   const folder = join(scratch, 'served');
   mkdirSync(join(folder, 'image'), { recursive: true });
   const server = await serve(folder);
+  const key = makeKey('bench');
   try {
     const [random, image] = [join(folder, 'random'), join(folder, 'image/root.tar.zst')];
     run.say('packing');
@@ -73,7 +74,7 @@ await together(['veld'], 'boot', run, async (_contestants, veld) => {
     writeFileSync(join(scratch, 'more/image'), 'Not what is there already.\n');
     execFileSync('/bin/sh', ['-c', 'tar --create --format=posix --numeric-owner --xattrs --xattrs-include="*" -C "$1" . -C "$2" ./image | zstd -3 -q -T0 -o "$0"', image, veld.rootfs, join(scratch, 'more')]);
     packMetadata(join(folder, 'image/meta.tar.xz'));
-    writeStreams({ folder }, [{ os: 'Bench', release: 'one', versions: { 20260101: [{ ftype: 'incus.tar.xz', path: 'image/meta.tar.xz' }, { ftype: 'root.tar.xz', path: 'image/root.tar.zst' }] } }], null);
+    writeStreams({ folder }, [{ os: 'Bench', release: 'one', versions: { 20260101: [{ ftype: 'incus.tar.xz', path: 'image/meta.tar.xz' }, { ftype: 'root.tar.xz', path: 'image/root.tar.zst' }] } }], key);
     const source: Pick<Source, 'name' | 'urls' | 'ca'> = { name: 'bench', urls: [server.url], ca: null };
     const file = { path: 'random', size: statSync(random).size, sha256: await sha256(random) };
     const there = join(scratch, 'there');
@@ -89,7 +90,7 @@ await together(['veld'], 'boot', run, async (_contestants, veld) => {
     };
     mkdirSync(veld.sourcesDir, { recursive: true });
     for (const name of ['ubuntu', 'images', 'openvz']) writeFileSync(join(veld.sourcesDir, `${name}.conf`), '');
-    writeFileSync(join(veld.sourcesDir, 'bench.conf'), `protocol=simplestreams\nurl=${server.url}\ntrust=https\n`);
+    writeFileSync(join(veld.sourcesDir, 'bench.conf'), `protocol=simplestreams\nurl=${server.url}\nkeyring=${key.keyring}\n`);
     for (let round = 1; round <= rounds; round += 1) {
       run.say(`round ${round} of ${rounds}`);
       await note(`download, ${values.mib} MiB`, 'veld', () => download(source, file, join(there, 'file')));
@@ -102,6 +103,7 @@ await together(['veld'], 'boot', run, async (_contestants, veld) => {
     }
   } finally {
     server.close();
+    key.remove();
     rmSync(scratch, { recursive: true, force: true });
   }
 });
