@@ -1,5 +1,5 @@
 /** Small helpers for files that Veld itself owns (never for files of a VE: those go through kernel/guest-files.ts). */
-import { mkdirSync, openSync, writeSync, fsyncSync, closeSync, renameSync, readFileSync } from 'node:fs';
+import { closeSync, fsyncSync, mkdirSync, openSync, readFileSync, readdirSync, renameSync, writeSync } from 'node:fs';
 import { dirname } from 'node:path';
 
 /** Write a file so that a reader sees the old or the new content, never half: temporary file, fsync, rename. */
@@ -24,6 +24,16 @@ export function readIfExists(path: string): string | undefined {
   } catch (error) {
     const code = (error as NodeJS.ErrnoException).code;
     if (code === 'ENOENT' || code === 'ENOTDIR') return undefined;
+    throw error;
+  }
+}
+
+/** Names in a folder, sorted; none where there is no folder: of administrators' files, which need not be there. */
+export function namesIn(folder: string): string[] {
+  try {
+    return readdirSync(folder).sort();
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return [];
     throw error;
   }
 }

@@ -1,7 +1,8 @@
 /** Presets of this node: files of the administrator, and below them those that ship. Read when they are asked for: an edited file counts at once. */
-import { readdirSync, readFileSync } from 'node:fs';
+import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { VeldError, toVeldError } from '../lib/errors.ts';
+import { namesIn } from '../lib/files.ts';
 import type { Settings } from '../lib/settings.ts';
 import { parseOpenvzSample } from '../spec/openvz-sample.ts';
 import { parsePreset, PRESET_NAME } from '../spec/presets.ts';
@@ -28,7 +29,7 @@ const FILES = [/^(.*)\.conf$/, /^ve-(.*)\.conf-sample$/];
 export function listPresets(settings: Pick<Settings, 'presetsDir' | 'libexecDir'>): PresetView[] {
   const found = new Map<string, PresetView>();
   for (const [folder, shipped] of foldersOf(settings)) {
-    for (const file of filesIn(folder)) {
+    for (const file of namesIn(folder)) {
       const name = FILES.map((pattern) => pattern.exec(file)?.[1]).find((part) => part !== undefined);
       if (name === undefined || !PRESET_NAME.test(name)) continue;
       found.set(name, read(name, join(folder, file), shipped));
@@ -48,15 +49,6 @@ export function findPreset(settings: Pick<Settings, 'presetsDir' | 'libexecDir'>
 /** Shipped first. */
 function foldersOf({ presetsDir, libexecDir }: Pick<Settings, 'presetsDir' | 'libexecDir'>): [folder: string, shipped: boolean][] {
   return [[join(libexecDir, '../share/presets'), true], [presetsDir, false]];
-}
-
-function filesIn(folder: string): string[] {
-  try {
-    return readdirSync(folder).sort();
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return [];
-    throw error;
-  }
 }
 
 function read(name: string, file: string, shipped: boolean): PresetView {

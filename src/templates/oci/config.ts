@@ -36,7 +36,7 @@ const LAYERS = 200;
 const [STRINGS, CHARACTERS] = [256, 4096];
 
 /** Go's names of machines, where Debian has others. */
-const MACHINES: Readonly<Record<string, string>> = { '386': 'i386', arm: 'armhf', ppc64le: 'ppc64el' };
+export const MACHINES: Readonly<Record<string, string>> = { '386': 'i386', arm: 'armhf', ppc64le: 'ppc64el' };
 
 type Json = Record<string, unknown>;
 

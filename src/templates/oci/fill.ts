@@ -12,7 +12,7 @@ import type { TemplateRecord } from '../../store/types.ts';
 import { fingerprintOf, inspectTree } from '../tree.ts';
 import type { Staging } from '../types.ts';
 import { checkArchive, UNPACK_LIMITS } from '../unpack.ts';
-import { readImage } from './config.ts';
+import { MACHINES, readImage } from './config.ts';
 import type { OciReference } from './reference.ts';
 
 const [SKOPEO, UMOCI] = ['/usr/bin/skopeo', '/usr/bin/umoci'];
@@ -31,9 +31,6 @@ export interface OciOptions {
 
 /** What a box must have to write files of any owner. */
 const WRITES = ['chown', 'dac_override', 'fowner', 'fsetid', 'setfcap'] as const;
-
-/** Go's names of machines, where Debian has others. */
-const GO: Readonly<Record<string, string>> = { i386: '386', armhf: 'arm', ppc64el: 'ppc64le' };
 
 /**
  * Fill `staging.path` with the tree of an image.
@@ -78,7 +75,7 @@ export async function fillFromOci({ reference, name, architecture, scratch, auth
 
 /** Copy an image into a layout of its own, where it is called `image`. */
 async function bring({ at, text }: OciReference, architecture: string, folder: string, authFile: string, { signal }: Task): Promise<void> {
-  const choice = ['--override-os', 'linux', '--override-arch', GO[architecture] ?? architecture];
+  const choice = ['--override-os', 'linux', '--override-arch', Object.entries(MACHINES).find(([, debian]) => debian === architecture)?.[0] ?? architecture];
   const own = { out: folder, links: 'refused', capabilities: [], signal } as const;
   const failed = (said: string): VeldError => (/no space left/i.test(said) ? new VeldError('disk.full', `No space left for ${text}.`) : new VeldError('source.unreachable', `skopeo cannot bring ${text}: ${said}`));
   if ('folder' in at) {

@@ -1,8 +1,9 @@
 /** Recipes of this node: files of the administrator, NAME.yaml each, and below them those that ship. Read when they are asked for: an edited file counts at once. */
 import { createHash } from 'node:crypto';
-import { closeSync, constants, fstatSync, openSync, readdirSync, readSync, realpathSync } from 'node:fs';
+import { closeSync, constants, fstatSync, openSync, readSync, realpathSync } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
 import { VeldError, toVeldError } from '../../lib/errors.ts';
+import { namesIn } from '../../lib/files.ts';
 import type { Settings } from '../../lib/settings.ts';
 import { MOST_TEXT } from './nodes.ts';
 import { parseRecipe } from './parse.ts';
@@ -41,18 +42,13 @@ type Places = Pick<Settings, 'recipesDir' | 'libexecDir'>;
 export function listRecipes({ recipesDir, libexecDir }: Places): RecipeView[] {
   const found = new Map<string, RecipeView>();
   for (const [folder, shipped] of [[join(libexecDir, '../share/recipes'), true], [recipesDir, false]] as const) {
-    for (const name of namesIn(folder)) found.set(name, view(name, join(folder, `${name}.yaml`), shipped));
+    for (const name of recipesIn(folder)) found.set(name, view(name, join(folder, `${name}.yaml`), shipped));
   }
   return [...found.values()].toSorted((a, b) => (a.name < b.name ? -1 : 1));
 }
 
-function namesIn(folder: string): string[] {
-  try {
-    return readdirSync(folder).flatMap((file) => /^([a-z][a-z0-9.+-]{0,62})\.yaml$/.exec(file)?.[1] ?? []);
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return [];
-    throw error;
-  }
+function recipesIn(folder: string): string[] {
+  return namesIn(folder).flatMap((file) => /^([a-z][a-z0-9.+-]{0,62})\.yaml$/.exec(file)?.[1] ?? []);
 }
 
 function view(name: string, file: string, shipped: boolean): RecipeView {

@@ -2,9 +2,10 @@
  * The sources of this node: files of the administrator, NAME.conf each, and below them those that ship. Read when they are asked for: an edited file counts at once.
  * Lines `KEY=VALUE`, the first comment says what it is; keys are those of {@link Source}, and `mirror` once for each further address.
  */
-import { readdirSync, readFileSync } from 'node:fs';
+import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { VeldError, toVeldError } from '../../lib/errors.ts';
+import { namesIn } from '../../lib/files.ts';
 import type { Settings } from '../../lib/settings.ts';
 import type { ProtocolName, Source } from './types.ts';
 
@@ -18,7 +19,7 @@ type Key = typeof KEYS[number];
 export function listSources(settings: Pick<Settings, 'sourcesDir' | 'libexecDir'>): Source[] {
   const found = new Map<string, Source>();
   for (const [folder, shipped] of [[join(settings.libexecDir, '../share/sources'), true], [settings.sourcesDir, false]] as const) {
-    for (const file of filesIn(folder)) {
+    for (const file of namesIn(folder)) {
       const name = file.replace(/\.conf$/, '');
       if (name === file || !SOURCE_NAME.test(name)) continue;
       const source = read(name, join(folder, file), shipped);
@@ -76,15 +77,6 @@ function checkUrl(text: string): string | undefined {
   const url = URL.canParse(text) ? new URL(text) : undefined;
   if (!url || !/^https?:$/.test(url.protocol) || url.username + url.password + url.search + url.hash !== '' || /[\s\\]/.test(text)) return undefined;
   return url.href.replace(/\/+$/, '');
-}
-
-function filesIn(folder: string): string[] {
-  try {
-    return readdirSync(folder).toSorted();
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return [];
-    throw error;
-  }
 }
 
 /** @returns undefined for an empty file: there is no such source */
